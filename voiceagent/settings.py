@@ -1,0 +1,221 @@
+"""Settings: the only file that reads the environment.
+
+Every variable has a default that works on a laptop with no services and no keys. A variable of the operating
+system beats the same name in `.env`. `.env.example` lists them all.
+"""
+
+import ipaddress
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env", overwrite=False)
+
+# --- Where things are -------------------------------------------------------------------------------------
+
+# The database and every file the product writes.
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+# Where the server listens.
+HOST = env.str("HOST", default="127.0.0.1")
+PORT = env.int("PORT", default=8765)
+
+# --- Security ---------------------------------------------------------------------------------------------
+
+# True shows error pages with source; the default is off, as errors go to the log anyway.
+DEBUG = env.bool("DEBUG", default=False)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether `host` names this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# A server other machines can reach is in production: it must be told its secrets and names.
+PRODUCTION = not _is_loopback(HOST) or env.bool("PRODUCTION", default=False)
+
+
+def _local_secret_key() -> str:
+    """A random key made at first start and kept in DATA_DIR, so that logins outlive a restart."""
+    path = DATA_DIR / "secret_key"
+    try:
+        with path.open("x") as f:
+            path.chmod(0o600)
+            f.write(get_random_secret_key())
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+SECRET_KEY = env.str("SECRET_KEY", default="")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
+if PRODUCTION:
+    for name, value in (("SECRET_KEY", SECRET_KEY), ("ALLOWED_HOSTS", ALLOWED_HOSTS)):
+        if not value:
+            raise ImproperlyConfigured(f"HOST={HOST} is reachable from other machines, so {name} must be set.")
+SECRET_KEY = SECRET_KEY or _local_secret_key()
+ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
+
+# Tokens that let a client other than this machine stream calls, separated by commas.
+STREAM_TOKENS = env.list("STREAM_TOKENS", default=[])
+if not _is_loopback(HOST) and not STREAM_TOKENS:
+    raise ImproperlyConfigured(
+        f"HOST={HOST} lets other machines stream calls. Set STREAM_TOKENS to one or more long random tokens "
+        "(python -c 'import secrets; print(secrets.token_urlsafe(32))') and put one into RustPBX's server_url "
+        "as ?token=…, or set HOST=127.0.0.1."
+    )
+
+# Addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+TRUSTED_PROXIES = [ipaddress.ip_network(p) for p in env.list("TRUSTED_PROXIES", default=[])]
+
+# Pages are served over TLS by a proxy in front: cookies are then marked secure and HTTP is redirected.
+HTTPS = env.bool("HTTPS", default=PRODUCTION)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31536000 if HTTPS else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+X_FRAME_OPTIONS = "DENY"
+
+# --- Applications -----------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "daphne",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "calls",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "voiceagent.urls"
+ASGI_APPLICATION = "voiceagent.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+# The first superuser's password; empty makes a random one, printed once.
+ADMIN_PASSWORD = env.str("ADMIN_PASSWORD", default="")
+
+# --- Storage ----------------------------------------------------------------------------------------------
+
+# postgres://user:password@host:5432/name; the default is SQLite in DATA_DIR.
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'voiceagent.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # One writer at a time, readers never wait: write-ahead log, and a transaction asks for the write lock at
+    # its start, where waiting for it works, instead of failing in its middle.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# redis://host:6379/0 lets several nodes share live events; the default stays inside this process.
+REDIS_URL = env.str("REDIS_URL", default="")
+CHANNEL_LAYERS: dict[str, dict[str, object]] = {
+    "default": (
+        {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+        if REDIS_URL
+        else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    )
+}
+
+# --- Static files, language, time -------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_I18N = False
+USE_TZ = True
+
+# --- Providers --------------------------------------------------------------------------------------------
+
+# Processes that run the embedded speech-to-text, and decoders (about 100 MB each) in one process.
+LOCAL_STT_WORKERS = env.int("LOCAL_STT_WORKERS", default=1)
+LOCAL_STT_DECODERS = env.int("LOCAL_STT_DECODERS", default=4)
+# Replies the embedded language model writes at the same time, and threads it uses (0: one less than the cores).
+LOCAL_LLM_SLOTS = env.int("LOCAL_LLM_SLOTS", default=4)
+LOCAL_LLM_THREADS = env.int("LOCAL_LLM_THREADS", default=0)
+
+# With both keys set, profiles that leave the choice to us use the cloud providers.
+CARTESIA_API_KEY = env.str("CARTESIA_API_KEY", default="")
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
+CARTESIA_STT_URL = env.str("CARTESIA_STT_URL", default="wss://api.cartesia.ai")
+CARTESIA_TTS_URL = env.str("CARTESIA_TTS_URL", default="wss://api.cartesia.ai/tts/websocket")
+CARTESIA_VOICE = env.str("CARTESIA_VOICE", default="71a7ad14-091c-4e8e-a314-022ece01c121")
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1")
+OPENAI_MODEL = env.str("OPENAI_MODEL", default="gpt-4o-mini")
+
+# --- Logging ----------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {"daphne": {"level": "WARNING"}, "django.channels.server": {"level": "WARNING"}},
+}
