@@ -5,6 +5,7 @@ system beats the same name in `.env`. `.env.example` lists them all.
 """
 
 import ipaddress
+import socket
 from pathlib import Path
 
 import environ
@@ -14,7 +15,8 @@ from django.core.management.utils import get_random_secret_key
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
-environ.Env.read_env(BASE_DIR / ".env", overwrite=False)
+# The file that adds to the environment; another path serves a second copy or, as /dev/null, none.
+environ.Env.read_env(env.str("ENV_FILE", default=str(BASE_DIR / ".env")), overwrite=False)
 
 # --- Where things are -------------------------------------------------------------------------------------
 
@@ -25,6 +27,9 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 # Where the server listens.
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8765)
+
+# This process's name among several that share a database: each closes only its own abandoned calls.
+NODE_NAME = env.str("NODE_NAME", default=f"{socket.gethostname()}:{PORT}")
 
 # --- Security ---------------------------------------------------------------------------------------------
 
@@ -63,7 +68,9 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 if PRODUCTION:
     for name, value in (("SECRET_KEY", SECRET_KEY), ("ALLOWED_HOSTS", ALLOWED_HOSTS)):
         if not value:
-            raise ImproperlyConfigured(f"HOST={HOST} is reachable from other machines, so {name} must be set.")
+            raise ImproperlyConfigured(
+                f"HOST={HOST} is reachable from other machines, so {name} must be set."
+            )
 SECRET_KEY = SECRET_KEY or _local_secret_key()
 ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
 
