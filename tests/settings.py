@@ -6,7 +6,7 @@ import tempfile
 os.environ["ENV_FILE"] = os.devnull
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="voiceagent-test-")
 
-from voiceagent.settings import *  # noqa: E402, F403  the environment has to be set first
+from voiceagent.settings import *  # noqa: F403  the environment has to be set first
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast; nothing real is stored
 STORAGES = {

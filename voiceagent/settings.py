@@ -79,8 +79,8 @@ STREAM_TOKENS = env.list("STREAM_TOKENS", default=[])
 if not _is_loopback(HOST) and not STREAM_TOKENS:
     raise ImproperlyConfigured(
         f"HOST={HOST} lets other machines stream calls. Set STREAM_TOKENS to one or more long random tokens "
-        "(python -c 'import secrets; print(secrets.token_urlsafe(32))') and put one into RustPBX's server_url "
-        "as ?token=…, or set HOST=127.0.0.1."
+        "(python -c 'import secrets; print(secrets.token_urlsafe(32))') and put one into RustPBX's "
+        "server_url as ?token=…, or set HOST=127.0.0.1."
     )
 
 # Addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
@@ -202,7 +202,7 @@ USE_TZ = True
 # Processes that run the embedded speech-to-text, and decoders (about 100 MB each) in one process.
 LOCAL_STT_WORKERS = env.int("LOCAL_STT_WORKERS", default=1)
 LOCAL_STT_DECODERS = env.int("LOCAL_STT_DECODERS", default=4)
-# Replies the embedded language model writes at the same time, and threads it uses (0: one less than the cores).
+# Replies the embedded language model writes at the same time, and its threads (0: the cores less one).
 LOCAL_LLM_SLOTS = env.int("LOCAL_LLM_SLOTS", default=4)
 LOCAL_LLM_THREADS = env.int("LOCAL_LLM_THREADS", default=0)
 
