@@ -1,0 +1,129 @@
+"""Real services for the suite: a PostgreSQL cluster and a Redis server, private to it and gone at its end."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import ConnectionError as RedisConnectionError
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+SERVER_USER = "postgres"  # PostgreSQL refuses to run as root; Debian's package brings this user
+START_TIMEOUT = 30  # seconds
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty database `voiceagent` on a private PostgreSQL cluster; its user may create more."""
+    programs = _postgres_programs()
+    with _private_folder("postgres") as folder:
+        data, port = folder / "data", _free_port()
+        options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c full_page_writes=off"
+        _run_unprivileged(
+            programs / "initdb", "-D", data, "-U", "voiceagent", "-A", "trust", "-E", "UTF8", "-N"
+        )
+        # With `-l` the server lets go of our pipe, which would otherwise stay open until it stops.
+        _run_unprivileged(
+            programs / "pg_ctl",
+            "start",
+            "-w",
+            "-t",
+            START_TIMEOUT,
+            "-D",
+            data,
+            "-o",
+            options,
+            "-l",
+            folder / "log",
+        )
+        try:
+            address = f"postgres://voiceagent@127.0.0.1:{port}"
+            with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+                connection.execute("CREATE DATABASE voiceagent")
+            yield f"{address}/voiceagent"
+        finally:
+            _run_unprivileged(programs / "pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a private Redis server that keeps nothing on disk."""
+    program = shutil.which("redis-server")
+    if not program:
+        pytest.fail("redis-server is missing: apt-get install redis-server")
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="voiceagent-redis-") as folder:
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
+        with subprocess.Popen(
+            [*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
+        ) as server:
+            try:
+                _await_redis(port)
+                yield f"redis://127.0.0.1:{port}/0"
+            finally:
+                server.terminate()
+
+
+def _postgres_programs() -> Path:
+    """The folder with `initdb` and `pg_ctl` of the newest PostgreSQL; fails the test if there is none."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")  # Debian's place, which is not in PATH
+    found = sorted((path.parent for path in folders), key=lambda path: float(path.parent.name))
+    if found:
+        return found[-1]
+    if on_path := shutil.which("initdb"):
+        return Path(on_path).parent
+    return pytest.fail("PostgreSQL is missing: apt-get install postgresql")
+
+
+@contextmanager
+def _private_folder(name: str) -> Iterator[Path]:
+    """A temporary folder; it belongs to the unprivileged user if we are root."""
+    # The stopped server may still be removing its own files.
+    with tempfile.TemporaryDirectory(prefix=f"voiceagent-{name}-", ignore_cleanup_errors=True) as folder:
+        if os.geteuid() == 0:
+            shutil.chown(folder, SERVER_USER, SERVER_USER)
+        yield Path(folder)
+
+
+def _run_unprivileged(*command: object) -> None:
+    """Run `command`, as `SERVER_USER` if we are root; fails the test with its output if it fails."""
+    arguments = [str(part) for part in command]
+    other_user = SERVER_USER if os.geteuid() == 0 else None
+    done = subprocess.run(
+        arguments,
+        user=other_user,
+        group=other_user,
+        extra_groups=[] if other_user else None,
+        cwd="/",  # the unprivileged user may not be allowed into ours
+        capture_output=True,
+        text=True,
+        timeout=2 * START_TIMEOUT,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+
+
+def _free_port() -> int:
+    """A TCP port of the loopback address that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_redis(port: int) -> None:
+    """Return once the server on `port` answers; fails the test if it never does."""
+    retry = Retry(ConstantBackoff(0.05), retries=int(START_TIMEOUT / 0.05))
+    with Redis(port=port, retry=retry) as client:
+        try:
+            client.ping()
+        except RedisConnectionError as error:
+            pytest.fail(f"redis-server did not start on port {port}: {error}")
