@@ -1,0 +1,261 @@
+"""The providers that exist, the settings each takes, and how a Pipecat service is made of them.
+
+The heavy libraries are imported when a service is first made or warmed, so that reading the catalogue
+(admin forms, validation, commands) costs nothing.
+"""
+
+import asyncio
+import importlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings as django_settings
+
+if TYPE_CHECKING:
+    from pipecat.processors.frame_processor import FrameProcessor
+
+KINDS = ("stt", "llm", "tts")
+AUTO = "auto"
+LOCAL = "local"
+CLOSE_SECONDS = 2.0
+_TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
+
+
+class ProviderUnavailable(Exception):
+    """A provider can't be used as things are: its key is missing, or it doesn't speak the language."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a provider: its name, type, permitted values and what it means.
+
+    `default` None leaves the choice to the provider; `default_from` names the Django setting to take instead.
+    `low` and `high` bound a number, both included; `choices` or `pattern` (with `example`) restrict a text.
+    """
+
+    name: str
+    type: type[str] | type[int] | type[float]
+    help: str
+    default: str | float | None = None
+    default_from: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str = r"\S.*"
+    example: str = ""
+
+    @property
+    def expected(self) -> str:
+        """What values are permitted, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.example:
+            return f"text like {self.example}"
+        bounds = f" from {self.low:g} to {self.high:g}" if self.low is not None else ""
+        return _TYPE_NAMES[self.type] + bounds
+
+    @property
+    def initial(self) -> str | float | None:
+        """The value used when a profile sets none."""
+        return getattr(django_settings, self.default_from) if self.default_from else self.default
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` is of the right type and within what is permitted."""
+        if self.type is str:
+            if not isinstance(value, str):
+                return False
+            return value in self.choices if self.choices else re.fullmatch(self.pattern, value) is not None
+        number_types = (int, float) if self.type is float else (int,)
+        if isinstance(value, bool) or not isinstance(value, number_types) or not math.isfinite(value):
+            return False
+        return self.low is None or self.high is None or self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A provider of one kind: its settings, and the function that makes its service."""
+
+    kind: str
+    name: str
+    label: str
+    module: str
+    factory: str
+    settings: tuple[Setting, ...]
+    key: str = ""
+    languages: tuple[str, ...] = ()
+
+
+_TEMPERATURE = Setting(
+    "temperature", float, "How freely the model words its replies; 0 always takes the likeliest word.",
+    default=0.3, low=0, high=2,
+)  # fmt: skip
+_TOP_P = Setting("top_p", float, "Share of the likeliest words to choose from.", default=1.0, low=0, high=1)
+_MAX_TOKENS = "The longest reply, in tokens (a word is about 1.3). Short replies suit the telephone."
+_LANGUAGE = "The language spoken, as a code such as en or en-US; empty takes the call's."
+
+PROVIDERS = (
+    Provider(
+        "stt", LOCAL, "Embedded (PocketSphinx)", "calls.providers.local.stt", "build",
+        (Setting("language", str, _LANGUAGE, choices=("en", "en-US")),),
+        languages=("en",),
+    ),
+    Provider(
+        "stt", "cartesia", "Cartesia", "calls.providers.cloud", "cartesia_stt",
+        (
+            Setting("language", str, _LANGUAGE, pattern="[a-z]{2,3}(-[A-Z]{2})?", example="en or en-US"),
+            Setting("model", str, "Cartesia's speech-to-text model.", default="ink-whisper",
+                    pattern=r"ink-[\w.-]+", example="ink-whisper"),
+        ),
+        key="CARTESIA_API_KEY",
+    ),
+    Provider(
+        "llm", LOCAL, "Embedded (SmolLM2 135M)", "calls.providers.local.llm", "build",
+        (
+            Setting("model", str, "The embedded language model.", default="SmolLM2-135M-Instruct",
+                    choices=("SmolLM2-135M-Instruct",)),
+            _TEMPERATURE, _TOP_P,
+            Setting("max_tokens", int, _MAX_TOKENS, default=80, low=1, high=512),
+        ),
+    ),
+    Provider(
+        "llm", "openai", "OpenAI", "calls.providers.cloud", "openai_llm",
+        (
+            Setting("model", str, "The name of the chat model.", default_from="OPENAI_MODEL",
+                    pattern=r"\S+", example="gpt-4o-mini"),
+            Setting("temperature", float, _TEMPERATURE.help, low=0, high=2),
+            Setting("top_p", float, _TOP_P.help, low=0, high=1),
+            Setting("max_tokens", int, _MAX_TOKENS, default=150, low=1, high=4096),
+        ),
+        key="OPENAI_API_KEY",
+    ),
+    Provider(
+        "tts", LOCAL, "Embedded (Hibari)", "calls.providers.local.tts", "build",
+        (
+            Setting("voice", str, "The embedded voice.", default="heart", choices=("heart",)),
+            Setting("speed", float, "Pace of speech; 1 is the voice's own.", default=1.0, low=0.5, high=2),
+        ),
+        languages=("en",),
+    ),
+    Provider(
+        "tts", "cartesia", "Cartesia", "calls.providers.cloud", "cartesia_tts",
+        (
+            Setting("voice", str, "The id of a Cartesia voice.", default_from="CARTESIA_VOICE",
+                    pattern="[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+                    example="71a7ad14-091c-4e8e-a314-022ece01c121"),
+            Setting("speed", float, "Pace of speech; 1 is the voice's own.", default=1.0, low=0.6, high=1.5),
+        ),
+        key="CARTESIA_API_KEY",
+    ),
+)  # fmt: skip
+
+
+def providers(kind: str) -> tuple[Provider, ...]:
+    """The providers of `kind`, the embedded one first. Raises ValueError for an unknown kind."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(KINDS)}")
+    return tuple(p for p in PROVIDERS if p.kind == kind)
+
+
+def find(kind: str, provider: str) -> Provider:
+    """The provider called `provider`. Raises ValueError for an unknown kind or name ("auto" is none)."""
+    for candidate in providers(kind):
+        if candidate.name == provider:
+            return candidate
+    names = ", ".join([AUTO, *(p.name for p in providers(kind))])
+    raise ValueError(f"unknown {kind} provider {provider!r}: expected one of {names}")
+
+
+def resolve(kind: str, provider: str) -> str:
+    """The provider meant: "auto" is the cloud one when both cloud keys are set, else the embedded one.
+
+    Raises ValueError for an unknown kind or provider.
+    """
+    if provider != AUTO:
+        return find(kind, provider).name
+    embedded, cloud = providers(kind)
+    keys_set = django_settings.CARTESIA_API_KEY and django_settings.OPENAI_API_KEY
+    return cloud.name if keys_set else embedded.name
+
+
+def defaults(kind: str, provider: str) -> dict[str, Any]:
+    """The settings in force when a profile sets none; "auto" gives those of the provider it becomes."""
+    chosen = find(kind, resolve(kind, provider))
+    return {s.name: s.initial for s in chosen.settings if s.initial is not None}
+
+
+def validate(kind: str, provider: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the first setting that is unknown or wrong, and what was expected.
+
+    With "auto" a setting has to suit at least one provider of the kind.
+    """
+    candidates = providers(kind) if provider == AUTO else (find(kind, provider),)
+    for name, value in settings.items():
+        known = [s for p in candidates for s in p.settings if s.name == name]
+        if not known:
+            names = ", ".join(dict.fromkeys(s.name for p in candidates for s in p.settings))
+            raise ValueError(f"{kind}: unknown setting {name!r}; expected {names}")
+        if not any(s.accepts(value) for s in known):
+            wanted = " or ".join(dict.fromkeys(s.expected for s in known))
+            raise ValueError(f"{kind}: {name} must be {wanted}, not {value!r}")
+
+
+def accepted(kind: str, provider: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a foreign configuration that the provider takes as it is; the rest is left out."""
+    known = {s.name: s for s in find(kind, resolve(kind, provider)).settings}
+    return {k: v for k, v in settings.items() if k in known and known[k].accepts(v)}
+
+
+def create(kind: str, provider: str, settings: Mapping[str, Any], *, language: str) -> "FrameProcessor":
+    """Make the Pipecat service; `language` is the call's, such as "en", unless the settings name one.
+
+    Raises ValueError for settings that don't validate and ProviderUnavailable when the provider's key is
+    not set or it doesn't know the language.
+    """
+    validate(kind, provider, settings)
+    chosen = find(kind, resolve(kind, provider))
+    if chosen.key and not getattr(django_settings, chosen.key):
+        raise ProviderUnavailable(f"{chosen.label} needs {chosen.key} to be set")
+    values = defaults(kind, chosen.name) | accepted(kind, chosen.name, settings)
+    language = str(values.pop("language", "") or language)
+    if chosen.languages and language.split("-")[0].lower() not in chosen.languages:
+        raise ProviderUnavailable(
+            f"{chosen.label} knows the language {' or '.join(chosen.languages)} only, not {language!r}"
+        )
+    factory = getattr(importlib.import_module(chosen.module), chosen.factory)
+    service: FrameProcessor = factory(values, language)
+    return service
+
+
+def _embedded_kinds() -> tuple[str, ...]:
+    """The kinds for which "auto" is the embedded provider now."""
+    return tuple(kind for kind in KINDS if resolve(kind, AUTO) == LOCAL)
+
+
+def _module(kind: str) -> ModuleType:
+    """The module of the embedded provider of `kind`: it has warm(), is_ready() and close()."""
+    return importlib.import_module(find(kind, LOCAL).module)
+
+
+async def warm() -> None:
+    """Load and exercise every embedded model that "auto" stands for now, all at once."""
+    kinds = _embedded_kinds()
+    # Importing the libraries takes up to a second: not on the event loop, and one after the other, as
+    # concurrent first imports of one library can meet half-made modules.
+    modules = await asyncio.to_thread(lambda: [_module(kind) for kind in kinds])
+    await asyncio.gather(*(module.warm() for module in modules))
+
+
+def ready() -> dict[str, bool]:
+    """Whether each kind can serve a call at once; a cloud provider counts as ready when its key is set."""
+    embedded = _embedded_kinds()
+    return {kind: kind not in embedded or bool(_module(kind).is_ready()) for kind in KINDS}
+
+
+async def close() -> None:
+    """Stop the embedded models' processes and threads, within 2 s. Safe to call again."""
+    async with asyncio.timeout(CLOSE_SECONDS):
+        await asyncio.gather(*(_module(kind).close() for kind in KINDS))

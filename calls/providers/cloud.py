@@ -1,0 +1,61 @@
+"""The cloud providers' services: Cartesia for both directions of speech, OpenAI for the replies.
+
+Each factory takes the settings of its catalogue entry, all present, and the language, such as "en".
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings as django_settings
+from openai import AsyncOpenAI, Timeout
+from pipecat.services.cartesia.stt import CartesiaSTTService
+from pipecat.services.cartesia.tts import CartesiaTTSService, GenerationConfig
+from pipecat.services.openai.llm import OpenAILLMService
+
+# The client library waits ten minutes by default; a caller hangs up long before.
+OPENAI_TIMEOUT = Timeout(10, connect=5)
+OPENAI_RETRIES = 1
+
+
+class TelephoneOpenAILLMService(OpenAILLMService):
+    """OpenAI's chat completions with waits short enough for a caller on the line."""
+
+    def create_client(self, *args: Any, **kwargs: Any) -> AsyncOpenAI:
+        """The client, which gives up after 10 s without a word from the server and retries once."""
+        client: AsyncOpenAI = super().create_client(*args, **kwargs)
+        return client.with_options(timeout=OPENAI_TIMEOUT, max_retries=OPENAI_RETRIES)
+
+
+def cartesia_stt(values: Mapping[str, Any], language: str) -> CartesiaSTTService:
+    """Cartesia's streaming speech-to-text. `values`: model."""
+    return CartesiaSTTService(
+        api_key=django_settings.CARTESIA_API_KEY,
+        base_url=django_settings.CARTESIA_STT_URL,
+        settings=CartesiaSTTService.Settings(model=values["model"], language=language),
+    )
+
+
+def openai_llm(values: Mapping[str, Any], language: str) -> OpenAILLMService:
+    """OpenAI's chat completions. `values`: model, max_tokens; optional temperature, top_p."""
+    sampling = {name: values[name] for name in ("temperature", "top_p") if name in values}
+    return TelephoneOpenAILLMService(
+        api_key=django_settings.OPENAI_API_KEY,
+        base_url=django_settings.OPENAI_BASE_URL,
+        # Newer models refuse the older name, max_tokens.
+        settings=OpenAILLMService.Settings(
+            model=values["model"], max_completion_tokens=values["max_tokens"], **sampling
+        ),
+    )
+
+
+def cartesia_tts(values: Mapping[str, Any], language: str) -> CartesiaTTSService:
+    """Cartesia's streaming text-to-speech with word times. `values`: voice, speed."""
+    return CartesiaTTSService(
+        api_key=django_settings.CARTESIA_API_KEY,
+        url=django_settings.CARTESIA_TTS_URL,
+        settings=CartesiaTTSService.Settings(
+            voice=values["voice"],
+            language=language,
+            generation_config=GenerationConfig(speed=values["speed"]),
+        ),
+    )

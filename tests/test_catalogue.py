@@ -1,0 +1,118 @@
+"""The provider catalogue: validation, defaults, what "auto" means, and making services."""
+
+import pytest
+
+from calls.providers import catalogue
+
+
+@pytest.fixture
+def cloud_keys(settings):
+    settings.CARTESIA_API_KEY = "cartesia-key"
+    settings.OPENAI_API_KEY = "openai-key"
+
+
+@pytest.mark.parametrize("kind", catalogue.KINDS)
+def test_auto_is_embedded_without_keys(kind):
+    assert catalogue.resolve(kind, "auto") == "local"
+
+
+def test_auto_is_cloud_only_with_both_keys(settings):
+    settings.CARTESIA_API_KEY = "key"
+    assert catalogue.resolve("stt", "auto") == "local"
+    settings.OPENAI_API_KEY = "key"
+    assert [catalogue.resolve(k, "auto") for k in catalogue.KINDS] == ["cartesia", "openai", "cartesia"]
+    assert catalogue.resolve("stt", "local") == "local"
+
+
+@pytest.mark.parametrize("kind", catalogue.KINDS)
+def test_defaults_validate(kind):
+    for provider in catalogue.providers(kind):
+        catalogue.validate(kind, provider.name, catalogue.defaults(kind, provider.name))
+
+
+def test_defaults_follow_the_settings(settings):
+    settings.OPENAI_MODEL = "gpt-test"
+    assert catalogue.defaults("llm", "openai")["model"] == "gpt-test"
+
+
+@pytest.mark.parametrize(
+    ("kind", "provider", "given", "message"),
+    [
+        ("llm", "local", {"top_k": 4}, "unknown setting 'top_k'; expected model, temperature"),
+        ("llm", "local", {"temperature": "hot"}, "temperature must be a number from 0 to 2, not 'hot'"),
+        ("llm", "local", {"temperature": True}, "not True"),
+        ("llm", "local", {"temperature": float("nan")}, "not nan"),
+        ("llm", "local", {"max_tokens": 2.0}, "a whole number from 1 to 512, not 2.0"),
+        ("llm", "local", {"max_tokens": 513}, "not 513"),
+        ("llm", "openai", {"model": "two words"}, "text like gpt-4o-mini, not 'two words'"),
+        ("tts", "local", {"voice": "emma"}, "one of heart, not 'emma'"),
+        ("tts", "cartesia", {"speed": 1.6}, "from 0.6 to 1.5"),
+        ("stt", "cartesia", {"model": "nova"}, "text like ink-whisper"),
+        ("stt", "cartesia", {"language": "english"}, "language must be"),
+        ("stt", "whisper", {}, "unknown stt provider 'whisper': expected one of auto, local, cartesia"),
+        ("vad", "local", {}, "unknown kind 'vad'"),
+        ("llm", "auto", {"voice": "heart"}, "unknown setting 'voice'"),
+        ("tts", "auto", {"speed": 3}, "from 0.5 to 2 or a number from 0.6 to 1.5"),
+    ],
+)
+def test_validate_says_what_was_expected(kind, provider, given, message):
+    with pytest.raises(ValueError, match=r"expected|must be|unknown") as error:
+        catalogue.validate(kind, provider, given)
+    assert message in str(error.value)
+
+
+def test_auto_takes_settings_of_either_provider():
+    catalogue.validate("tts", "auto", {"voice": "heart", "speed": 2})
+    catalogue.validate("llm", "auto", {"model": "gpt-4o", "max_tokens": 4096})
+
+
+def test_accepted_keeps_what_fits():
+    """RustPBX's hard-coded configurations name another vendor's models."""
+    llm = {"model": "gpt-4o-mini", "max_tokens": 150, "temperature": 0.7}
+    assert catalogue.accepted("llm", "openai", llm) == llm
+    assert catalogue.accepted("llm", "local", llm) == {"max_tokens": 150, "temperature": 0.7}
+    stt = {"sample_rate": 16000, "language": "en", "model": "nova"}
+    assert catalogue.accepted("stt", "cartesia", stt) == {"language": "en"}
+    tts = {"model": "aura-asteria-en", "sample_rate": 16000, "encoding": "linear16"}
+    assert catalogue.accepted("tts", "auto", tts) == {}
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(catalogue.ProviderUnavailable, match="OPENAI_API_KEY"):
+        catalogue.create("llm", "openai", {}, language="en")
+
+
+def test_an_unknown_language_is_refused():
+    with pytest.raises(catalogue.ProviderUnavailable, match="not 'de-DE'"):
+        catalogue.create("stt", "local", {}, language="de-DE")
+
+
+def test_create_refuses_bad_settings():
+    with pytest.raises(ValueError, match="max_tokens"):
+        catalogue.create("llm", "local", {"max_tokens": 0}, language="en")
+
+
+async def test_cloud_services_get_keys_urls_and_settings(settings, cloud_keys):
+    settings.OPENAI_BASE_URL = "http://127.0.0.1:9/v1"
+    settings.CARTESIA_STT_URL = "ws://127.0.0.1:9"
+    stt = catalogue.create("stt", "auto", {"model": "ink-2"}, language="de")
+    assert (stt.settings.model, stt.settings.language) == ("ink-2", "de")
+    assert (stt._scheme, stt._base_url, stt._api_key) == ("ws", "127.0.0.1:9", "cartesia-key")
+    llm = catalogue.create("llm", "auto", {"temperature": 0.5}, language="de")
+    assert (llm.settings.model, llm.settings.temperature) == ("gpt-4o-mini", 0.5)
+    assert llm.settings.max_completion_tokens == 150
+    assert str(llm._client.base_url) == "http://127.0.0.1:9/v1/"
+    assert llm._client.api_key == "openai-key"
+    assert llm._client.timeout.read <= 10
+    tts = catalogue.create("tts", "auto", {"speed": 1.2}, language="de")
+    assert tts.settings.voice == settings.CARTESIA_VOICE
+    assert tts.settings.generation_config.speed == 1.2
+
+
+async def test_auto_drops_settings_of_the_provider_it_is_not(cloud_keys):
+    tts = catalogue.create("tts", "auto", {"voice": "heart", "speed": 1.2}, language="en")
+    assert tts.settings.voice != "heart"
+
+
+def test_cloud_is_ready_with_its_keys(cloud_keys):
+    assert catalogue.ready() == {"stt": True, "llm": True, "tts": True}
