@@ -1,0 +1,33 @@
+"""What is kept: prompt profiles, call sessions, their turns and their events."""
+
+from .profile import (
+    EndOfTurn,
+    LlmProvider,
+    PromptPolicy,
+    PromptProfile,
+    PromptProfileQuerySet,
+    SttProvider,
+    TtsProvider,
+)
+from .session import CallSession, CallSessionQuerySet, CallStatus, EndReason
+from .transcript import CallEvent, EventKind, EventRow, Speaker, Turn, TurnRow
+
+__all__ = [
+    "CallEvent",
+    "CallSession",
+    "CallSessionQuerySet",
+    "CallStatus",
+    "EndOfTurn",
+    "EndReason",
+    "EventKind",
+    "EventRow",
+    "LlmProvider",
+    "PromptPolicy",
+    "PromptProfile",
+    "PromptProfileQuerySet",
+    "Speaker",
+    "SttProvider",
+    "TtsProvider",
+    "Turn",
+    "TurnRow",
+]

@@ -1,0 +1,275 @@
+"""Prompt profiles: how the agent behaves on a call."""
+
+import copy
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import (
+    MaxLengthValidator,
+    MaxValueValidator,
+    MinValueValidator,
+    RegexValidator,
+)
+from django.db import models, transaction
+from django.db.models import Q
+
+
+class SttProvider(models.TextChoices):
+    """Who turns the caller's speech into text."""
+
+    AUTO = "auto", "Automatic"
+    LOCAL = "local", "Embedded"
+    CARTESIA = "cartesia", "Cartesia"
+
+
+class LlmProvider(models.TextChoices):
+    """Who writes the replies."""
+
+    AUTO = "auto", "Automatic"
+    LOCAL = "local", "Embedded"
+    OPENAI = "openai", "OpenAI"
+
+
+class TtsProvider(models.TextChoices):
+    """Who speaks the replies."""
+
+    AUTO = "auto", "Automatic"
+    LOCAL = "local", "Embedded"
+    CARTESIA = "cartesia", "Cartesia"
+
+
+class PromptPolicy(models.TextChoices):
+    """What a system prompt sent by the client does to the profile's."""
+
+    REPLACE = "replace", "Replaces the profile's"
+    APPEND = "append", "Is added after the profile's"
+    IGNORE = "ignore", "Is ignored"
+
+
+class EndOfTurn(models.TextChoices):
+    """What tells that the caller has finished speaking."""
+
+    SMART = "smart", "Smart: judged from how the caller speaks"
+    SILENCE = "silence", "Silence: a fixed pause"
+
+
+AUTO_HELP = "Automatic uses the cloud when its keys are set on the server, else the embedded one."
+SETTINGS_HELP = "A JSON object handed to the provider, such as {}. Leave {{}} for its defaults."
+
+RECEPTIONIST = {
+    "name": "Receptionist",
+    "is_default": True,
+    "is_published": True,
+    "system_prompt": (
+        "You are a friendly receptionist on the telephone. "
+        "Answer in one or two short, plain sentences, as people speak. "
+        "No lists, no emoji. If you do not know something, say so and offer to take a message."
+    ),
+    "greeting": "Hello! How can I help you today?",
+    "apology": "Sorry, I had a problem just now. Could you say that again, please?",
+    "farewell": "Thank you for calling. Goodbye!",
+}
+
+
+def validate_object(value: Any) -> None:
+    """Raise ValidationError unless `value` is a JSON object."""
+    if not isinstance(value, dict):
+        raise ValidationError('Enter a JSON object in braces, such as {"model": "name"} or {}.')
+
+
+class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
+    """Which profiles calls may use, and which one a call gets."""
+
+    def published(self) -> "PromptProfileQuerySet":
+        """Return the profiles calls may use."""
+        return self.filter(is_published=True)
+
+    def for_call(self, slug: str) -> "PromptProfile | None":
+        """Return the published profile with this slug, or None."""
+        return self.published().filter(slug=slug.replace("\x00", "")).first()
+
+    def default(self) -> "PromptProfile":
+        """Return the published default profile, else the oldest published one.
+
+        Raises PromptProfile.DoesNotExist when nothing is published.
+        """
+        profile = self.published().order_by("-is_default", "id").first()
+        if profile is None:
+            raise self.model.DoesNotExist("No prompt profile is published.")
+        return profile
+
+    def ensure_default(self) -> bool:
+        """Create the profile "Receptionist" if there is no profile at all; return whether it was created."""
+        if self.exists():
+            return False
+        return self.get_or_create(slug="default", defaults=RECEPTIONIST)[1]
+
+
+class PromptProfile(models.Model):
+    """How the agent behaves on a call: its texts, its providers, its manners."""
+
+    name = models.CharField(max_length=80, help_text="What people call this profile, such as “Sales desk”.")
+    slug = models.SlugField(
+        max_length=80,
+        unique=True,
+        help_text="The name RustPBX uses in its server_url: …/ws/rustpbx?profile=sales-desk. "
+        "Changing it breaks URLs that use it.",
+    )
+    is_default = models.BooleanField(
+        "default",
+        default=False,
+        help_text="Used by calls that name no profile, or one that does not exist. "
+        "Only one profile is the default: choosing this one takes it from the other.",
+    )
+    is_published = models.BooleanField(
+        "published", default=False, help_text="Calls may use it. Leave off while you are still writing."
+    )
+    system_prompt = models.TextField(
+        validators=[MaxLengthValidator(20_000)],
+        help_text="Who the agent is and how it talks. Ask for short, spoken sentences; "
+        "the embedded language model is small and follows a few plain sentences best.",
+    )
+    greeting = models.TextField(
+        blank=True,
+        validators=[MaxLengthValidator(1000)],
+        help_text="Spoken as soon as the call starts. Empty: the agent waits for the caller to speak.",
+    )
+    apology = models.TextField(
+        default=RECEPTIONIST["apology"],
+        validators=[MaxLengthValidator(1000)],
+        help_text="Spoken when a provider fails in the middle of the call, which then goes on.",
+    )
+    farewell = models.TextField(
+        blank=True,
+        default=RECEPTIONIST["farewell"],
+        validators=[MaxLengthValidator(1000)],
+        help_text="Spoken before the agent ends a call that reached its longest duration. "
+        "Empty: the call just ends.",
+    )
+    language = models.CharField(
+        max_length=20,
+        default="en",
+        validators=[RegexValidator(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", "Enter a tag such as en or pt-BR.")],
+        help_text="The language spoken, such as en or pt-BR. The embedded providers know English only.",
+    )
+    stt_provider = models.CharField(
+        "speech-to-text",
+        max_length=20,
+        choices=SttProvider,
+        default=SttProvider.AUTO,
+        help_text=f"Turns the caller's speech into text. {AUTO_HELP}",
+    )
+    llm_provider = models.CharField(
+        "language model",
+        max_length=20,
+        choices=LlmProvider,
+        default=LlmProvider.AUTO,
+        help_text=f"Writes the replies. {AUTO_HELP}",
+    )
+    tts_provider = models.CharField(
+        "text-to-speech",
+        max_length=20,
+        choices=TtsProvider,
+        default=TtsProvider.AUTO,
+        help_text=f"Speaks the replies. {AUTO_HELP}",
+    )
+    stt_settings = models.JSONField(
+        "speech-to-text settings",
+        default=dict,
+        blank=True,
+        validators=[validate_object],
+        help_text=SETTINGS_HELP.format('{"model": "ink-whisper"}'),
+    )
+    llm_settings = models.JSONField(
+        "language model settings",
+        default=dict,
+        blank=True,
+        validators=[validate_object],
+        help_text=SETTINGS_HELP.format('{"temperature": 0.7}'),
+    )
+    tts_settings = models.JSONField(
+        "text-to-speech settings",
+        default=dict,
+        blank=True,
+        validators=[validate_object],
+        help_text=SETTINGS_HELP.format('{"voice": "…"}'),
+    )
+    prompt_policy = models.CharField(
+        "client's system prompt",
+        max_length=10,
+        choices=PromptPolicy,
+        default=PromptPolicy.APPEND,
+        help_text="What to do with a system prompt that RustPBX sends.",
+    )
+    use_client_settings = models.BooleanField(
+        "use the client's provider settings",
+        default=False,
+        help_text="RustPBX sends the same built-in provider settings with every call; they are recorded and "
+        "otherwise ignored. Turn on only for a client that sends settings of its own.",
+    )
+    allow_interruptions = models.BooleanField(
+        default=True, help_text="The agent stops speaking when the caller starts to."
+    )
+    end_of_turn = models.CharField(
+        max_length=10,
+        choices=EndOfTurn,
+        default=EndOfTurn.SMART,
+        help_text="How the agent knows that the caller has finished and it may answer.",
+    )
+    end_of_turn_silence_s = models.FloatField(
+        "end-of-turn silence",
+        default=0.8,
+        validators=[MinValueValidator(0.2), MaxValueValidator(5)],
+        help_text="Seconds, 0.2 to 5: the pause that ends the caller's turn when that is judged by silence.",
+    )
+    max_duration_s = models.PositiveIntegerField(
+        "longest duration",
+        default=3600,
+        validators=[MinValueValidator(10), MaxValueValidator(86_400)],
+        help_text="Seconds, 10 to 86400: the agent then says its farewell and ends the call.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True, help_text="When the profile was created.")
+    updated_at = models.DateTimeField(auto_now=True, help_text="When the profile was last saved.")
+
+    objects = PromptProfileQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_default"], condition=Q(is_default=True), name="one_default_profile"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_default=False) | Q(is_published=True), name="default_profile_is_published"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a profile saved as the default takes that from the one that had it."""
+        fields = kwargs.get("update_fields")
+        with transaction.atomic(using=kwargs.get("using")):
+            if self.is_default and (fields is None or "is_default" in fields):
+                others = type(self).objects.filter(is_default=True).exclude(pk=self.pk)
+                others.update(is_default=False)
+            super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Raise ValidationError if an unpublished profile is to be the default."""
+        if self.is_default and not self.is_published:
+            raise ValidationError({"is_published": "The default profile has to be published."})
+
+    def validate_constraints(self, exclude: set[str] | None = None) -> None:  # type: ignore[override]  # the stub wants Collection, Django passes a set
+        """Check the constraints except the single default, which `save` establishes."""
+        super().validate_constraints(exclude={*(exclude or ()), "is_default"})
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a JSON-safe copy of what a call needs, by field name.
+
+        Later edits of the profile do not change it.
+        """
+        left_out = {"id", "is_default", "is_published", "created_at", "updated_at"}
+        names = [field.attname for field in self._meta.concrete_fields if field.attname not in left_out]
+        return {name: copy.deepcopy(getattr(self, name)) for name in names}

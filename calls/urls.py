@@ -1,0 +1,3 @@
+"""The pages and health checks of the calls application."""
+
+urlpatterns: list[object] = []
