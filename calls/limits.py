@@ -1,0 +1,60 @@
+"""How much one client may send: token buckets for messages and for audio. Pure, like the pump."""
+
+from dataclasses import dataclass
+
+# A real client sends 100 messages a second and, after a stalled network, a few seconds' worth at once.
+MESSAGES_PER_S = 250.0
+MESSAGES_AT_ONCE = 1_500.0
+# Audio in real time, twice over, and twenty seconds' worth at once.
+AUDIO_PER_S = 2.0
+AUDIO_AT_ONCE_S = 20.0
+# This many refused messages within the time it takes to forgive them is no accident any more.
+ABUSE_AFTER = 20_000
+FORGIVEN_PER_S = 100.0
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: `rate` tokens a second, at most `size` of them; starts full."""
+
+    rate: float
+    size: float
+    level: float = 0.0
+    at: float = 0.0
+
+    @classmethod
+    def full(cls, rate: float, size: float, now: float) -> "Bucket":
+        """A bucket that nothing was taken from."""
+        return cls(rate, size, size, now)
+
+    def take(self, amount: float, now: float) -> bool:
+        """Take tokens if there are enough."""
+        self.level = min(self.size, self.level + (now - self.at) * self.rate)
+        self.at = now
+        if self.level < amount:
+            return False
+        self.level -= amount
+        return True
+
+
+class Limits:
+    """What one connection may still send. Times are seconds on a monotonic clock."""
+
+    def __init__(self, now: float) -> None:
+        self._messages = Bucket.full(MESSAGES_PER_S, MESSAGES_AT_ONCE, now)
+        self._audio = Bucket.full(AUDIO_PER_S, AUDIO_AT_ONCE_S, now)
+        self._patience = Bucket.full(FORGIVEN_PER_S, ABUSE_AFTER, now)
+        self.abused = False  # the client goes on and on: close the socket
+
+    def message(self, now: float) -> bool:
+        """Whether one more message may be read."""
+        return self._within(self._messages.take(1.0, now), now)
+
+    def audio(self, seconds: float, now: float) -> bool:
+        """Whether so many seconds of audio may be taken."""
+        return self._within(self._audio.take(seconds, now), now)
+
+    def _within(self, allowed: bool, now: float) -> bool:
+        if not allowed and not self._patience.take(1.0, now):
+            self.abused = True
+        return allowed

@@ -1,0 +1,229 @@
+"""When to send a `ping` so that a client's frames get through. Pure: time comes in, decisions go out.
+
+Both field generations of RustPBX guard their socket with one lock that the reader holds while it waits for
+the server. The older one sends about one frame for each message it receives, the newer one gives the lock up
+every 100 ms and then sends what has queued. So a server that only listens hears nothing, or hears it late.
+Measured with the real clients and 10 ms frames, one ping for each frame and one after 20 ms of silence brings
+999 of 1000 frames within 22 ms; a ping on a fixed 20 ms clock loses a quarter of them.
+
+A client that reads and writes freely needs none of this. We tell the two apart by how far the audio is behind
+the clock: when it falls behind we send a ping as a question, and if frames come in answer to it, twice in a
+row, the client is held by its lock and every frame is answered from then on. That belief is tested again now
+and then by not answering for a moment.
+"""
+
+from collections import deque
+from enum import Enum
+
+SILENCE_S = 0.020  # a held client gets a ping after this long without one
+OPENING_S = 0.030  # before the first frame, any message may be the one the client waits for
+HELD_FRAMES = 3  # this many frames behind the clock: the client is held, not merely late
+ANSWERS = 2  # pings answered by frames, in close succession, that prove the lock
+ANSWERS_WITHIN_S = 0.300
+ANSWER_S = 0.008  # frames this soon after a ping were waiting for it
+RECHECKS_S = (0.5, 2.0, 5.0, 30.0)  # after locking, test the belief after these; the last repeats
+RECHECK_FOR_S = 0.200
+TIMER_SLACK_S = 0.010  # a timer later than this says that we stalled, not the client
+QUESTIONS = 4  # pings a client that is not held may get at once, and one more each second
+WINDOW_S = 0.200
+PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
+
+
+class State(Enum):
+    """What the pump believes of the client."""
+
+    OPENING = "no audio yet"
+    WATCHING = "streams by itself, as far as we know"
+    HELD = "sends in answer to our messages"
+    TESTING = "was held; we keep quiet to see whether it still is"
+
+
+class Pump:
+    """One call's pump. All times are seconds on one monotonic clock.
+
+    The caller reports frames (`frame`) and messages sent (`sent`), calls `poll` at `deadline` or later, and
+    sends a ping whenever `frame` or `poll` returns True.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.state = State.OPENING
+        self.deadline = now + OPENING_S
+        self.frames_per_answer = 0  # the most frames one ping released while we watched
+        self._opened = now
+        self._origin = now  # when the first sample was spoken, by the client's clock
+        self._received = 0.0  # seconds of audio
+        self._frame_s = 0.01
+        self._last_frame = now
+        self._last_sent = now
+        self._last_ping = now
+        self._questions = float(QUESTIONS)
+        self._questions_at = now
+        self._answers: deque[float] = deque(maxlen=ANSWERS)
+        self._asked = False  # a question is open: no frame has come since
+        self._frames_since_question = 0
+        self._recheck = 0
+        self._recheck_at = 0.0
+        self._testing_since = 0.0
+        self._sent_while_testing = 0
+        self._window: deque[tuple[float, float, float]] = deque()  # (time, seconds of audio, behind)
+
+    @property
+    def generation(self) -> str:
+        """The client's generation as far as it can be told: "seed", "new", "free", "" before any audio."""
+        if self.state is State.OPENING:
+            return ""
+        if self.state is State.WATCHING:
+            return "free"
+        return "new" if self.frames_per_answer > 1 else "seed"
+
+    def behind(self, now: float) -> float:
+        """Seconds of audio the client should have sent by now and has not."""
+        return now - self._origin - self._received
+
+    def frame(self, now: float, seconds: float) -> bool:
+        """Account for a frame of so many seconds. True: answer it with a ping."""
+        if self.state is State.OPENING:
+            self.state = State.WATCHING
+            self._origin = now - seconds
+        elif self.state is State.WATCHING and now - self._last_frame > PAUSE_S:
+            self._origin = now - self._received - seconds
+        self._received += seconds
+        self._frame_s = seconds
+        self._last_frame = now
+        if self.behind(now) < 0:
+            self._origin = now - self._received
+        self._follow_clock(now, seconds)
+        if self.state is State.HELD:
+            return self._answer_held(now)
+        if self.state is State.WATCHING:
+            return self._note_answer(now)
+        self._plan(now)
+        return False
+
+    def sent(self, now: float) -> None:
+        """Account for a message to the client, a ping or any other: each may release the lock."""
+        self._last_sent = now
+        if self.state is State.TESTING:
+            self._sent_while_testing += 1
+
+    def poll(self, now: float) -> bool:
+        """Decide at `deadline`. True: send a ping."""
+        if now < self.deadline:
+            return False
+        stalled = now - self.deadline > TIMER_SLACK_S
+        ping = False
+        if self.state is State.OPENING:
+            ping = now - self._last_sent >= OPENING_S
+        elif self.state is State.HELD:
+            ping = now - max(self._last_frame, self._last_ping) >= SILENCE_S
+        elif stalled:
+            # Frames that came while this process was busy are read before the next look.
+            self.deadline = now + TIMER_SLACK_S / 2
+            return False
+        elif self.state is State.TESTING:
+            ping = self._judge_test(now)
+        elif self._is_held(now):
+            ping = self._ask(now)
+        if ping:
+            self._last_ping = self._last_sent = now
+        self._plan(now)
+        return ping
+
+    # --- A client that may be free ------------------------------------------------------------------------
+
+    def _is_held(self, now: float) -> bool:
+        """Whether the client is too far behind, and silent, to be streaming by itself."""
+        return (
+            self.behind(now) >= HELD_FRAMES * self._frame_s - 1e-9
+            and now - self._last_frame >= 1.5 * self._frame_s
+            and now - self._last_ping >= SILENCE_S
+        )
+
+    def _ask(self, now: float) -> bool:
+        """Send a ping as a question, within the budget of a client that needs none."""
+        self._questions = min(QUESTIONS, self._questions + now - self._questions_at)
+        self._questions_at = now
+        if self._questions < 1:
+            return False
+        self._questions -= 1
+        self._asked = True
+        self._frames_since_question = 0
+        return True
+
+    def _note_answer(self, now: float) -> bool:
+        """A frame came: was it the answer to a question, and does that prove the lock?"""
+        self._frames_since_question += 1
+        if now - self._last_ping < ANSWER_S:
+            self.frames_per_answer = max(self.frames_per_answer, self._frames_since_question)
+        if self._asked:
+            self._asked = False
+            self._answers.append(now)
+            if len(self._answers) == ANSWERS and now - self._answers[0] <= ANSWERS_WITHIN_S:
+                self.state = State.HELD
+                self._recheck_at = now + RECHECKS_S[0]
+                return self._answer_held(now)
+        self._plan(now)
+        return False
+
+    def _follow_clock(self, now: float, seconds: float) -> None:
+        """Forget a lag that stays: frames the client never had, or a clock slower than ours."""
+        self._window.append((now, seconds, self.behind(now)))
+        while now - self._window[0][0] > WINDOW_S:
+            self._window.popleft()
+        first = self._window[0]
+        span = now - first[0]
+        if span < 0.9 * WINDOW_S:
+            return
+        audio = sum(entry[1] for entry in self._window) - first[1]
+        if audio >= 0.95 * span:
+            self._origin += max(0.0, min(entry[2] for entry in self._window))
+            self._window.clear()
+
+    # --- A client that is held ----------------------------------------------------------------------------
+
+    def _answer_held(self, now: float) -> bool:
+        """Answer a held client's frame, unless it is time to test whether it is still held."""
+        if now >= self._recheck_at and self.behind(now) < self._frame_s:
+            self.state = State.TESTING
+            self._testing_since = now
+            self._sent_while_testing = 0
+            self._recheck = min(self._recheck + 1, len(RECHECKS_S) - 1)
+            self._plan(now)
+            return False
+        self._last_ping = self._last_sent = now
+        self._plan(now)
+        return True
+
+    def _judge_test(self, now: float) -> bool:
+        """End the test once it has shown something. True: still held, and here is the ping it waits for."""
+        if self._is_held(now):
+            return self._hold_again(now)
+        if now - self._testing_since < RECHECK_FOR_S:
+            return False
+        if self._sent_while_testing:  # the agent spoke: any of its messages may have released the lock
+            return self._hold_again(now)
+        self.state = State.WATCHING
+        self._answers.clear()
+        self.frames_per_answer = 0
+        return False
+
+    def _hold_again(self, now: float) -> bool:
+        self.state = State.HELD
+        self._recheck_at = now + RECHECKS_S[self._recheck]
+        return True
+
+    def _plan(self, now: float) -> None:
+        """Set the time of the next look."""
+        if self.state is State.OPENING:
+            self.deadline = self._last_sent + OPENING_S
+        elif self.state is State.HELD:
+            self.deadline = max(self._last_frame, self._last_ping) + SILENCE_S
+        else:
+            held_at = self._origin + self._received + HELD_FRAMES * self._frame_s
+            self.deadline = max(
+                held_at, self._last_frame + 1.5 * self._frame_s, self._last_ping + SILENCE_S, now + 0.005
+            )
+            if self._questions < 1:
+                self.deadline = max(self.deadline, self._questions_at + 1 - self._questions)
+            if self.state is State.TESTING:
+                self.deadline = min(self.deadline, max(self._testing_since + RECHECK_FOR_S, now + 0.005))

@@ -1,0 +1,164 @@
+"""The pump against simulated clients in virtual time: a whole call takes milliseconds."""
+
+import heapq
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from calls.pump import Pump, State
+
+WIRE_S = 0.0005  # one way
+
+
+@dataclass
+class Simulation:
+    """A client, the pump and a wire between them."""
+
+    kind: str
+    frame_s: float = 0.01
+    agent_speaks: tuple[float, float] = (0, 0)
+    jitter_s: float = 0.0
+    pauses: tuple[tuple[float, float], ...] = ()
+    lost: tuple[float, ...] = ()
+    now: float = 0.0
+    events: list = field(default_factory=list)
+    order: int = 0
+    queue: list = field(default_factory=list)
+    lags: list = field(default_factory=list)
+    pings: list = field(default_factory=list)
+    held: bool = True
+    last_release: float = 0.0
+
+    def at(self, when, action, *args):
+        self.order += 1
+        heapq.heappush(self.events, (when, self.order, action, args))
+
+    def run(self, seconds):
+        self.rng = random.Random(7)
+        self.pump = Pump(0.0)
+        self.at(0.0, self.to_client)  # `connected`
+        n = 0
+        while n * self.frame_s < seconds:
+            due = 0.05 + n * self.frame_s
+            n += 1
+            if not any(a <= due < b for a, b in self.pauses) and n not in self.lost:
+                self.at(due + self.rng.random() * self.jitter_s, self.speak, due)
+        t, end = self.agent_speaks
+        while t < end:
+            self.at(t, self.to_client)
+            t += 0.02
+        if self.kind == "new":
+            self.at(0.1, self.give_up_lock)
+        self.at(self.pump.deadline, self.poll)
+        while self.events and self.events[0][0] < seconds + 0.3:
+            self.now, _, action, args = heapq.heappop(self.events)
+            action(*args)
+        return self
+
+    def speak(self, due):
+        self.queue.append(due)
+        if self.kind == "free" or not self.held:
+            self.flush(1)
+
+    def flush(self, most):
+        for _ in range(min(most, len(self.queue))):
+            due = self.queue.pop(0)
+            self.lags.append(self.now - due)
+            self.at(self.now + WIRE_S, self.arrive)
+            self.held = True
+
+    def arrive(self):
+        if self.pump.frame(self.now, self.frame_s):
+            self.ping()
+
+    def poll(self):
+        if self.pump.poll(self.now):
+            self.ping()
+        self.at(max(self.pump.deadline, self.now + 0.0001), self.poll)
+
+    def ping(self):
+        self.pings.append(self.now)
+        self.to_client()
+
+    def to_client(self):
+        self.pump.sent(self.now)
+        self.at(self.now + WIRE_S, self.release)
+
+    def release(self):
+        """The reader got a message: it gives the lock up once, then waits again (and holds it)."""
+        self.last_release = self.now
+        if self.kind == "seed":
+            self.flush(1)
+        elif self.kind == "new":
+            self.flush(len(self.queue))
+
+    def give_up_lock(self):
+        if self.now - self.last_release >= 0.0999:
+            self.release()
+        self.at(max(self.last_release, self.now - 0.1 + 0.0001) + 0.1, self.give_up_lock)
+
+
+@pytest.mark.parametrize("frame_s", [0.01, 0.02])
+@pytest.mark.parametrize("agent_speaks", [(0, 0), (0.06, 8.0)])
+@pytest.mark.parametrize("kind", ["seed", "new"])
+def test_a_held_client_gets_its_frames_through(kind, frame_s, agent_speaks):
+    sim = Simulation(kind, frame_s=frame_s, agent_speaks=agent_speaks).run(10)
+    assert len(sim.lags) >= 0.99 * 10 / frame_s
+    assert sum(sim.lags) / len(sim.lags) <= (0.020 if kind == "seed" else 0.015)
+    assert max(sim.lags) <= 0.080
+
+
+@pytest.mark.parametrize("kind", ["seed", "new"])
+def test_the_generation_is_told(kind):
+    sim = Simulation(kind).run(3)
+    assert sim.pump.generation == kind
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.015])
+def test_a_free_client_gets_at_most_a_ping_a_second(jitter_s):
+    sim = Simulation("free", jitter_s=jitter_s).run(20)
+    streaming = [t for t in sim.pings if t > 0.05]
+    assert len(streaming) <= 20
+    assert sim.pump.generation == "free"
+
+
+def test_a_free_client_that_loses_frames_is_not_taken_for_held():
+    lost = tuple(range(300, 320))
+    sim = Simulation("free", jitter_s=0.012, lost=lost).run(20)
+    assert len([t for t in sim.pings if t > 0.05]) <= 20
+    assert sim.pump.state is State.WATCHING
+
+
+def test_a_free_client_that_pauses_and_goes_on_is_not_taken_for_held():
+    sim = Simulation("free", pauses=((2.0, 5.0), (7.0, 7.6))).run(12)
+    assert sim.pump.state is State.WATCHING
+    assert len([t for t in sim.pings if t > 0.05]) <= 14
+
+
+def test_a_client_wrongly_believed_held_is_let_go():
+    sim = Simulation("free", pauses=((1.0, 1.1), (1.2, 1.3), (1.4, 1.5), (1.6, 1.7))).run(12)
+    assert sim.pump.state is State.WATCHING
+    assert not [t for t in sim.pings if 6.0 < t < 12.0]
+
+
+def test_a_stall_of_our_own_process_is_no_evidence():
+    pump = Pump(0.0)
+    now = 0.05
+    for _ in range(50):
+        pump.frame(now, 0.01)
+        now += 0.01
+    assert not pump.poll(now + 0.2)  # the timer fires late, with frames still unread in the socket
+
+
+def test_a_held_client_that_goes_silent_is_asked_again_every_20_ms():
+    sim = Simulation("seed", pauses=((3.0, 6.0),)).run(9)
+    assert max(sim.lags) <= 0.080
+    assert 100 <= len([t for t in sim.pings if 3.1 < t < 5.9]) <= 150
+
+
+def test_nothing_is_known_before_the_first_frame():
+    pump = Pump(0.0)
+    assert pump.generation == ""
+    assert not pump.poll(0.01)
+    assert pump.poll(0.03)
