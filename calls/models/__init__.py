@@ -9,7 +9,7 @@ from .profile import (
     SttProvider,
     TtsProvider,
 )
-from .session import CallSession, CallSessionQuerySet, CallStatus, EndReason
+from .session import CallSession, CallSessionQuerySet, CallStatus, ClientGeneration, EndReason
 from .transcript import CallEvent, EventKind, EventRow, Speaker, Turn, TurnRow
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CallSession",
     "CallSessionQuerySet",
     "CallStatus",
+    "ClientGeneration",
     "EndOfTurn",
     "EndReason",
     "EventKind",

@@ -71,12 +71,6 @@ RECEPTIONIST = {
 }
 
 
-def validate_object(value: Any) -> None:
-    """Raise ValidationError unless `value` is a JSON object."""
-    if not isinstance(value, dict):
-        raise ValidationError('Enter a JSON object in braces, such as {"model": "name"} or {}.')
-
-
 class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
     """Which profiles calls may use, and which one a call gets."""
 
@@ -177,21 +171,18 @@ class PromptProfile(models.Model):
         "speech-to-text settings",
         default=dict,
         blank=True,
-        validators=[validate_object],
         help_text=SETTINGS_HELP.format('{"model": "ink-whisper"}'),
     )
     llm_settings = models.JSONField(
         "language model settings",
         default=dict,
         blank=True,
-        validators=[validate_object],
         help_text=SETTINGS_HELP.format('{"temperature": 0.7}'),
     )
     tts_settings = models.JSONField(
         "text-to-speech settings",
         default=dict,
         blank=True,
-        validators=[validate_object],
         help_text=SETTINGS_HELP.format('{"voice": "…"}'),
     )
     prompt_policy = models.CharField(
@@ -257,9 +248,16 @@ class PromptProfile(models.Model):
             super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """Raise ValidationError if an unpublished profile is to be the default."""
+        """Raise ValidationError for an unpublished default or for settings that are no JSON object."""
+        errors = {}
         if self.is_default and not self.is_published:
-            raise ValidationError({"is_published": "The default profile has to be published."})
+            errors["is_published"] = "The default profile has to be published."
+        for name in ("stt_settings", "llm_settings", "tts_settings"):
+            # Not a validator of the field: Django skips those for [] and "".
+            if not isinstance(getattr(self, name), dict):
+                errors[name] = 'Enter a JSON object in braces, such as {"model": "name"} or {}.'
+        if errors:
+            raise ValidationError(errors)
 
     def validate_constraints(self, exclude: set[str] | None = None) -> None:  # type: ignore[override]  # the stub wants Collection, Django passes a set
         """Check the constraints except the single default, which `save` establishes."""

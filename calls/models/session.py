@@ -42,6 +42,15 @@ class EndReason(models.TextChoices):
     CRASH = "crash", "Server died"
 
 
+class ClientGeneration(models.TextChoices):
+    """What kind of client called, told from how it streams."""
+
+    SEED = "seed", "RustPBX of October 2025"
+    NEW = "new", "RustPBX of November 2025 or later"
+    FREE = "free", "Free-running"
+    JSON = "json", "JSON audio"
+
+
 class CallSessionQuerySet(models.QuerySet["CallSession"]):
     """Starting, ending and finding calls."""
 
@@ -226,9 +235,7 @@ class CallSession(models.Model):
     ended_at = models.DateTimeField("ended", null=True, blank=True)
     end_reason = models.CharField(max_length=12, choices=EndReason, blank=True)
     remote_address = models.CharField(max_length=64, blank=True, help_text="The client's network address.")
-    client_generation = models.CharField(
-        "client", max_length=8, blank=True, help_text="The kind of client seen: seed, new, free or json."
-    )
+    client_generation = models.CharField("client", max_length=8, choices=ClientGeneration, blank=True)
     audio_in_s = models.FloatField("audio in", default=0, help_text="Seconds of audio received.")
     audio_out_s = models.FloatField("audio out", default=0, help_text="Seconds of audio sent.")
     turn_count = models.PositiveIntegerField("turns", default=0)
