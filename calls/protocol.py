@@ -5,7 +5,7 @@ one in another JSON type, without saying so: that is why every outgoing message 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -187,7 +187,7 @@ def _decode_audio(data: dict[str, Any]) -> Audio:
     return Audio(_checked_pcm(pcm), is_json=True)
 
 
-_DECODERS = {
+_DECODERS: dict[str, Callable[[dict[str, Any]], ClientMessage]] = {
     "configure": _decode_configure,
     "ping": _decode_ping,
     "disconnect": _decode_disconnect,

@@ -1,0 +1,180 @@
+"""From a call's frozen configuration to a running Pipecat pipeline."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pipecat.frames.frames import (
+    EndFrame,
+    Frame,
+    LLMMessagesTransformFrame,
+    TTSSpeakFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
+from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnalyzerUserTurnStopStrategy
+from pipecat.turns.user_turn_strategies import UserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+
+from calls.pipeline.config import CallConfig, Provider
+from calls.pipeline.observer import ConversationObserver, Listener, Services
+from calls.pipeline.transport import RustPBXTransport, SendAudio
+from calls.pipeline.vad import SharedSileroVAD, SharedSmartTurn
+from calls.protocol import SAMPLE_RATE
+from calls.providers import catalogue
+
+logger = logging.getLogger(__name__)
+
+STOP_S = 1.5  # a pipeline that has not stopped by then is cancelled hard
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A call's running pipeline."""
+
+    transport: RustPBXTransport
+    worker: PipelineWorker
+    runner: WorkerRunner
+    context: LLMContext
+    services: Services
+    task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run the pipeline in a task of its own."""
+        self.task = asyncio.create_task(self._run(), name="pipeline")
+
+    async def _run(self) -> None:
+        await self.runner.add_workers(self.worker)
+        await self.runner.run()
+
+    async def hear(self, pcm: bytes) -> None:
+        """Take the caller's voice: s16le at 16 kHz."""
+        await self.transport.input().feed(pcm)
+
+    async def say(self, text: str, *, interruptible: bool = True) -> None:
+        """Speak a text directly; it becomes part of the conversation."""
+        frame = TTSSpeakFrame(text)
+        frame.interruptible = interruptible
+        await self.worker.queue_frame(frame)
+
+    async def prompt(self, system_prompt: str) -> None:
+        """Put another system prompt in force, from the next answer on."""
+
+        def replaced(messages: list[Any]) -> list[Any]:
+            rest = messages[1:] if messages and _is_system(messages[0]) else messages
+            return [{"role": "system", "content": system_prompt}, *rest]
+
+        await self.worker.queue_frame(LLMMessagesTransformFrame(transform=replaced))
+
+    async def play(self, frame: Frame) -> None:
+        """Hand a frame to the output directly, past the services."""
+        await self.transport.output().queue_frame(frame)
+
+    async def finish(self, timeout: float) -> None:
+        """Speak what is queued, then stop; give up waiting after `timeout` seconds."""
+        await self.worker.queue_frame(EndFrame())
+        if self.task is not None:
+            await asyncio.wait({self.task}, timeout=timeout)
+
+    async def stop(self) -> None:
+        """Stop at once and wait until nothing is left; at most about two seconds. May be called again."""
+        task = self.task
+        if task is None or task.done():
+            return
+        await self.runner.cancel()
+        await asyncio.wait({task}, timeout=STOP_S)
+        if not task.done():
+            logger.error("a pipeline did not stop within %s s and is cancelled", STOP_S)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task}, timeout=0.4)
+
+
+def _is_system(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "system"
+
+
+def build(
+    config: CallConfig,
+    *,
+    system_prompt: str,
+    send_audio: SendAudio,
+    listener: Listener,
+    started: float,
+) -> Conversation:
+    """Make the pipeline of one call.
+
+    Args:
+        config: the call's configuration.
+        system_prompt: the prompt in force at the start.
+        send_audio: sends 20 ms of the agent's voice.
+        listener: is told of turns, messages and failures.
+        started: when the call started, seconds since 1970.
+    """
+    stt = _service("stt", config.stt, config, listener)
+    llm = _service("llm", config.llm, config, listener)
+    tts = _service("tts", config.tts, config, listener)
+    transport = RustPBXTransport(send_audio)
+    context = LLMContext([{"role": "system", "content": system_prompt}] if system_prompt else [])
+    aggregators = LLMContextAggregatorPair(
+        context,
+        user_params=LLMUserAggregatorParams(
+            vad_analyzer=SharedSileroVAD(),
+            user_turn_strategies=_turn_strategies(config),
+        ),
+        realtime_service_mode=False,
+    )
+    services = Services(stt=stt, llm=llm, tts=tts, output=transport.output())
+    observer = ConversationObserver(services, listener, started=started, language=config.language)
+    pipeline = Pipeline(
+        [transport.input(), stt, aggregators.user(), llm, tts, transport.output(), aggregators.assistant()]
+    )
+    worker = PipelineWorker(
+        pipeline,
+        params=PipelineParams(
+            audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=SAMPLE_RATE, enable_metrics=True
+        ),
+        observers=[observer],
+        enable_rtvi=False,
+        enable_turn_tracking=False,
+        idle_timeout_secs=None,  # the consumer ends calls whose client went silent
+        cancel_timeout_secs=STOP_S,
+        setup_timeout_secs=10,
+        start_timeout_secs=10,
+    )
+    runner = WorkerRunner(handle_sigint=False)
+    return Conversation(transport, worker, runner, context, services)
+
+
+def _service(kind: str, provider: Provider, config: CallConfig, listener: Listener) -> Any:
+    """The service asked for; the embedded one if it cannot be had, so that the caller is answered at all."""
+    try:
+        return catalogue.create(kind, provider.name, provider.settings, language=config.language)
+    except (ValueError, catalogue.ProviderUnavailable) as e:
+        listener.provider_failed(kind, f"{e}; the embedded one stands in")
+        return catalogue.create(kind, catalogue.LOCAL, {}, language="en")
+
+
+def _turn_strategies(config: CallConfig) -> UserTurnStrategies:
+    interrupt = config.allow_interruptions
+    stop = (
+        TurnAnalyzerUserTurnStopStrategy(turn_analyzer=SharedSmartTurn())
+        if config.end_of_turn == "smart"
+        else SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=config.end_of_turn_silence_s)
+    )
+    return UserTurnStrategies(
+        start=[
+            VADUserTurnStartStrategy(enable_interruptions=interrupt),
+            TranscriptionUserTurnStartStrategy(enable_interruptions=interrupt),
+        ],
+        stop=[stop],
+    )

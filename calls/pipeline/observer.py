@@ -1,0 +1,327 @@
+"""Follows the conversation from outside the audio path and tells what happened, as it happens.
+
+Pipecat hands observers each frame through a queue of their own, so nothing here can delay audio. What is told
+goes to a Listener, which sends it to RustPBX and stores it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    ErrorFrame,
+    Frame,
+    InterimTranscriptionFrame,
+    InterruptionFrame,
+    LLMContextAssistantTurnFrame,
+    LLMContextUserTurnFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    MetricsFrame,
+    TranscriptionFrame,
+    TTSTextFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.metrics.metrics import TTFBMetricsData
+from pipecat.observers.base_observer import BaseObserver, FramePushed
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
+
+from calls.protocol import LLMResponse, Metrics, Timed, Transcription, TTSCompleted, TTSStarted
+
+CALLER, AGENT = "caller", "agent"
+UNTOLD = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TurnState:
+    """A turn as far as it is known. Times are ms from the call's start; `end_ms` is None while it lasts."""
+
+    speaker: str
+    start_ms: int
+    index: int = UNTOLD  # in the order in which turns were first told
+    text: str = ""
+    end_ms: int | None = None
+    interrupted: bool = False
+    language: str = ""
+    latency: dict[str, int] = field(default_factory=dict)  # ms by stt, llm_ttft, tts_ttfb, turn_latency
+
+
+class Listener(Protocol):
+    """Whom the observer tells. Nothing here may wait: it is called for every word."""
+
+    def tell(self, message: Timed) -> None:
+        """A message for RustPBX."""
+
+    def turn(self, turn: TurnState) -> None:
+        """A turn that began, went on or ended; the same index replaces what was told before."""
+
+    def interrupted(self, spoken: str) -> None:
+        """The caller spoke over the agent, which had said so much of its turn."""
+
+    def provider_failed(self, kind: str, message: str) -> None:
+        """A service (stt, llm, tts, or pipeline for anything else) reported an error."""
+
+    def heard(self) -> None:
+        """The model was asked to answer the caller."""
+
+    def answered(self) -> None:
+        """The model began to answer."""
+
+    def spoke(self) -> None:
+        """The agent's voice began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The processors whose frames mean something here."""
+
+    stt: FrameProcessor
+    llm: FrameProcessor
+    tts: FrameProcessor
+    output: FrameProcessor
+
+    def kind_of(self, processor: FrameProcessor | str | None) -> str:
+        """stt, llm or tts; anything else is the pipeline's."""
+        for kind in ("stt", "llm", "tts"):
+            service = getattr(self, kind)
+            if processor is service or processor == service.name:
+                return kind
+        return "pipeline"
+
+
+TTFB_KEYS = {"stt": "stt", "llm": "llm_ttft", "tts": "tts_ttfb"}
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as RustPBX counts time."""
+    return time.time_ns() // 1_000_000
+
+
+class ConversationObserver(BaseObserver):
+    """Turns frames into the conversation: who said what, when, and how long it took.
+
+    Args:
+        services: the call's processors.
+        listener: is told what happened.
+        started: when the call started, in seconds since 1970.
+        language: of the call, for transcripts whose service names none.
+    """
+
+    def __init__(self, services: Services, listener: Listener, *, started: float, language: str) -> None:
+        super().__init__()
+        self._services = services
+        self._listener = listener
+        self._started = started
+        self._language = language
+        self._turns = 0
+        self._caller: TurnState | None = None
+        self._agent: TurnState | None = None
+        self._agent_text_is_final = False
+        self._speech_start: float | None = None  # of the caller's turn, seconds since 1970
+        self._speech_end: float | None = None
+        self._unanswered_since: float | None = None
+        self._latency: dict[str, int] = {}
+        self._bot_speaking = False
+        self._sentences: dict[int, str] = {}  # announced, by the frame's id
+        self._segment: int | None = None  # the sentence being spoken
+        self._spoken_words: list[str] = []  # of that sentence
+        self._reply: list[str] | None = None  # the model's text so far, while it writes
+        self._splitter = SimpleTextAggregator()
+        self._handlers: dict[type[Frame], Callable[[Any], None]] = {
+            InterimTranscriptionFrame: self._on_partial,
+            TranscriptionFrame: self._on_final,
+            VADUserStartedSpeakingFrame: self._on_speech_started,
+            VADUserStoppedSpeakingFrame: self._on_speech_stopped,
+            LLMContextUserTurnFrame: self._on_caller_turn,
+            LLMContextAssistantTurnFrame: self._on_agent_turn,
+            BotStartedSpeakingFrame: self._on_bot_started,
+            BotStoppedSpeakingFrame: self._on_bot_stopped,
+            InterruptionFrame: self._on_interruption,
+            MetricsFrame: self._on_metrics,
+        }
+
+    async def on_push_frame(self, data: FramePushed) -> None:
+        """Follow one frame from one processor to the next."""
+        frame = data.frame
+        if isinstance(frame, ErrorFrame):
+            if data.first_push:
+                processor = frame.processor or data.source
+                self._listener.provider_failed(self._services.kind_of(processor), frame.error)
+            return
+        if data.direction is not FrameDirection.DOWNSTREAM:
+            return
+        if data.source is self._services.output:
+            if isinstance(frame, TTSTextFrame):
+                self._on_word(frame)
+                return
+        elif not data.first_push:
+            return
+        if handler := self._handlers.get(type(frame)):
+            if data.first_push:
+                handler(frame)
+        elif data.source is self._services.llm:
+            await self._on_llm(frame)
+        elif type(frame) is AggregatedTextFrame and data.first_push:
+            self._sentences[frame.id] = frame.text
+
+    # --- The caller ---------------------------------------------------------------------------------------
+
+    def _on_speech_started(self, frame: VADUserStartedSpeakingFrame) -> None:
+        self._unanswered_since = None
+        self._latency = {}
+        if self._speech_start is None:
+            self._speech_start = frame.timestamp - frame.start_secs
+
+    def _on_speech_stopped(self, frame: VADUserStoppedSpeakingFrame) -> None:
+        self._speech_end = self._unanswered_since = frame.timestamp - frame.stop_secs
+
+    def _on_partial(self, frame: InterimTranscriptionFrame) -> None:
+        self._tell_transcription(frame, is_final=False)
+
+    def _on_final(self, frame: TranscriptionFrame) -> None:
+        """Store what the caller said at once: the turn may go on for seconds, the process may not."""
+        language = self._tell_transcription(frame, is_final=True)
+        turn = self._caller or self._open(CALLER, self._speech_start or time.time())
+        text = f"{turn.text} {frame.text}".strip()
+        self._caller = self._told(
+            replace(turn, text=text, language=language, end_ms=self._ms(self._speech_end))
+        )
+
+    def _tell_transcription(
+        self, frame: InterimTranscriptionFrame | TranscriptionFrame, *, is_final: bool
+    ) -> str:
+        language = str(frame.language or self._language)
+        self._listener.tell(
+            Transcription(timestamp=now_ms(), text=frame.text, is_final=is_final, language=language)
+        )
+        return language
+
+    def _on_caller_turn(self, frame: LLMContextUserTurnFrame) -> None:
+        """The turn is over and in the model's context."""
+        turn = self._caller or self._open(CALLER, self._speech_start or time.time())
+        end_ms = self._ms(self._speech_end) or self._ms(time.time())
+        self._told(replace(turn, text=frame.text, end_ms=end_ms))
+        self._caller = None
+        self._speech_start = None
+        self._listener.heard()
+
+    # --- The model ----------------------------------------------------------------------------------------
+
+    async def _on_llm(self, frame: Frame) -> None:
+        if isinstance(frame, LLMFullResponseStartFrame):
+            self._reply = []
+            await self._splitter.reset()
+        elif isinstance(frame, LLMTextFrame) and self._reply is not None:
+            if not self._reply:
+                self._listener.answered()
+            self._reply.append(frame.text)
+            async for sentence in self._splitter.aggregate(frame.text):
+                self._tell_reply(sentence.text, is_complete=False)
+        elif isinstance(frame, LLMFullResponseEndFrame):
+            if rest := await self._splitter.flush():
+                self._tell_reply(rest.text, is_complete=False)
+            self._complete_reply()
+
+    def _complete_reply(self) -> None:
+        if self._reply:
+            self._tell_reply("".join(self._reply), is_complete=True)
+        self._reply = None
+
+    def _tell_reply(self, text: str, *, is_complete: bool) -> None:
+        if text := text.strip():
+            self._listener.tell(LLMResponse(timestamp=now_ms(), text=text, is_complete=is_complete))
+
+    # --- The agent's voice --------------------------------------------------------------------------------
+
+    def _on_bot_started(self, _frame: BotStartedSpeakingFrame) -> None:
+        now = time.time()
+        self._bot_speaking = True
+        self._listener.spoke()
+        if self._agent is None or self._agent.interrupted:
+            self._agent = self._open(AGENT, now)
+            self._agent_text_is_final = False
+        if self._unanswered_since is not None:
+            self._measured("turn_latency", now - self._unanswered_since)
+            self._unanswered_since = None
+            self._agent = replace(self._agent, latency=self._latency)
+            self._latency = {}
+
+    def _on_word(self, frame: TTSTextFrame) -> None:
+        """A word has been spoken (a whole sentence, from a service without word times)."""
+        if frame.segment_id != self._segment:
+            self._end_sentence()
+            self._segment = frame.segment_id
+            sentence = self._sentences.pop(frame.segment_id, frame.text) if frame.segment_id else frame.text
+            self._listener.tell(TTSStarted(timestamp=now_ms(), text=sentence))
+        self._spoken_words.append(frame.text)
+        if self._agent is not None and not self._agent_text_is_final and frame.append_to_context:
+            text = f"{self._agent.text} {frame.text}".strip()
+            self._agent = self._told(replace(self._agent, text=text))
+
+    def _end_sentence(self) -> None:
+        if self._spoken_words:
+            self._listener.tell(TTSCompleted(timestamp=now_ms(), text=" ".join(self._spoken_words)))
+        self._spoken_words = []
+        self._segment = None
+
+    def _on_bot_stopped(self, _frame: BotStoppedSpeakingFrame) -> None:
+        self._bot_speaking = False
+        self._end_sentence()
+        if self._agent is not None:
+            self._agent = self._told(replace(self._agent, end_ms=self._ms(time.time())))
+            if self._agent_text_is_final:
+                self._agent = None
+
+    def _on_agent_turn(self, frame: LLMContextAssistantTurnFrame) -> None:
+        """The agent's turn is in the model's context, as far as it was spoken."""
+        turn = self._agent or self._open(AGENT, time.time())
+        end_ms = None if self._bot_speaking else turn.end_ms or self._ms(time.time())
+        turn = self._told(replace(turn, text=frame.text, end_ms=end_ms))
+        self._agent = turn if self._bot_speaking else None
+        self._agent_text_is_final = True
+
+    def _on_interruption(self, _frame: InterruptionFrame) -> None:
+        self._complete_reply()
+        self._sentences.clear()
+        if self._agent is not None and self._bot_speaking:
+            self._end_sentence()
+            turn = replace(self._agent, interrupted=True, end_ms=self._ms(time.time()))
+            self._agent = self._told(turn)
+            self._listener.interrupted(self._agent.text)
+
+    # --- Figures ------------------------------------------------------------------------------------------
+
+    def _on_metrics(self, frame: MetricsFrame) -> None:
+        for item in frame.data:
+            if isinstance(item, TTFBMetricsData) and item.value > 0:
+                kind = self._services.kind_of(item.processor)
+                if kind in TTFB_KEYS:
+                    self._measured(TTFB_KEYS[kind], item.value)
+
+    def _measured(self, key: str, seconds: float) -> None:
+        duration = max(0, round(seconds * 1000))
+        self._latency.setdefault(key, duration)
+        self._listener.tell(Metrics(timestamp=now_ms(), key=key, duration=duration))
+
+    def _open(self, speaker: str, at: float) -> TurnState:
+        return TurnState(speaker=speaker, start_ms=self._ms(at) or 0, language=self._language)
+
+    def _told(self, turn: TurnState) -> TurnState:
+        """Tell of a turn, unless nothing was said in it; the turn with its index."""
+        if not turn.text:
+            return turn
+        if turn.index == UNTOLD:
+            turn = replace(turn, index=self._turns)
+            self._turns += 1
+        self._listener.turn(turn)
+        return turn
+
+    def _ms(self, at: float | None) -> int | None:
+        return None if at is None else max(0, round((at - self._started) * 1000))

@@ -1,0 +1,66 @@
+"""Profiles for calls: read from the database within a bound, remembered for when it is away."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from channels.db import database_sync_to_async
+
+from calls.models import PromptProfile
+
+logger = logging.getLogger(__name__)
+
+READ_S = 1.0
+
+_executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="profiles")
+_remembered: dict[str, "ChosenProfile"] = {}
+
+
+class NoProfile(Exception):
+    """No profile can be had: none is published, or the database is away and none was read before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenProfile:
+    """A profile as a call uses it. `found` is False when the default stands in for the one asked for."""
+
+    id: int
+    snapshot: dict[str, Any]
+    found: bool = True
+
+
+async def choose(slug: str) -> ChosenProfile:
+    """The published profile of this slug, else the default one; "" asks for the default.
+
+    A database that does not answer within a second is replaced by what it said last time.
+
+    Raises:
+        NoProfile: there is none at all.
+    """
+    read = database_sync_to_async(_read, thread_sensitive=False, executor=_executor)
+    try:
+        async with asyncio.timeout(READ_S):
+            chosen = await read(slug)
+    except PromptProfile.DoesNotExist:
+        raise NoProfile("no profile is published") from None
+    except Exception as e:  # whatever ails the database, calls go on with what is known
+        logger.error("profile %r could not be read: %s: %s", slug, type(e).__name__, e)
+        if slug not in _remembered and "" not in _remembered:
+            raise NoProfile("the profiles cannot be read") from e
+        return _remembered.get(slug) or _remembered[""]
+    if chosen.found:
+        _remembered[slug] = chosen
+    else:
+        _remembered[""] = replace(chosen, found=True)
+    return chosen
+
+
+def _read(slug: str) -> ChosenProfile:
+    if slug:
+        profile = PromptProfile.objects.for_call(slug)
+        if profile is not None:
+            return ChosenProfile(profile.pk, profile.snapshot())
+    profile = PromptProfile.objects.default()
+    return ChosenProfile(profile.pk, profile.snapshot(), found=not slug)
