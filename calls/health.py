@@ -1,0 +1,90 @@
+"""Whether the server is up, and whether it can take calls."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from calls.providers import catalogue
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 2.0
+OK = "ok"
+
+# One thread each: a check that hangs neither holds up the others nor gathers threads probe after probe.
+_database_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readyz-database")
+_models_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readyz-models")
+
+
+@never_cache
+@require_safe
+async def healthz(request: HttpRequest) -> JsonResponse:
+    """Answer that the process is up; touches nothing else."""
+    return JsonResponse({"status": OK})
+
+
+@never_cache
+@require_safe
+async def readyz(request: HttpRequest) -> JsonResponse:
+    """Answer whether calls can be taken: 200, or 503 if a check fails.
+
+    Each check says "ok" or, without details an outsider should not see, what is wrong.
+    """
+    checks = {"database": _database(), "channel_layer": _channel_layer(), "models": _models()}
+    results = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
+    ready = all(result == OK for result in results)
+    body = {"status": OK if ready else "unavailable", "checks": dict(zip(checks, results, strict=True))}
+    return JsonResponse(body, status=200 if ready else 503)
+
+
+async def _bounded(name: str, check: Awaitable[str]) -> str:
+    """Return what `check` says; its failure or lateness becomes a word for it and a line in the log."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check
+    except TimeoutError:
+        logger.error("readyz: %s did not answer within %g s", name, CHECK_SECONDS)
+        return f"no answer within {CHECK_SECONDS:g} s"
+    except Exception:
+        logger.exception("readyz: %s failed", name)
+        return "failed"
+
+
+async def _database() -> str:
+    """Ask the database for a row, over a connection of its own."""
+
+    def select() -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        finally:
+            connection.close()
+
+    await sync_to_async(select, thread_sensitive=False, executor=_database_thread)()
+    return OK
+
+
+async def _channel_layer() -> str:
+    """Send a message through the channel layer and wait for it."""
+    layer = get_channel_layer()
+    if layer is None:
+        return "not configured"
+    channel = await layer.new_channel("readyz")
+    await layer.send(channel, {"type": "health.check"})
+    await layer.receive(channel)
+    return OK
+
+
+async def _models() -> str:
+    """Ask whether speech-to-text, language model and text-to-speech are loaded."""
+    ready = await sync_to_async(catalogue.ready, thread_sensitive=False, executor=_models_thread)()
+    waiting = [kind for kind, is_ready in ready.items() if not is_ready]
+    return f"not ready: {', '.join(waiting)}" if waiting else OK

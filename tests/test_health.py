@@ -1,0 +1,95 @@
+import asyncio
+import threading
+
+import pytest
+from channels.layers import InMemoryChannelLayer
+from django.db.backends.utils import CursorWrapper
+
+from calls import health
+
+
+@pytest.fixture
+def models_ready(monkeypatch):
+    """Models that say they are loaded: loading them is not what is tested here."""
+    state = {"stt": True, "llm": True, "tts": True}
+    monkeypatch.setattr(health.catalogue, "ready", lambda: state)
+    return state
+
+
+@pytest.fixture
+def short_checks(monkeypatch):
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.2)
+
+
+async def test_healthz_needs_no_database_and_no_login(async_client):
+    response = await async_client.get("/healthz")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ok"}
+    assert "no-cache" in response["Cache-Control"]
+
+
+@pytest.mark.django_db
+async def test_readyz_says_ok_when_all_is_there(async_client, models_ready):
+    response = await async_client.get("/readyz")
+    assert response.json() == {
+        "status": "ok",
+        "checks": {"database": "ok", "channel_layer": "ok", "models": "ok"},
+    }
+    assert response.status_code == 200
+
+
+@pytest.mark.django_db
+async def test_readyz_names_the_models_that_are_missing(async_client, models_ready):
+    models_ready.update(stt=False, tts=False)
+    response = await async_client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["status"] == "unavailable"
+    assert response.json()["checks"]["models"] == "not ready: stt, tts"
+
+
+@pytest.mark.django_db
+async def test_a_failing_database_is_reported_without_its_message(async_client, models_ready, monkeypatch):
+    def refuse(*args):
+        raise ConnectionError("password of db.internal")
+
+    monkeypatch.setattr(CursorWrapper, "execute", refuse)
+    response = await async_client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"] == {"database": "failed", "channel_layer": "ok", "models": "ok"}
+
+
+@pytest.mark.django_db
+async def test_a_channel_layer_that_hangs_is_given_up(async_client, models_ready, monkeypatch, short_checks):
+    async def receive_nothing(self, channel):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(InMemoryChannelLayer, "receive", receive_nothing)
+    response = await async_client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"]["channel_layer"] == "no answer within 0.2 s"
+
+
+@pytest.mark.django_db
+async def test_models_that_hang_gather_no_threads(async_client, monkeypatch, short_checks):
+    released = threading.Event()
+    started = []
+
+    def hang():
+        started.append(threading.current_thread())
+        released.wait(timeout=30)
+        return {}
+
+    monkeypatch.setattr(health.catalogue, "ready", hang)
+    try:
+        for _ in range(3):
+            response = await async_client.get("/readyz")
+            assert response.json()["checks"]["models"] == "no answer within 0.2 s"
+            assert response.json()["checks"]["database"] == "ok"
+        assert len(started) == 1
+    finally:
+        released.set()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_probes_only_read(async_client, path):
+    assert (await async_client.post(path)).status_code == 405
