@@ -63,7 +63,7 @@ async def publish(changes: Iterable[CallChanged]) -> None:
 
 
 class Publisher:
-    """Publishes in a task of its own, so that a slow channel layer delays nobody. Keeps the newest changes."""
+    """Publishes in a task of its own: a slow channel layer delays nobody. Keeps the newest changes."""
 
     def __init__(self) -> None:
         self._changes: deque[CallChanged] = deque(maxlen=MOST_CHANGES)

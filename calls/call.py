@@ -1,0 +1,235 @@
+"""One call: its configuration, its pipeline, and where what happens in it goes.
+
+The consumer owns the socket and its timers; this owns the conversation. What the pipeline reports (see
+`calls.pipeline.observer.Listener`) is sent to RustPBX and handed to the recorder from here.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from calls.models import CallStatus, EndReason, EventKind
+from calls.pipeline.build import Conversation, build
+from calls.pipeline.config import CallConfig, Provider
+from calls.pipeline.observer import TurnState, now_ms
+from calls.profiles import ChosenProfile
+from calls.protocol import BYTES_PER_SECOND, Configure, Error, ErrorCode, Timed
+from calls.providers import catalogue
+from calls.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+ANSWER_S = 10.0  # a model or a voice that has not begun by then is taken for dead
+APOLOGY_EVERY_S = 8.0  # one failure often comes as several errors
+FAREWELL_S = 20.0
+STATUS_OF_REASON = {
+    EndReason.ABUSE: CallStatus.FAILED,
+    EndReason.ERROR: CallStatus.FAILED,
+    EndReason.SHUTDOWN: CallStatus.INTERRUPTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The way to the client.
+
+    `tell` queues a message and never waits; `send_audio` sends 20 ms of voice (640 bytes).
+    """
+
+    tell: Callable[[Timed], None]
+    send_audio: Callable[[bytes], Awaitable[None]]
+    remote_address: str
+
+
+class Call:
+    """A call from its first `configure` to its end.
+
+    Args:
+        line: the way to the client.
+        configure: what the client asked for.
+        chosen: the profile that answers.
+        recorder: stores what happens.
+    """
+
+    def __init__(self, line: Line, configure: Configure, chosen: ChosenProfile, recorder: Recorder) -> None:
+        self.id = uuid.uuid4()
+        self.audio_in_s = 0.0
+        self.audio_out_s = 0.0
+        self._line = line
+        self._recorder = recorder
+        self._started_at = timezone.now()
+        self._client_prompt = configure.system_prompt
+        self._last_error = ""
+        self._apologised_at = -APOLOGY_EVERY_S
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = False
+        self.config = _config(configure, chosen.snapshot)
+        self._recorder.start(
+            {
+                "id": self.id,
+                "room_id": configure.room_id,
+                "profile_id": chosen.id,
+                "config": chosen.snapshot | {"in_force": _shown(self.config)},
+                "client_configs": {
+                    "system_prompt": configure.system_prompt,
+                    "stt": configure.stt_config,
+                    "llm": configure.llm_config,
+                    "tts": configure.tts_config,
+                },
+                "caller": configure.caller or "",
+                "callee": configure.callee or "",
+                "metadata": dict(configure.metadata),
+                "started_at": self._started_at,
+                "remote_address": line.remote_address,
+                "node": settings.NODE_NAME,
+            }
+        )
+        self._conversation: Conversation = build(
+            self.config,
+            system_prompt=self.config.prompt_for(self._client_prompt),
+            send_audio=self._send_audio,
+            listener=self,
+            started=self._started_at.timestamp(),
+        )
+
+    async def start(self) -> None:
+        """Run the pipeline and greet the caller."""
+        self._conversation.start()
+        if self.config.greeting:
+            await self._conversation.say(self.config.greeting)
+
+    async def hear(self, pcm: bytes) -> None:
+        """Take the caller's voice: s16le at 16 kHz, any length."""
+        self.audio_in_s += len(pcm) / BYTES_PER_SECOND
+        await self._conversation.hear(pcm)
+
+    async def reconfigure(self, configure: Configure) -> None:
+        """Another `configure` during the call: its prompt is in force from the next answer on."""
+        if configure.system_prompt is None or configure.system_prompt == self._client_prompt:
+            return
+        self._client_prompt = configure.system_prompt
+        await self._conversation.prompt(self.config.prompt_for(self._client_prompt))
+        self.note(EventKind.CONFIGURATION, "the client changed its prompt", system_prompt=self._client_prompt)
+
+    async def say_goodbye(self) -> None:
+        """Speak the farewell to its end, then stop; bounded."""
+        self._stop_watching()
+        if self.config.farewell:
+            await self._conversation.say(self.config.farewell, interruptible=False)
+        await self._conversation.finish(FAREWELL_S)
+
+    async def end(self, reason: EndReason, generation: str, error: str = "") -> None:
+        """Stop the pipeline and store the end. Returns within about two seconds; may be called again."""
+        if self._ended:
+            return
+        self._ended = True
+        self._stop_watching()
+        for task in self._tasks:
+            task.cancel()
+        await self._conversation.stop()
+        self._recorder.finish(
+            {
+                "id": self.id,
+                "status": STATUS_OF_REASON.get(reason, CallStatus.COMPLETED),
+                "end_reason": reason,
+                "ended_at": timezone.now(),
+                "audio_in_s": round(self.audio_in_s, 3),
+                "audio_out_s": round(self.audio_out_s, 3),
+                "client_generation": generation,
+                "error": error or self._last_error,
+            }
+        )
+
+    def note(self, kind: EventKind, message: str, **detail: Any) -> None:
+        """Store an event of this call."""
+        ms = round((timezone.now() - self._started_at).total_seconds() * 1000)
+        self._recorder.event(
+            {"session_id": self.id, "ms": ms, "kind": kind, "detail": {"message": message, **detail}}
+        )
+
+    # --- What the pipeline reports ------------------------------------------------------------------------
+
+    def tell(self, message: Timed) -> None:
+        """Send a message to RustPBX."""
+        self._line.tell(message)
+
+    def turn(self, turn: TurnState) -> None:
+        """Store a turn."""
+        self._recorder.turn({"session_id": self.id, **asdict(turn)})  # type: ignore[typeddict-item]  # same fields
+
+    def interrupted(self, spoken: str) -> None:
+        """Store that the caller spoke over the agent."""
+        self.note(EventKind.INTERRUPTION, "the caller interrupted the agent", spoken=spoken)
+
+    def awaiting(self, kind: str | None) -> None:
+        """Give the model, or the voice, a bounded time to begin."""
+        self._stop_watching()
+        if kind is not None:
+            message = f"nothing came from it within {ANSWER_S:.0f} s"
+            loop = asyncio.get_running_loop()
+            self._watchdog = loop.call_later(ANSWER_S, self.provider_failed, kind, message)
+
+    def provider_failed(self, kind: str, message: str) -> None:
+        """Tell RustPBX, store it, and apologise to the caller. The call goes on."""
+        if self._ended:
+            return
+        self._last_error = f"{kind}: {message}"
+        logger.warning("call %s: %s", self.id, self._last_error)
+        self._line.tell(Error(timestamp=now_ms(), message=self._last_error, code=ErrorCode.PROVIDER))
+        self.note(EventKind.PROVIDER_FAILURE, message, provider=kind)
+        self._stop_watching()
+        now = asyncio.get_running_loop().time()
+        if self.config.apology and now - self._apologised_at >= APOLOGY_EVERY_S:
+            self._apologised_at = now
+            # When the call's own voice is what failed, the embedded one speaks.
+            say = self._conversation.say_with_embedded_voice if kind == "tts" else self._conversation.say
+            self._spawn(say(self.config.apology))
+
+    def _stop_watching(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    async def _send_audio(self, pcm: bytes) -> None:
+        self.audio_out_s += len(pcm) / BYTES_PER_SECOND
+        await self._line.send_audio(pcm)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _config(configure: Configure, profile: Mapping[str, Any]) -> CallConfig:
+    """The profile's configuration, with the client's provider settings if the profile opted in to them."""
+    config = CallConfig.from_profile(profile)
+    if not profile["use_client_settings"]:
+        return config
+
+    def merged(kind: str, provider: Provider, wish: Mapping[str, Any] | None) -> Provider:
+        accepted = catalogue.accepted(kind, provider.name, wish or {})
+        return Provider(provider.name, {**provider.settings, **accepted})
+
+    return replace(
+        config,
+        stt=merged("stt", config.stt, configure.stt_config),
+        llm=merged("llm", config.llm, configure.llm_config),
+        tts=merged("tts", config.tts, configure.tts_config),
+    )
+
+
+def _shown(config: CallConfig) -> dict[str, Any]:
+    """The providers and settings really in force: what "auto" became, and every default."""
+    shown = {}
+    for kind in catalogue.KINDS:
+        provider: Provider = getattr(config, kind)
+        name = catalogue.resolve(kind, provider.name)
+        shown[kind] = {"provider": name, **catalogue.defaults(kind, name), **provider.settings}
+    return shown

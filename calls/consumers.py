@@ -1,0 +1,363 @@
+"""The socket of `/ws/rustpbx`: its life, its timers, and the wiring to a call. No parsing, no ORM."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+
+import voiceagent
+from calls import access, protocol
+from calls.call import Call, Line
+from calls.limits import Bucket, Limits
+from calls.models import EndReason
+from calls.pipeline.observer import now_ms
+from calls.profiles import ChosenProfile, NoProfile, choose
+from calls.protocol import (
+    BYTES_PER_SECOND,
+    Audio,
+    Configure,
+    Disconnect,
+    ErrorCode,
+    Ping,
+    ProtocolError,
+    Timed,
+)
+from calls.pump import Pump
+from calls.recorder import recorder
+
+logger = logging.getLogger(__name__)
+
+CONFIGURE_WITHIN_S = 2.0  # of the first audio; then the default profile answers
+IDLE_S = 30.0
+EARLY_AUDIO_BYTES = 5 * BYTES_PER_SECOND  # kept until the call starts
+OUTBOX_MESSAGES = 512  # more than this unsent: the client does not read
+CONFIGURES_AT_ONCE, CONFIGURES_PER_S = 8, 1.0
+ERRORS_AT_ONCE, ERRORS_PER_S = 20, 5.0
+NORMAL, GOING_AWAY, ABUSE, INTERNAL = 1000, 1001, 1008, 1011  # close codes of RFC 6455
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+live: set["Connection"] = set()
+"""The connections of this process."""
+
+
+class RustPBXConsumer(AsyncConsumer):
+    """One WebSocket of RustPBX.
+
+    Messages come straight from the server: AsyncConsumer's own loop would add 100 µs to each and wait for the
+    shared database thread before it. The channel layer is not used here, so nothing is lost.
+    """
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Refuse before the upgrade, or run the connection to its end."""
+        await receive()  # websocket.connect
+        if reason := access.refusal(scope):
+            logger.warning("refused a stream from %s: %s", access.client_address(scope) or "?", reason)
+            await send({"type": "websocket.close", "code": ABUSE})
+            return
+        await send({"type": "websocket.accept"})
+        connection = Connection(scope, send)
+        live.add(connection)
+        try:
+            await connection.run(receive)
+        finally:
+            live.discard(connection)
+
+
+async def shutdown(timeout: float = 2.5) -> None:
+    """End every call of this process and wait until they are gone, at most `timeout` seconds."""
+    connections = list(live)
+    for connection in connections:
+        connection.stop(EndReason.SHUTDOWN, GOING_AWAY)
+    if connections:
+        waiting = [asyncio.create_task(connection.over.wait()) for connection in connections]
+        await asyncio.wait(waiting, timeout=timeout)
+        for task in waiting:
+            task.cancel()
+
+
+class Connection:
+    """The server's side of one open socket."""
+
+    def __init__(self, scope: dict[str, Any], send: Send) -> None:
+        self.over = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self._send = send
+        self._query = access.query_of(scope)
+        self._binary_audio = self._query.get("audio") == "binary"
+        self._line = Line(self._tell, self._send_audio, access.client_address(scope))
+        self._outbox: asyncio.Queue[str] = asyncio.Queue(OUTBOX_MESSAGES)
+        self._limits = Limits(now)
+        self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
+        self._errors = Bucket.full(ERRORS_PER_S, ERRORS_AT_ONCE, now)
+        self._pump = Pump(now)
+        self._last_message = now
+        self._json_audio = False
+        self._call: Call | None = None
+        self._starting = False
+        self._early_audio = bytearray()
+        self._frames_sent = 0
+        self._end: tuple[EndReason, int] | None = None
+        self._error = ""
+        self._reader: asyncio.Task[Any] | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self._work: set[asyncio.Task[None]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def run(self, receive: Receive) -> None:
+        """Serve the client until one side ends the call. Leaves nothing running."""
+        self._reader = asyncio.current_task()
+        self._sender = asyncio.create_task(self._send_outbox(), name="outbox")
+        version = voiceagent.__version__
+        self._tell(protocol.Connected(timestamp=now_ms(), server="voiceagent", version=version))
+        self._timers["pump"] = self._loop.call_at(self._pump.deadline, self._poll_pump)
+        self._timers["idle"] = self._loop.call_later(IDLE_S, self._check_idle)
+        reason, code = EndReason.CLOSED, NORMAL
+        try:
+            await self._read(receive)
+        except asyncio.CancelledError:
+            if self._end is None:  # the server itself is going down
+                reason = EndReason.SHUTDOWN
+                raise
+            self._reader.uncancel()  # type: ignore[union-attr]  # set above
+        except Exception as e:
+            logger.exception("a connection failed")
+            self._error = f"{type(e).__name__}: {e}"
+            reason, code = EndReason.ERROR, INTERNAL
+        finally:
+            reason, code = self._end or (reason, code)
+            await self._finish(reason, code)
+
+    def stop(self, reason: EndReason, code: int) -> None:
+        """End the connection from our side; `run` returns soon after."""
+        if self._end is None and not self.over.is_set():
+            self._end = (reason, code)
+            if self._reader is not None:
+                self._reader.cancel()
+
+    # --- Reading ------------------------------------------------------------------------------------------
+
+    async def _read(self, receive: Receive) -> None:
+        while True:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                if message.get("code") == ABUSE:
+                    self._end = (EndReason.ABUSE, ABUSE)
+                return
+            now = self._last_message = self._loop.time()
+            try:
+                if not self._limits.message(now):
+                    raise ProtocolError(
+                        ErrorCode.TOO_FAST, "expected at most 250 messages a second, got more"
+                    )
+                data = message.get("bytes")
+                if data is not None:
+                    await self._on_audio(protocol.decode_binary(data))
+                else:
+                    await self._on_message(protocol.decode_text(message["text"]))
+            except ProtocolError as e:
+                self._tell_error(e.code, str(e))
+            if self._limits.abused:
+                self.stop(EndReason.ABUSE, ABUSE)
+            if self._end is not None:
+                return
+
+    async def _on_message(self, message: protocol.ClientMessage) -> None:
+        match message:
+            case Audio():
+                self._json_audio = True
+                await self._on_audio(message)
+            case Ping(timestamp):
+                self._tell(protocol.Pong(timestamp=timestamp))
+            case Configure():
+                await self._on_configure(message)
+            case Disconnect():
+                self._end = (EndReason.DISCONNECT, NORMAL)
+
+    async def _on_audio(self, audio: Audio) -> None:
+        now = self._loop.time()
+        seconds = len(audio.pcm) / BYTES_PER_SECOND
+        if self._pump.frame(now, seconds):
+            self._ping()
+        if not self._limits.audio(seconds, now):
+            raise ProtocolError(ErrorCode.TOO_FAST, "expected audio at the pace of speech, got it faster")
+        if self._call is not None:
+            await self._call.hear(audio.pcm)
+            return
+        if not self._starting and "configure" not in self._timers:
+            self._timers["configure"] = self._loop.call_later(
+                CONFIGURE_WITHIN_S, self._start_call, Configure(room_id="")
+            )
+        if len(self._early_audio) < EARLY_AUDIO_BYTES:
+            self._early_audio += audio.pcm
+
+    async def _on_configure(self, configure: Configure) -> None:
+        if not self._configures.take(1.0, self._loop.time()):
+            raise ProtocolError(
+                ErrorCode.TOO_FAST, "expected `configure` about once a second, got it more often"
+            )
+        if self._call is not None:
+            await self._call.reconfigure(configure)
+            self._tell_configured(self._call)
+        elif not self._starting:
+            self._start_call(configure)
+
+    # --- The call -----------------------------------------------------------------------------------------
+
+    def _start_call(self, configure: Configure) -> None:
+        if self._starting or self.over.is_set():
+            return
+        self._starting = True
+        if timer := self._timers.pop("configure", None):
+            timer.cancel()
+        self._spawn(self._start(self._completed(configure)))
+
+    def _completed(self, configure: Configure) -> Configure:
+        """The `configure` with what only the URL's query string says."""
+        metadata = configure.metadata
+        if not metadata and (text := self._query.get("metadata")):
+            try:
+                metadata = json.loads(text)
+            except ValueError:
+                metadata = None
+            if not isinstance(metadata, dict):
+                self._tell_error(ErrorCode.BAD_VALUE, "expected metadata in the URL to be a JSON object")
+                metadata = {}
+        return Configure(
+            room_id=configure.room_id,
+            system_prompt=configure.system_prompt,
+            stt_config=configure.stt_config,
+            llm_config=configure.llm_config,
+            tts_config=configure.tts_config,
+            profile=configure.profile or self._query.get("profile"),
+            caller=configure.caller or self._query.get("caller"),
+            callee=configure.callee or self._query.get("callee"),
+            metadata=metadata,
+        )
+
+    async def _start(self, configure: Configure) -> None:
+        """Choose the profile, build the call, greet. A failure ends the connection and says why."""
+        try:
+            chosen: ChosenProfile = await choose(configure.profile or "")
+            if not chosen.found:
+                self._tell_error(
+                    ErrorCode.NOT_FOUND,
+                    f"expected a published profile, got {configure.profile!r}; the default one answers",
+                )
+            call = Call(self._line, configure, chosen, recorder())
+            self._tell_configured(call)
+            await call.start()
+        except NoProfile as e:
+            self._fail(str(e))
+            return
+        except Exception as e:
+            logger.exception("a call could not be started")
+            self._fail(f"the call could not be started: {type(e).__name__}")
+            return
+        self._call = call
+        early, self._early_audio = bytes(self._early_audio), bytearray()
+        if early:
+            await call.hear(early)
+        self._timers["duration"] = self._loop.call_later(
+            call.config.max_duration_s, lambda: self._spawn(self._say_goodbye(call))
+        )
+
+    async def _say_goodbye(self, call: Call) -> None:
+        await call.say_goodbye()
+        self.stop(EndReason.MAX_DURATION, NORMAL)
+
+    def _fail(self, message: str) -> None:
+        self._error = message
+        self._tell_error(ErrorCode.INTERNAL, message)
+        self.stop(EndReason.ERROR, INTERNAL)
+
+    async def _finish(self, reason: EndReason, code: int) -> None:
+        """Close the socket, end the call, wait for our own tasks: about two seconds at most."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in self._work:
+            task.cancel()
+        if self._work:
+            await asyncio.wait(self._work, timeout=1.0)
+        if self._sender is not None:
+            with suppress(TimeoutError):  # what is left to say, an error for instance
+                await asyncio.wait_for(self._outbox.join(), 0.2)
+            self._sender.cancel()
+            await asyncio.wait({self._sender})
+        with suppress(Exception):  # the socket may be gone; servers differ in what they raise then
+            await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), 0.2)
+        if self._call is not None:
+            await self._call.end(reason, self.generation, self._error)
+        self.over.set()
+
+    @property
+    def generation(self) -> str:
+        """The client's generation, as far as it showed."""
+        return "json" if self._json_audio else self._pump.generation
+
+    # --- Writing ------------------------------------------------------------------------------------------
+
+    def _tell(self, message: Timed) -> None:
+        """Queue a message. A client that has not read hundreds of them is not reading at all."""
+        try:
+            self._outbox.put_nowait(protocol.encode(message))
+        except asyncio.QueueFull:
+            self._error = "the client does not read"
+            self.stop(EndReason.ABUSE, ABUSE)
+
+    def _tell_configured(self, call: Call) -> None:
+        self._tell(protocol.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
+
+    def _tell_error(self, code: ErrorCode, message: str) -> None:
+        if self._errors.take(1.0, self._loop.time()):
+            self._tell(protocol.Error(timestamp=now_ms(), message=message, code=code))
+
+    def _ping(self) -> None:
+        self._tell(protocol.ServerPing(timestamp=now_ms()))
+
+    async def _send_outbox(self) -> None:
+        while True:
+            text = await self._outbox.get()
+            await self._send_now({"type": "websocket.send", "text": text})
+            self._outbox.task_done()
+
+    async def _send_audio(self, pcm: bytes) -> None:
+        self._frames_sent += 1
+        if self._binary_audio:
+            await self._send_now({"type": "websocket.send", "bytes": pcm})
+        else:
+            text = protocol.encode_audio(pcm, str(self._frames_sent))
+            await self._send_now({"type": "websocket.send", "text": text})
+
+    async def _send_now(self, event: dict[str, Any]) -> None:
+        self._pump.sent(self._loop.time())
+        try:
+            await self._send(event)
+        except Exception as e:  # each server has its own error for a socket that is gone
+            logger.debug("a message could not be sent: %s", e)
+
+    # --- Timers -------------------------------------------------------------------------------------------
+
+    def _poll_pump(self) -> None:
+        now = self._loop.time()
+        if self._pump.poll(now):
+            self._ping()
+        self._timers["pump"] = self._loop.call_at(max(self._pump.deadline, now + 0.001), self._poll_pump)
+
+    def _check_idle(self) -> None:
+        silent = self._loop.time() - self._last_message
+        if silent >= IDLE_S:
+            self.stop(EndReason.IDLE, NORMAL)
+        else:
+            self._timers["idle"] = self._loop.call_later(IDLE_S - silent, self._check_idle)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)

@@ -1,0 +1,76 @@
+"""Daphne as a server of calls: bounded towards a client that does not read, and graceful at its end."""
+
+import asyncio
+import logging
+from typing import Any
+
+# Twisted's reactor is chosen by this import: it has to be the first of Twisted's.
+from daphne.server import Server, twisted_loop  # isort: skip
+from daphne.ws_protocol import WebSocketProtocol
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from calls import lifespan
+
+logger = logging.getLogger(__name__)
+
+NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte gathers until then
+NOT_READING = 1008
+
+
+class CallProtocol(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
+    """A socket that is dropped when its client has not read for ten seconds.
+
+    Daphne never waits for a client: what it sends gathers in the transport. Twisted tells a producer when the
+    transport's buffer is full and when it has drained; between the two runs the clock.
+    """
+
+    _giving_up: Any = None
+
+    def onOpen(self) -> None:
+        """The handshake is done: from here on, this object hears about the transport's buffer."""
+        self.transport.unregisterProducer()  # the HTTP channel's, of no use any more
+        self.transport.registerProducer(self, True)
+        super().onOpen()
+
+    def pauseProducing(self) -> None:
+        """The buffer is full."""
+        if self._giving_up is None:
+            self._giving_up = reactor.callLater(NOT_READING_S, self._give_up)
+
+    def resumeProducing(self) -> None:
+        """The buffer has drained."""
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+        self.resumeProducing()
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        logger.warning("dropped %s: the client did not read for %.0f s", self.client_addr, NOT_READING_S)
+        self.application_queue.put_nowait({"type": "websocket.disconnect", "code": NOT_READING})
+        self.muted = True
+        self.transport.abortConnection()
+
+
+class CallServer(Server):  # type: ignore[misc]  # daphne has no types
+    """Daphne with models that are warm before it listens, and calls that end before it does."""
+
+    def run(self) -> None:
+        """Warm up, listen, serve until a signal, end the calls."""
+        asyncio.set_event_loop(twisted_loop)
+        twisted_loop.run_until_complete(lifespan.startup())
+        reactor.callWhenRunning(self._use_our_sockets)
+        super().run()
+
+    def _use_our_sockets(self) -> None:
+        self.ws_factory.protocol = CallProtocol
+
+    def kill_all_applications(self) -> Deferred[Any]:
+        """Before Daphne cancels what still runs: end the calls, store them, stop the models."""
+        ended = Deferred.fromFuture(asyncio.ensure_future(lifespan.shutdown()))
+        ended.addCallback(lambda _: super(CallServer, self).kill_all_applications())
+        return ended

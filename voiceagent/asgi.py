@@ -1,0 +1,26 @@
+"""The ASGI application: pages over HTTP, calls over WebSockets, start-up and shutdown for servers that tell.
+
+Daphne knows no lifespan protocol; `manage.py serve` calls `startup` and `shutdown` itself. Under uvicorn or
+granian the lifespan does.
+"""
+
+import os
+from typing import Any
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "voiceagent.settings")
+django_application = get_asgi_application()
+
+from calls.lifespan import lifespan  # noqa: E402  Django's applications have to be loaded first
+from calls.routing import websocket_urlpatterns  # noqa: E402  see above
+
+_router = ProtocolTypeRouter(
+    {"http": django_application, "websocket": URLRouter(websocket_urlpatterns), "lifespan": lifespan}
+)
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Serve one connection."""
+    await _router(scope, receive, send)
