@@ -77,7 +77,7 @@ async def _channel_layer() -> str:
     layer = get_channel_layer()
     if layer is None:
         return "not configured"
-    channel = await layer.new_channel("readyz")
+    channel = await layer.new_channel()
     await layer.send(channel, {"type": "health.check"})
     await layer.receive(channel)
     return OK

@@ -166,7 +166,13 @@ class TestFinish:
 
     def test_turns_and_latencies_are_summed_up(self, make_call):
         session, other = make_call(), make_call()
-        latencies = [{}, {"turn_latency": 900}, {"stt": 5}, {"turn_latency": 400.6}, {"turn_latency": 500}]
+        latencies = [
+            {},
+            {"turn_latency": 900},
+            {"turn_latency": None},
+            {"turn_latency": 400.6},
+            {"turn_latency": 500},
+        ]
         Turn.objects.record(turn_row(session.id, i, latency=parts) for i, parts in enumerate(latencies))
         Turn.objects.record([turn_row(other.id, 0, latency={"turn_latency": 5000})])
         finish(session)

@@ -197,7 +197,7 @@ def _midnight(day: date) -> datetime:
 def _turn_totals(latencies: Iterable[Any]) -> dict[str, int | None]:
     """Return turn count, median and worst turn latency (ms) of a call from its turns' latency parts."""
     parts = list(latencies)
-    values = [part["turn_latency"] for part in parts if "turn_latency" in part]
+    values = [value for part in parts if (value := part.get("turn_latency")) is not None]
     return {
         "turn_count": len(parts),
         "median_latency_ms": round(statistics.median(values)) if values else None,

@@ -37,7 +37,8 @@ def duration(value: timedelta | None) -> str:
 @register.filter
 def latency_parts(latency: dict[str, float]) -> list[tuple[str, int]]:
     """Return a turn's known latency parts as (label, ms), the whole first."""
-    return [(label, round(latency[key])) for key, label in LATENCY_LABELS.items() if key in latency]
+    parts = ((label, latency.get(key)) for key, label in LATENCY_LABELS.items())
+    return [(label, round(ms)) for label, ms in parts if ms is not None]
 
 
 @register.filter

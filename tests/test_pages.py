@@ -1,0 +1,271 @@
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from uuid import uuid4
+
+import pytest
+from django.test import RequestFactory
+from django.urls import reverse
+from django.views.defaults import server_error
+
+from calls.models import CallEvent, CallSession, PromptProfile, Turn
+from tests.conftest import PASSWORD, STARTED_AT, turn_row
+
+pytestmark = pytest.mark.django_db
+
+CALLS = "/calls/"
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+@pytest.fixture
+def browse(client, analyst):
+    """Get a page as an analyst."""
+    client.force_login(analyst)
+
+    def get(path=CALLS, **query):
+        return client.get(path, query)
+
+    return get
+
+
+def text_of(response):
+    """The page's text without tags, in single spaces."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", response.content.decode())).split())
+
+
+def listed(response):
+    """The callers listed, in order."""
+    return [call.caller for call in response.context["page"]]
+
+
+def event_row(session, ms, kind="error", message="", **detail):
+    return {"session_id": session.id, "ms": ms, "kind": kind, "detail": {"message": message} | detail}
+
+
+class TestWhoMayLook:
+    def pages(self, make_call):
+        return [CALLS, make_call().get_absolute_url()]
+
+    def test_nobody_gets_the_login_page_and_comes_back(self, client, analyst, make_call):
+        for path in self.pages(make_call):
+            response = client.get(path)
+            assert response.status_code == 302
+            assert response["Location"] == f"/login/?next={path}"
+            login = {"username": "analyst", "password": PASSWORD}
+            assert client.post(response["Location"], login)["Location"] == path
+            client.logout()
+
+    def test_an_outsider_is_told_whom_to_ask(self, client, outsider, make_call):
+        client.force_login(outsider)
+        for path in self.pages(make_call):
+            response = client.get(path)
+            assert response.status_code == 403
+            assert "Ask an administrator" in text_of(response)
+            assert "outsider" in text_of(response)
+
+    @pytest.mark.parametrize("name", ["admin", "analyst"])
+    def test_admins_and_analysts_see_calls(self, client, make_call, request, name):
+        client.force_login(request.getfixturevalue(name))
+        assert [client.get(path).status_code for path in self.pages(make_call)] == [200, 200]
+
+    def test_pages_only_read(self, client, analyst, make_call):
+        client.force_login(analyst)
+        assert [client.post(path).status_code for path in self.pages(make_call)] == [405, 405]
+
+    def test_the_root_leads_to_the_calls(self, client):
+        assert client.get("/")["Location"] == CALLS
+
+    def test_a_wrong_password_is_explained(self, client, analyst):
+        response = client.post("/login/", {"username": "analyst", "password": "guess"})
+        assert "Please enter a correct username and password" in text_of(response)
+
+    def test_logging_out(self, client, analyst):
+        client.force_login(analyst)
+        assert client.post("/logout/")["Location"] == "/login/"
+        assert client.get(CALLS).status_code == 302
+
+
+class TestList:
+    def test_newest_first_with_their_facts(self, browse, make_call):
+        PromptProfile.objects.ensure_default()
+        old = make_call(caller="Ann", profile_id=PromptProfile.objects.get().id, said=[("agent", "hi")])
+        make_call(caller="Bob", started_at=STARTED_AT + timedelta(hours=1))
+        CallSession.objects.finish(
+            old.id, status="failed", end_reason="error", ended_at=STARTED_AT + timedelta(seconds=65),
+            audio_in_s=65, audio_out_s=1, client_generation="new",
+        )  # fmt: skip
+        response = browse()
+        assert listed(response) == ["Bob", "Ann"]
+        for fact in ("2 calls", "Receptionist", "Failed", "1:05", "1 turn", "4 Mar 2026, 10:00", "Active"):
+            assert fact in text_of(response)
+
+    def test_without_calls_it_says_how_to_make_one(self, browse):
+        assert "python manage.py simulatecall SPEECH.wav" in text_of(browse())
+
+    def test_nothing_found_offers_to_clear_the_filters(self, browse, make_call):
+        make_call()
+        response = browse(q="zebra")
+        assert "No call matches" in text_of(response)
+        assert "Clear the filters" in text_of(response)
+        assert "simulatecall" not in text_of(response)
+
+    def test_filters(self, browse, make_call):
+        PromptProfile.objects.ensure_default()
+        profile_id = PromptProfile.objects.get().id
+        make_call(caller="Ann", profile_id=profile_id, said=[("caller", "I lost my umbrella")])
+        make_call(caller="Bob", started_at=datetime(2026, 3, 6, tzinfo=UTC))
+        assert listed(browse(q="UMBRELLA")) == ["Ann"]
+        assert listed(browse(profile="default")) == ["Ann"]
+        assert listed(browse(from_date="2026-03-05")) == ["Bob"]
+        assert listed(browse(to_date="2026-03-05")) == ["Ann"]
+        assert listed(browse(from_date="2026-03-04", to_date="2026-03-06")) == ["Bob", "Ann"]
+        assert listed(browse(status="active")) == ["Bob", "Ann"]
+        assert listed(browse(status="failed")) == []
+        assert "1 call found" in text_of(browse(q="umbrella", profile="default", status="active"))
+
+    @pytest.mark.parametrize(
+        ("query", "says"),
+        [
+            ({"from_date": "yesterday"}, "Enter a valid date"),
+            ({"to_date": "9999-12-31"}, "Enter a day before 2200"),
+            ({"from_date": "0001-01-01"}, "Enter a day from 2000 on"),
+            ({"profile": "nope"}, "Select a valid choice"),
+            ({"status": "nope"}, "Select a valid choice"),
+            ({"q": "x" * 201}, "at most 200 characters"),
+            ({"q": "a\x00b"}, "Null characters are not allowed"),
+        ],
+    )
+    def test_a_wrong_filter_is_explained_and_not_applied(self, browse, make_call, query, says):
+        make_call(caller="Ann")
+        response = browse(**query)
+        assert listed(response) == ["Ann"]
+        assert says in text_of(response)
+
+    def test_days_in_the_wrong_order_are_explained(self, browse, make_call):
+        make_call()
+        response = browse(from_date="2026-03-05", to_date="2026-03-04")
+        assert "This day is before the first one" in text_of(response)
+
+    def test_paging_keeps_the_filters(self, browse, make_call):
+        for number in range(30):
+            make_call(caller=f"c{number}", said=[("caller", "tea & cake")])
+        first = browse(q="tea & cake", status="active")
+        assert "1–25 of 30 calls found" in text_of(first)
+        link = unescape(re.search(r'rel="next" href="([^"]*)"', first.content.decode())[1])
+        second = browse(CALLS + link)
+        assert "26–30 of 30 calls found" in text_of(second)
+        assert not set(listed(first)) & set(listed(second))
+        assert second.context["form"].data["status"] == "active"
+
+    @pytest.mark.parametrize(("page", "shown"), [("0", 2), ("99", 2), ("x", 1), ("", 1)])
+    def test_a_page_that_is_not_there_becomes_one_that_is(self, browse, make_call, page, shown):
+        for _ in range(26):
+            make_call()
+        assert browse(page=page).context["page"].number == shown
+
+    def test_more_calls_need_no_more_queries(self, browse, make_call, django_assert_max_num_queries):
+        PromptProfile.objects.ensure_default()
+        profile_id = PromptProfile.objects.get().id
+        for _ in range(25):
+            make_call(profile_id=profile_id, said=[("caller", "tea")])
+        with django_assert_max_num_queries(7):
+            browse(q="tea")
+
+
+class TestCall:
+    def test_it_shows_everything_known(self, browse, make_call):
+        PromptProfile.objects.ensure_default()
+        profile = PromptProfile.objects.get()
+        call = make_call(
+            caller="Ann", callee="Sales", profile_id=profile.id, config=profile.snapshot(),
+            client_configs={"llm": {"model": "gpt-4o-mini"}}, metadata={"campaign": "spring"},
+        )  # fmt: skip
+        latency = {"turn_latency": 812, "stt": 120.4, "llm_ttft": 98, "tts_ttfb": 205}
+        Turn.objects.record(
+            [
+                turn_row(call.id, 0, "caller", "where is my order", language="en-GB"),
+                turn_row(call.id, 1, "agent", "It is on its", latency=latency, interrupted=True),
+            ]
+        )
+        CallEvent.objects.record([event_row(call, 1500, "provider_failure", "No answer", provider="openai")])
+        CallSession.objects.finish(
+            call.id, status="failed", end_reason="idle", ended_at=STARTED_AT + timedelta(seconds=4),
+            audio_in_s=3.96, audio_out_s=1.5, client_generation="seed", error="gave up",
+        )  # fmt: skip
+        text = text_of(browse(call.get_absolute_url()))
+        for fact in (
+            "Ann", "Sales", "Receptionist", "Failed", "No message for 30 s", "4 Mar 2026, 10:00:00 UTC",
+            "0:04", "4.0 s in, 1.5 s out",
+            "RustPBX of October 2025 at 127.0.0.1", "812 ms median, 812 ms worst",
+            "where is my order", "0:00.0–0:00.9", "en-GB", "It is on its", "interrupted",
+            "Answered after 812 ms", "speech-to-text 120 ms", "language model 98 ms", "text-to-speech 205 ms",
+            "0:01.5", "No answer",
+            '"provider": "openai"', "gave up", '"model": "gpt-4o-mini"', '"campaign": "spring"',
+            '"slug": "default"', "interrupted turns: 1; errors: 1",
+        ):  # fmt: skip
+            assert fact in text, fact
+
+    def test_a_call_that_just_began(self, browse, make_call):
+        text = text_of(browse(make_call(caller="").get_absolute_url()))
+        for fact in ("room-1", "In progress", "Nothing was said yet", "No errors", "Not measured"):
+            assert fact in text
+        assert "Who spoke when" not in text
+
+    def test_the_profiles_name_outlives_it(self, browse, make_call):
+        call = make_call(config={"name": "Old desk"})
+        assert "Old desk (deleted)" in text_of(browse(call.get_absolute_url()))
+
+    def test_the_timeline_draws_turns_and_marks_to_scale(self, browse, make_call):
+        call = make_call()
+        Turn.objects.record(
+            [
+                turn_row(call.id, 0, "agent", start_ms=0, end_ms=2500, interrupted=True),
+                turn_row(call.id, 1, "caller", start_ms=5000) | {"end_ms": None},
+            ]
+        )
+        events = [event_row(call, 10_000), event_row(call, 20, "configuration")]
+        CallEvent.objects.record(events)
+        timeline = browse(call.get_absolute_url()).context["timeline"]
+        assert [(bar.x, bar.width) for bar in timeline.agent] == [(0, 250)]
+        assert [(bar.x, bar.width) for bar in timeline.caller] == [(500, 500)], "open until now"
+        assert [mark.x for mark in timeline.marks] == [1000]
+        assert (timeline.interrupted, timeline.errors, timeline.agent_ms) == (1, 1, 2500)
+        assert timeline.ticks == [0, 2500, 5000, 7500, 10_000]
+
+    def test_what_people_and_models_say_stays_text(self, browse, make_call):
+        hostile = {HOSTILE: HOSTILE}
+        call = make_call(
+            caller=HOSTILE, callee=HOSTILE, room_id=HOSTILE, metadata=hostile, config=hostile,
+            client_configs=hostile, said=[("caller", HOSTILE), ("agent", HOSTILE)],
+        )  # fmt: skip
+        CallEvent.objects.record([event_row(call, 1, message=HOSTILE, more=HOSTILE)])
+        for response in (browse(), browse(q=HOSTILE), browse(call.get_absolute_url())):
+            html = response.content.decode()
+            assert "<script" not in html
+            assert "<img src=x" not in html
+            assert "&lt;script&gt;" in html
+
+    def test_no_style_or_script_is_inline(self, browse, make_call):
+        call = make_call(said=[("caller", "a"), ("agent", "b")])
+        for response in (browse(), browse(call.get_absolute_url())):
+            assert not re.search(
+                r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.content.decode()
+            )
+
+    def test_more_turns_need_no_more_queries(self, browse, make_call, django_assert_num_queries):
+        for said in (1, 40):
+            call = make_call(said=[("caller", "hi")] * said)
+            with django_assert_num_queries(7):
+                browse(call.get_absolute_url())
+
+    def test_an_unknown_call_is_not_found(self, browse):
+        response = browse(reverse("call-detail", args=[uuid4()]))
+        assert response.status_code == 404
+        assert "There is no such page" in text_of(response)
+
+
+def test_an_error_page_needs_nothing_that_may_be_broken(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        response = server_error(RequestFactory().get("/"))
+    assert response.status_code == 500
+    assert "Something went wrong" in text_of(response)
