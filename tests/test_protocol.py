@@ -1,0 +1,201 @@
+"""The wire codec: what is understood, what each mistake is called, and that nothing else can happen."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calls import protocol
+from calls.protocol import (
+    Audio,
+    Configure,
+    Disconnect,
+    ErrorCode,
+    Ping,
+    ProtocolError,
+    decode_binary,
+    decode_text,
+)
+
+# RustPBX's table of required fields and their JSON types; a message that differs is dropped there.
+CLIENT_TABLE = {
+    "connected": {"server": str, "version": str, "timestamp": int},
+    "configured": {"call_id": str, "status": str, "timestamp": int},
+    "transcription": {"text": str, "is_final": bool, "timestamp": int, "language": str},
+    "llm_response": {"text": str, "is_complete": bool, "timestamp": int},
+    "tts_started": {"text": str, "timestamp": int},
+    "tts_completed": {"text": str, "timestamp": int},
+    "metrics": {"key": str, "duration": int, "timestamp": int},
+    "error": {"message": str, "timestamp": int, "code": int},
+    "ping": {"timestamp": int},
+    "pong": {"timestamp": int},
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+commands = st.sampled_from(["configure", "ping", "disconnect", "audio", "Ping", ""])
+fields = st.sampled_from(
+    [
+        "room_id", "system_prompt", "stt_config", "llm_config", "tts_config", "profile", "caller", "callee",
+        "metadata", "timestamp", "reason", "audio_data", "sample_rate", "channels", "frame_id", "other",
+    ]
+)  # fmt: skip
+
+
+def refused(text: str) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        decode_text(text)
+    return caught.value
+
+
+def test_configure_as_both_generations_send_it():
+    message = decode_text(
+        json.dumps(
+            {
+                "command": "configure",
+                "room_id": "room-1",
+                "system_prompt": None,
+                "stt_config": {"sample_rate": 16000, "language": "en", "model": "nova"},
+                "llm_config": {"model": "gpt-4o-mini", "max_tokens": 150, "temperature": 0.7},
+                "tts_config": {"model": "aura-asteria-en", "sample_rate": 16000, "encoding": "linear16"},
+                "something_new": [1, 2],
+            }
+        )
+    )
+    assert message == Configure(
+        room_id="room-1",
+        stt_config={"sample_rate": 16000, "language": "en", "model": "nova"},
+        llm_config={"model": "gpt-4o-mini", "max_tokens": 150, "temperature": 0.7},
+        tts_config={"model": "aura-asteria-en", "sample_rate": 16000, "encoding": "linear16"},
+    )
+
+
+def test_configure_with_this_projects_extensions():
+    message = decode_text(
+        '{"command":"configure","room_id":"r","profile":"sales","caller":"+1","callee":"+2","metadata":{"a":1}}'
+    )
+    assert message == Configure(room_id="r", profile="sales", caller="+1", callee="+2", metadata={"a": 1})
+
+
+def test_the_other_commands():
+    assert decode_text('{"command":"ping","timestamp":1700000000000}') == Ping(1_700_000_000_000)
+    assert decode_text('{"command":"disconnect","reason":"bye"}') == Disconnect("bye")
+    assert decode_text('{"command":"disconnect"}') == Disconnect("")
+    audio = {"audio_data": [0, 1, 255, 127], "sample_rate": 16000, "channels": 1, "frame_id": "f"}
+    assert decode_text(json.dumps({"command": "audio", "timestamp": 1, **audio})) == Audio(
+        b"\x00\x01\xff\x7f", is_json=True
+    )
+    assert decode_binary(b"\x01\x02") == Audio(b"\x01\x02")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("hello", 400, "JSON object"),
+        ("[1]", 400, "got an array"),
+        ("null", 400, "got null"),
+        ('{"command":"dance"}', 400, "'dance'"),
+        ('{"command":7}', 400, "got 7"),
+        ("{}", 400, "configure, ping, disconnect, audio"),
+        ('{"command":"configure"}', 400, "room_id"),
+        ('{"command":"configure","room_id":5}', 400, "room_id to be a string, got 5"),
+        ('{"command":"configure","room_id":"r","llm_config":"x"}', 400, "llm_config to be an object or null"),
+        ('{"command":"configure","room_id":"r","metadata":{"a":NaN}}', 400, "NaN"),
+        ('{"command":"ping"}', 400, "timestamp"),
+        ('{"command":"ping","timestamp":1.5}', 400, "got 1.5"),
+        ('{"command":"ping","timestamp":true}', 400, "got True"),
+        ('{"command":"ping","timestamp":-1}', 422, "got -1"),
+        ('{"command":"audio"}', 400, "audio_data"),
+        ('{"command":"audio","audio_data":[]}', 422, "empty"),
+        ('{"command":"audio","audio_data":[1]}', 422, "1 bytes"),
+        ('{"command":"audio","audio_data":[256,0]}', 422, "0-255"),
+        ('{"command":"audio","audio_data":["a","b"]}', 422, "0-255"),
+        ('{"command":"audio","audio_data":[0,0],"sample_rate":8000}', 422, "sample_rate 16000, got 8000"),
+        ('{"command":"audio","audio_data":[0,0],"channels":2}', 422, "channels 1, got 2"),
+        ('{"command":"configure","room_id":"' + "r" * 256 + '"}', 422, "255 characters, got 256"),
+        ('{"command":"configure","room_id":"a\\u0000b"}', 422, "NUL"),
+        ('{"command":"configure","room_id":"r","system_prompt":"\\ud800"}', 422, "surrogate"),
+        ("[" * 60_000, 400, "JSON object"),
+        ('{"x":"' + "y" * protocol.MAX_TEXT_CHARS + '"}', 413, "65536"),
+    ],
+)
+def test_each_mistake_has_a_code_and_says_what_was_expected(text, code, says):
+    error = refused(text)
+    assert error.code == code
+    assert says in str(error)
+    assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize(
+    ("data", "code"), [(b"", 422), (b"abc", 422), (bytes(protocol.MAX_BINARY_BYTES + 2), 413)]
+)
+def test_binary_audio_that_is_none(data, code):
+    with pytest.raises(ProtocolError) as caught:
+        decode_binary(data)
+    assert caught.value.code == code
+
+
+@given(st.text())
+def test_no_text_does_anything_but_decode_or_be_refused(text):
+    try:
+        decode_text(text)
+    except ProtocolError as e:
+        assert e.code in ErrorCode
+
+
+@given(commands, st.dictionaries(fields, json_values, max_size=6))
+def test_no_object_does_anything_but_decode_or_be_refused(command, data):
+    try:
+        message = decode_text(json.dumps({"command": command, **data}))
+    except ProtocolError as e:
+        assert e.code in ErrorCode
+    else:
+        assert isinstance(message, Configure | Ping | Disconnect | Audio)
+        if isinstance(message, Audio):
+            assert message.pcm
+            assert len(message.pcm) % 2 == 0
+
+
+@given(st.binary(max_size=2000))
+def test_no_bytes_do_anything_but_decode_or_be_refused(data):
+    try:
+        assert decode_binary(data).pcm == data
+    except ProtocolError as e:
+        assert e.code == ErrorCode.BAD_VALUE
+        assert not data or len(data) % 2
+
+
+MESSAGES = [
+    protocol.Connected(timestamp=1, server="s", version="v"),
+    protocol.Configured(timestamp=1, call_id="c", status="ready"),
+    protocol.Transcription(timestamp=1, text="ü\u2028", is_final=False, language="en"),
+    protocol.LLMResponse(timestamp=1, text='"', is_complete=True),
+    protocol.TTSStarted(timestamp=1, text="t"),
+    protocol.TTSCompleted(timestamp=1, text="t"),
+    protocol.Metrics(timestamp=1, key="stt", duration=5),
+    protocol.Error(timestamp=1, message="m", code=ErrorCode.PROVIDER),
+    protocol.ServerPing(timestamp=1),
+    protocol.Pong(timestamp=1),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.type)
+def test_every_message_has_the_fields_and_types_the_client_demands(message):
+    sent = json.loads(protocol.encode(message))
+    table = CLIENT_TABLE[sent.pop("type")]
+    assert {name: type(value) for name, value in sent.items()} == table
+
+
+def test_every_message_of_the_table_exists():
+    assert {message.type for message in MESSAGES} == set(CLIENT_TABLE)
+
+
+@given(st.binary(min_size=640, max_size=640))
+def test_audio_keeps_every_byte(pcm):
+    sent = json.loads(protocol.encode_audio(pcm, "17"))
+    assert bytes(sent.pop("audio_data")) == pcm
+    assert sent == {"type": "audio", "sample_rate": 16000, "channels": 1, "frame_id": "17"}
