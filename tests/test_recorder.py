@@ -1,0 +1,161 @@
+"""The recorder against the real database: everything arrives, in bounded time, whatever happens."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+from django.db import OperationalError
+from django.utils import timezone
+
+from calls import events
+from calls.models import CallEvent, CallSession, Turn
+from calls.recorder import MOST_ROWS, Batch, Recorder
+from tests.conftest import turn_row
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+async def recorder():
+    recorder = Recorder()
+    yield recorder
+    await recorder.close()
+
+
+def start_row(call_id):
+    return {
+        "id": call_id,
+        "room_id": "room",
+        "profile_id": None,
+        "config": {},
+        "client_configs": {},
+        "caller": "",
+        "callee": "",
+        "metadata": {},
+        "started_at": timezone.now(),
+        "remote_address": "127.0.0.1",
+        "node": "test",
+    }
+
+
+def finish_row(call_id):
+    return {
+        "id": call_id,
+        "status": "completed",
+        "end_reason": "disconnect",
+        "ended_at": timezone.now(),
+        "audio_in_s": 2.5,
+        "audio_out_s": 1.5,
+        "client_generation": "seed",
+        "error": "",
+    }
+
+
+async def rows(model):
+    return await sync_to_async(lambda: list(model.objects.all()))()
+
+
+async def test_a_whole_call_is_stored(recorder):
+    call_id = uuid4()
+    recorder.start(start_row(call_id))
+    recorder.turn(turn_row(call_id, 0, "caller", "hel", end_ms=None))
+    recorder.turn(turn_row(call_id, 0, "caller", "hello"))
+    recorder.turn(turn_row(call_id, 1, "agent", "hi", latency={"turn_latency": 700}))
+    recorder.event({"session_id": call_id, "ms": 5, "kind": "error", "detail": {"message": "m"}})
+    recorder.finish(finish_row(call_id))
+    assert await recorder.flush(5)
+
+    (call,) = await rows(CallSession)
+    assert (call.status, call.turn_count, call.median_latency_ms) == ("completed", 2, 700)
+    assert [turn.text for turn in await rows(Turn)] == ["hello", "hi"]
+    assert [event.kind for event in await rows(CallEvent)] == ["error"]
+
+
+async def test_what_is_handed_over_is_written_without_being_asked_for(recorder):
+    call_id = uuid4()
+    layer = get_channel_layer()
+    channel = await layer.new_channel()
+    await layer.group_add(events.LIVE_GROUP, channel)
+    recorder.start(start_row(call_id))
+    message = await asyncio.wait_for(layer.receive(channel), 5)
+    assert message == events.started(call_id)
+    assert len(await rows(CallSession)) == 1
+
+
+async def test_the_watchers_of_one_call_hear_of_its_turns(recorder):
+    call_id = uuid4()
+    layer = get_channel_layer()
+    channel = await layer.new_channel()
+    await layer.group_add(events.group_of(call_id), channel)
+    recorder.start(start_row(call_id))
+    recorder.turn(turn_row(call_id, 3))
+    heard = [await asyncio.wait_for(layer.receive(channel), 5) for _ in range(2)]
+    assert events.turn(call_id, 3) in heard
+
+
+async def test_a_database_that_is_away_is_tried_again(recorder, monkeypatch):
+    call_id = uuid4()
+    real, failures = Batch.write, [OperationalError("gone"), OperationalError("still gone")]
+
+    failed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def write(batch):
+        if failures:
+            loop.call_soon_threadsafe(failed.set)
+            raise failures.pop()
+        real(batch)
+
+    monkeypatch.setattr("calls.recorder.RETRY_S", 0.01)
+    monkeypatch.setattr(Batch, "write", write)
+    recorder.start(start_row(call_id))
+    recorder.turn(turn_row(call_id, 0, text="first"))
+    await asyncio.wait_for(failed.wait(), 5)
+    recorder.turn(turn_row(call_id, 0, text="second"))
+    assert await recorder.flush(5)
+    assert [turn.text for turn in await rows(Turn)] == ["second"]
+
+
+async def test_a_call_the_database_refuses_takes_no_other_with_it(recorder):
+    good, unknown = uuid4(), uuid4()
+    recorder.turn(turn_row(unknown, 0))  # its call was never started: a foreign key to nowhere
+    recorder.start(start_row(good))
+    recorder.turn(turn_row(good, 0))
+    assert await recorder.flush(5)
+    assert [turn.session_id for turn in await rows(Turn)] == [good]
+
+
+async def test_what_gathers_is_bounded(recorder, monkeypatch):
+    monkeypatch.setattr("calls.recorder.MOST_ROWS", 10)
+    call_id = uuid4()
+    recorder.start(start_row(call_id))
+    for index in range(100):
+        recorder.turn(turn_row(call_id, index))
+    assert await recorder.flush(5)
+    assert len(await rows(Turn)) == 9
+    assert MOST_ROWS > 1_000
+
+
+async def test_flushing_nothing_returns_at_once(recorder):
+    assert await recorder.flush(0.01)
+
+
+async def test_closing_writes_what_is_left():
+    recorder = Recorder()
+    recorder.start(start_row(uuid4()))
+    await recorder.close()
+    assert len(await rows(CallSession)) == 1
+
+
+async def test_a_channel_layer_that_hangs_delays_no_row(recorder, monkeypatch):
+    class Hanging:
+        async def group_send(self, group, message):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(events, "get_channel_layer", Hanging)
+    monkeypatch.setattr(events, "PUBLISH_TIMEOUT_S", 0.05)
+    for _ in range(3):
+        recorder.start(start_row(uuid4()))
+        assert await recorder.flush(5)
+    assert len(await rows(CallSession)) == 3
