@@ -240,6 +240,13 @@ class TestTurns:
         )
         assert [turn.text for turn in session.turns.all()] == ["hello there", "yes"]
 
+    def test_recording_again_overwrites_every_field(self, make_call):
+        session = make_call(said=[("caller", "hel")])
+        row = turn_row(session.id, 0, "agent", "other", start_ms=7, interrupted=True, language="de")
+        row |= {"end_ms": None, "latency": {"stt": 5}}
+        Turn.objects.record([row])
+        assert Turn.objects.values(*row).get() == row
+
     def test_one_statement_writes_them(self, make_call, django_assert_num_queries):
         session = make_call()
         rows = [turn_row(session.id, i) for i in range(20)]
