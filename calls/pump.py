@@ -22,7 +22,9 @@ ANSWERS = 2  # pings answered by frames, in close succession, that prove the loc
 ANSWERS_WITHIN_S = 0.300
 ANSWER_S = 0.008  # frames this soon after a ping were waiting for it
 RECHECKS_S = (0.5, 2.0, 5.0, 30.0)  # after locking, test the belief after these; the last repeats
+RETRY_RECHECK_S = 0.5  # after a test during which the agent spoke
 RECHECK_FOR_S = 0.200
+UNASKED = 5  # frames that came without any message from us: no lock holds this client
 TIMER_SLACK_S = 0.010  # a timer later than this says that we stalled, not the client
 QUESTIONS = 4  # pings a client that is not held may get at once, and one more each second
 WINDOW_S = 0.200
@@ -65,6 +67,7 @@ class Pump:
         self._recheck_at = 0.0
         self._testing_since = 0.0
         self._sent_while_testing = 0
+        self._frames_while_testing = 0
         self._window: deque[tuple[float, float, float]] = deque()  # (time, seconds of audio, behind)
 
     @property
@@ -97,6 +100,9 @@ class Pump:
             return self._answer_held(now)
         if self.state is State.WATCHING:
             return self._note_answer(now)
+        self._frames_while_testing += 1
+        if self._frames_while_testing >= UNASKED and not self._sent_while_testing:
+            self._let_go()
         self._plan(now)
         return False
 
@@ -187,6 +193,7 @@ class Pump:
             self.state = State.TESTING
             self._testing_since = now
             self._sent_while_testing = 0
+            self._frames_while_testing = 0
             self._recheck = min(self._recheck + 1, len(RECHECKS_S) - 1)
             self._plan(now)
             return False
@@ -197,20 +204,22 @@ class Pump:
     def _judge_test(self, now: float) -> bool:
         """End the test once it has shown something. True: still held, and here is the ping it waits for."""
         if self._is_held(now):
-            return self._hold_again(now)
+            self.state = State.HELD
+            self._recheck_at = now + RECHECKS_S[self._recheck]
+            return True
         if now - self._testing_since < RECHECK_FOR_S:
             return False
         if self._sent_while_testing:  # the agent spoke: any of its messages may have released the lock
-            return self._hold_again(now)
+            self.state = State.HELD
+            self._recheck_at = now + RETRY_RECHECK_S
+            return True
+        self._let_go()
+        return False
+
+    def _let_go(self) -> None:
         self.state = State.WATCHING
         self._answers.clear()
         self.frames_per_answer = 0
-        return False
-
-    def _hold_again(self, now: float) -> bool:
-        self.state = State.HELD
-        self._recheck_at = now + RECHECKS_S[self._recheck]
-        return True
 
     def _plan(self, now: float) -> None:
         """Set the time of the next look."""

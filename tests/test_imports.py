@@ -23,7 +23,8 @@ ALLOWED = {
     "calls.recorder": {"calls.models", "calls.events"},
     "calls.profiles": {"calls.models"},
     "calls.call": {
-        "calls.models", "calls.pipeline", "calls.profiles", "calls.protocol", "calls.providers", "calls.recorder",
+        "calls.models", "calls.pipeline", "calls.profiles", "calls.protocol", "calls.providers",
+        "calls.recorder",
     },
     "calls.consumers": {
         "calls.access", "calls.call", "calls.limits", "calls.models", "calls.pipeline", "calls.profiles",

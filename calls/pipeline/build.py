@@ -25,6 +25,7 @@ from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnaly
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
+from calls.pipeline import vad
 from calls.pipeline.config import CallConfig, Provider
 from calls.pipeline.observer import ConversationObserver, Listener, Services
 from calls.pipeline.transport import RustPBXTransport, SendAudio
@@ -153,6 +154,22 @@ def build(
     )
     runner = WorkerRunner(handle_sigint=False)
     return Conversation(transport, worker, runner, context, services)
+
+
+async def warm() -> None:
+    """Make one pipeline and throw it away: its imports, and the models, are there before the first call."""
+    await asyncio.to_thread(vad.warm)
+    services = [Provider(catalogue.AUTO), Provider(catalogue.AUTO), Provider(catalogue.AUTO)]
+    config = CallConfig("", "", "", "", "en", *services)
+    build(config, system_prompt="", send_audio=_nowhere, listener=_Nobody(), started=0.0)
+
+
+class _Nobody(Listener):
+    """Told by a pipeline that never runs."""
+
+
+async def _nowhere(pcm: bytes) -> None:
+    """Where the voice of a pipeline that never runs would go."""
 
 
 def _service(kind: str, provider: Provider, config: CallConfig, listener: Listener) -> Any:
