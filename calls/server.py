@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 # Twisted's reactor is chosen by this import: it has to be the first of Twisted's.
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte gathers until then
 NOT_READING = 1008
+QUICK_ACK: int | None = getattr(
+    socket, "TCP_QUICKACK", None
+)  # Linux; the kernel forgets it, so it is set anew
 
 
 class CallProtocol(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
@@ -32,6 +36,16 @@ class CallProtocol(WebSocketProtocol):  # type: ignore[misc]  # daphne has no ty
         self.transport.unregisterProducer()  # the HTTP channel's, of no use any more
         self.transport.registerProducer(self, True)
         super().onOpen()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Acknowledge at once.
+
+        RustPBX's socket has Nagle's algorithm on: it sends no small frame while another
+        is unacknowledged, and the kernel would wait 40 ms for something to send the acknowledgement with.
+        """
+        super().dataReceived(data)
+        if QUICK_ACK is not None and self.connected:
+            self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     def pauseProducing(self) -> None:
         """The buffer is full."""
