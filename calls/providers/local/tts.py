@@ -1,0 +1,151 @@
+"""The embedded text-to-speech as a Pipecat service: one shared model, a few threads for all calls."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipecat.frames.frames import Frame, InterruptionFrame, TTSAudioRawFrame
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.settings import TTSSettings
+from pipecat.services.tts_service import TTSService
+from pipecat.utils.text.transforms import strip_markdown
+from pipecat.utils.types import NOT_GIVEN, NotGiven, assert_given
+
+from calls.providers.local import voice
+
+# Synthesis takes a hundredth of the time its speech lasts: two threads serve many calls.
+THREADS = min(2, os.cpu_count() or 1)
+FRAME_SECONDS = 0.16
+
+_executor: ThreadPoolExecutor | None = None
+_warm = False
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _executor  # noqa: PLW0603  one for the server process, shut down by close()
+    if _executor is None:
+        _executor = ThreadPoolExecutor(THREADS, thread_name_prefix="tts")
+    return _executor
+
+
+async def warm() -> None:
+    """Load the voice and speak once with it."""
+    global _warm  # noqa: PLW0603  what is_ready() reports
+    await asyncio.get_running_loop().run_in_executor(_threads(), voice.load)
+    _warm = True
+
+
+def is_ready() -> bool:
+    """Whether the voice has been loaded and has spoken."""
+    return _warm
+
+
+async def close() -> None:
+    """End the threads; what waits for them is dropped. Safe to call again."""
+    global _executor, _warm
+    closing, _executor, _warm = _executor, None, False
+    if closing:
+        await asyncio.to_thread(closing.shutdown, cancel_futures=True)
+
+
+def build(values: Mapping[str, Any], language: str) -> "LocalTTSService":
+    """Make the service. `values`: voice, speed (1 is the voice's own pace)."""
+    settings = LocalTTSSettings(
+        model="hibari", voice=values["voice"], language=language, speed=values["speed"]
+    )
+    return LocalTTSService(settings=settings)
+
+
+@dataclass
+class LocalTTSSettings(TTSSettings):
+    """Pipecat's settings of a voice, and its pace: `speed` 1 is the voice's own, 2 twice as fast."""
+
+    speed: float | NotGiven = field(default_factory=lambda: NOT_GIVEN)
+
+
+@dataclass
+class _Timeline:
+    """A context's zero of word times (event loop seconds), and the seconds its audio reaches from there."""
+
+    zero: float
+    seconds: float
+
+
+class LocalTTSService(TTSService):
+    """Speaks sentence by sentence, each as soon as it is complete, and says when each word is spoken.
+
+    The words reach the conversation's context as they are spoken, so that an interrupted reply is known as
+    far as the caller heard it.
+    """
+
+    Settings = LocalTTSSettings
+    _settings: LocalTTSSettings
+
+    def __init__(self, *, settings: LocalTTSSettings, **kwargs: Any) -> None:
+        super().__init__(
+            push_text_frames=False,
+            push_start_frame=True,
+            push_stop_frames=True,
+            settings=settings,
+            text_transforms=[("*", strip_markdown)],
+            **kwargs,
+        )
+        self._timelines: dict[str, _Timeline] = {}
+        # When all audio made so far will have been heard, and how much of that follows its last word's start.
+        self._busy_until = 0.0
+        self._tail = 0.0
+
+    def can_generate_metrics(self) -> bool:
+        """True: the time to the first audio, and the characters spoken, are reported."""
+        return True
+
+    async def on_audio_context_completed(self, context_id: str) -> None:
+        """Forget the context's times."""
+        self._timelines.pop(context_id, None)
+
+    async def on_audio_context_interrupted(self, context_id: str) -> None:
+        """Forget the context's times."""
+        self._timelines.pop(context_id, None)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Handle a frame as the base class does; after an interruption nothing is left to be heard."""
+        if isinstance(frame, InterruptionFrame):
+            self._busy_until = 0.0
+        await super().process_frame(frame, direction)
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
+        """Yield the speech of `text` in frames of 160 ms; the times of its words go to the context."""
+        loop = asyncio.get_running_loop()
+        await self.start_tts_usage_metrics(text)
+        speed = assert_given(self._settings.speed)
+        for piece in await loop.run_in_executor(_threads(), voice.pieces, text):
+            speech = await loop.run_in_executor(_threads(), voice.speak, piece, speed, self.sample_rate)
+            await self.add_word_timestamps(self._place(speech, context_id), context_id)
+            for frame in self._frames(speech.pcm, context_id):
+                yield frame
+
+    def _place(self, speech: voice.Speech, context_id: str) -> list[tuple[str, float]]:
+        """Append the speech to its context's timeline; return its words with their times in the context."""
+        now = asyncio.get_running_loop().time()
+        timeline = self._timelines.get(context_id)
+        if timeline is None:
+            # Pipecat counts a context's times from its first audio, but never before the last word of the
+            # context that may still be playing; our audio comes after all of that one's.
+            zero = max(now, self._busy_until - self._tail)
+            timeline = self._timelines[context_id] = _Timeline(zero, max(0.0, self._busy_until - zero))
+        # The reply may have been written more slowly than it was spoken.
+        begins = max(timeline.seconds, now - timeline.zero)
+        timeline.seconds = begins + speech.seconds
+        self._busy_until = timeline.zero + timeline.seconds
+        self._tail = speech.seconds - speech.words[-1][1]
+        return [(word, begins + at) for word, at in speech.words if any(map(str.isalnum, word))]
+
+    def _frames(self, pcm: bytes, context_id: str) -> list[TTSAudioRawFrame]:
+        size = int(FRAME_SECONDS * self.sample_rate) * 2
+        return [
+            TTSAudioRawFrame(pcm[i : i + size], self.sample_rate, 1, context_id=context_id)
+            for i in range(0, len(pcm), size)
+        ]
