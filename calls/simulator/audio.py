@@ -1,0 +1,62 @@
+"""WAV files in and out, and where in a recording someone speaks."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import soundfile  # type: ignore[import-untyped]  # it has no type information
+import soxr
+
+from calls.simulator.wire import SAMPLE_RATE
+
+LEVEL_STEP_S = 0.01
+# Speech is what is at most this far below the loudest moment, and above the noise of a quiet line.
+SPEECH_RANGE_DB = 35.0
+SPEECH_FLOOR = 50.0  # root mean square in 16-bit steps, -56 dBFS
+# A shorter silence is a pause within the same speech.
+PAUSE_S = 0.6
+
+
+def read_wav(path: Path) -> bytes:
+    """The recording at `path`, of any rate and width and with any channels, as s16le mono at 16 kHz.
+
+    Raises `ValueError` if it is no sound file or an empty one, `OSError` if it can't be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{path} is not a sound file: {error.error_string}") from error
+    if not len(samples):
+        raise ValueError(f"{path} has no sound in it")
+    mono = np.ascontiguousarray(samples.mean(axis=1))
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="VHQ")
+    return np.clip(np.rint(mono * 32768), -32768, 32767).astype("<i2").tobytes()
+
+
+def write_wav(path: Path, pcm: bytes) -> None:
+    """Write s16le mono 16 kHz `pcm` to `path` as a WAV file. Raises `OSError`."""
+    with path.open("wb") as file, wave.open(file, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(SAMPLE_RATE)
+        wav.writeframes(pcm)
+
+
+def speech_spans(pcm: bytes) -> list[tuple[float, float]]:
+    """Where speech starts and ends in s16le mono 16 kHz `pcm`, in s, by its level; bridges short pauses."""
+    step = int(SAMPLE_RATE * LEVEL_STEP_S)
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+    samples = np.pad(samples, (0, -len(samples) % step))
+    if not len(samples):
+        return []
+    levels = np.sqrt((samples.reshape(-1, step) ** 2).mean(axis=1))
+    threshold = max(SPEECH_FLOOR, float(levels.max()) * 10 ** (-SPEECH_RANGE_DB / 20))
+    loud = np.flatnonzero(levels >= threshold)
+    if not len(loud):
+        return []
+    breaks = np.flatnonzero(np.diff(loud) * LEVEL_STEP_S > PAUSE_S)
+    starts = loud[np.concatenate(([0], breaks + 1))]
+    ends = loud[np.concatenate((breaks, [len(loud) - 1]))] + 1
+    return [(float(s) * LEVEL_STEP_S, float(e) * LEVEL_STEP_S) for s, e in zip(starts, ends, strict=True)]

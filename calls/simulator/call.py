@@ -1,0 +1,205 @@
+"""One simulated call: the client, its script, and what came of it."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from calls.simulator import wire
+from calls.simulator.clients import GENERATIONS, CallFailed, Incoming, PbxClient, without_query
+from calls.simulator.outcome import CallReport, Dropped, Received
+from calls.simulator.playback import PACKET_BYTES, Playback
+from calls.simulator.script import Caller, Microphone, Say, Step, WaitForAgent
+
+HANG_UP_REASON = "caller hung up"
+PROGRESS_S = 1.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a call: `ms` from its start, what, and its details (JSON values)."""
+
+    ms: float
+    kind: str
+    details: dict[str, Any]
+
+
+def call_url(url: str, **query: str | None) -> str:
+    """`url` with `query` added to its query string; None leaves a name out."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url  # connecting to it will say what is wrong
+    added = urlencode({name: value for name, value in query.items() if value is not None})
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, added)))))
+
+
+async def run_call(
+    speech: bytes | Sequence[Step],
+    *,
+    url: str,
+    generation: str = "new",
+    room_id: str | None = None,
+    system_prompt: str | None = None,
+    extensions: dict[str, Any] | None = None,
+    frame_ms: int = 10,
+    hold_s: float = 4.0,
+    timeout_s: float = 120.0,
+    on_event: Callable[[Event], None] | None = None,
+) -> CallReport:
+    """Make one call to `url` (its query string included) in real time and report on it.
+
+    `speech` is either s16le mono 16 kHz, followed by silence until the agent has been quiet for `hold_s` (for
+    at most `timeout_s`), or a script of steps. `generation` is one of `GENERATIONS`; `extensions` adds fields
+    to `configure`. A call that fails says so in `CallReport.failure`; only what `on_event` raises is raised.
+    """
+    if isinstance(speech, bytes | bytearray):
+        speech = [Say(bytes(speech)), WaitForAgent(quiet_s=hold_s, timeout_s=timeout_s, reply=False)]
+    room_id = room_id or str(uuid.uuid4())
+    configure = wire.configure(room_id, system_prompt, **(extensions or {}))
+    return await _Call(url, generation, room_id, frame_ms, on_event).run(configure, speech)
+
+
+class _Call:
+    """The running call: it routes what the client reads, and fills the report."""
+
+    def __init__(
+        self,
+        url: str,
+        generation: str,
+        room_id: str,
+        frame_ms: int,
+        on_event: Callable[[Event], None] | None,
+    ) -> None:
+        self._started = time.monotonic()
+        self._on_event = on_event
+        self._client = PbxClient(GENERATIONS[generation], url, self._receive)
+        self._playback = Playback(self._started)
+        self._microphone = Microphone(self._started, frame_ms)
+        self._report = CallReport(without_query(url), generation, room_id, self._client.frames)
+        self._frame_ids: set[str] = set()
+
+    async def run(self, configure: dict[str, Any], steps: Sequence[Step]) -> CallReport:
+        """Make the call and return the finished report."""
+        report, tasks, outcomes = self._report, list[asyncio.Task[Any]](), list[Any]()
+        try:
+            if self._client.generation.streams_at_once:
+                tasks.append(asyncio.create_task(self._act(steps)))
+            await self._client.connect(configure)
+            report.configure_ms = self._ms()
+            self._tell("socket_open", {"url": report.url})
+            if not tasks:
+                tasks.append(asyncio.create_task(self._act(steps)))
+            tasks.append(asyncio.create_task(self._client.wait_closed()))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            report.script_done = tasks[0].done()
+            report.closed_by = "server" if self._client.closed else "caller"
+        except CallFailed as error:
+            report.failure = str(error)
+        finally:
+            for task in tasks:
+                task.cancel()
+            outcomes += await asyncio.gather(*tasks, return_exceptions=True)
+            await self._client.hang_up(HANG_UP_REASON)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        self._finish()
+        return report
+
+    async def _act(self, steps: Sequence[Step]) -> None:
+        """Keep the microphone open while the script is performed."""
+        background = (self._microphone.stream(self._client.stream), self._tell_progress())
+        tasks = [asyncio.create_task(each) for each in background]
+        caller = Caller(self._microphone, self._playback, self._client.command, self._tell_step)
+        try:
+            self._report.in_vain = await caller.perform(steps)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _ms(self, at: float | None = None) -> float:
+        return ((time.monotonic() if at is None else at) - self._started) * 1000
+
+    def _tell(self, kind: str, details: dict[str, Any], ms: float | None = None) -> None:
+        if self._on_event is not None:
+            self._on_event(Event(self._ms() if ms is None else ms, kind, details))
+
+    def _tell_step(self, step: str, seconds: float) -> None:
+        self._tell(f"caller_{step}", {"seconds": round(seconds, 3)})
+
+    async def _tell_progress(self) -> None:
+        frames, due = self._client.frames, time.monotonic()
+        while self._on_event is not None:
+            due += PROGRESS_S
+            await asyncio.sleep(due - time.monotonic())
+            messages = self._report.audio_messages
+            self._tell(
+                "progress",
+                {"frames_sent": frames.sent, "frames_due": frames.due, "audio_messages": messages},
+            )
+
+    def _receive(self, incoming: Incoming) -> None:
+        ms = self._ms(incoming.at)
+        if incoming.data is None:
+            self._report.websocket_pings += 1
+        elif isinstance(incoming.data, str):
+            self._read(ms, incoming.data)
+        elif self._client.generation.plays_binary:
+            self._play(ms, incoming.data)
+        else:
+            self._report.binary_ignored += 1
+
+    def _read(self, ms: float, text: str) -> None:
+        try:
+            message = wire.read_message(text)
+        except wire.Unreadable as error:
+            dropped = Dropped.of(ms, str(error), text)
+            self._report.drop(dropped)
+            self._tell("dropped", {"reason": dropped.reason, "text": dropped.text}, ms)
+            return
+        match message["type"]:
+            case "audio":
+                self._play_message(ms, message)
+            case "ping":
+                self._report.pings += 1
+            case _:
+                self._note(ms, message)
+
+    def _note(self, ms: float, message: dict[str, Any]) -> None:
+        """Keep a message that is part of the conversation or its circumstances."""
+        self._report.messages.append(Received(ms, message))
+        details = {name: value for name, value in message.items() if name != "type"}
+        if line := self._report.line_of(ms, message):
+            self._report.conversation.append(line)
+            details["speaker"] = line.speaker
+        self._tell(message["type"], details, ms)
+
+    def _play_message(self, ms: float, message: dict[str, Any]) -> None:
+        if message["frame_id"] in self._frame_ids:
+            self._report.repeated_frame_ids += 1
+        self._frame_ids.add(message["frame_id"])
+        fits = message["sample_rate"] == wire.SAMPLE_RATE and message["channels"] == 1
+        self._play(ms, bytes(message["audio_data"]), fits)
+
+    def _play(self, ms: float, pcm: bytes, fits: bool = True) -> None:
+        """Hand audio to the phone; what is no 20 ms packet at 16 kHz plays wrongly there and is counted."""
+        self._report.audio_messages += 1
+        if not fits or len(pcm) != PACKET_BYTES:
+            self._report.misfit_audio += 1
+        whole = pcm[: len(pcm) // 2 * 2]
+        if whole and self._playback.hear(ms / 1000, whole):
+            self._tell("agent_speaks", {}, ms)
+
+    def _finish(self) -> None:
+        report = self._report
+        report.duration_s = self._ms() / 1000
+        report.close_code, report.close_reason = self._client.close_code, self._client.close_reason
+        report.talkspurts = self._playback.talkspurts
+        report.caller_speech = self._microphone.spans
+        report.pacing = self._playback.pacing()
+        report.reply = self._playback.reply(report.duration_s)
+        report.failure = report.failure or report.find_failure()

@@ -1,0 +1,149 @@
+"""The phone's ear: the agent's audio as it arrives, what a phone plays of it, and how well it was paced."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from calls.simulator.wire import BYTES_PER_SECOND, SAMPLE_RATE
+
+PACKET_S = 0.02  # one message is one RTP packet of this length
+PACKET_BYTES = 640
+# Audio that pauses for longer begins a new talkspurt.
+TALKSPURT_GAP_S = 0.3
+# A phone's jitter buffer covers up to this much lateness without an audible gap.
+JITTER_BUFFER_S = 0.06
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One audio message: when it came, in s from the call's start, and its length in s."""
+
+    at: float
+    length: float
+
+
+@dataclass
+class Talkspurt:
+    """A stretch of agent audio: its messages and when a phone has played them, in s from the call's start."""
+
+    arrivals: list[Arrival]
+    end: float
+
+    @property
+    def start(self) -> float:
+        """When the first message came, in s from the call's start."""
+        return self.arrivals[0].at
+
+    @property
+    def last_message(self) -> float:
+        """When the last message came, in s from the call's start."""
+        return self.arrivals[-1].at
+
+    def leads(self) -> list[float]:
+        """By how many s each message came before its turn, taking the first as the start."""
+        leads, due = [], self.start
+        for arrival in self.arrivals:
+            leads.append(due - arrival.at)
+            due += arrival.length
+        return leads
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """How well the messages of talkspurts were spaced, in ms.
+
+    `gap_*` are between neighbours. `drift` is by how much the longest talkspurt took longer (or shorter, if
+    negative) to arrive than to play. `ahead` is by how much the earliest message came before its turn.
+    """
+
+    gap_p50: float
+    gap_p99: float
+    gap_max: float
+    drift: float
+    ahead: float
+    longest_s: float
+
+
+class Playback:
+    """Collects one call's agent audio. Times are in s from the call's start."""
+
+    def __init__(self, started: float) -> None:
+        """`started` is the call's start by `time.monotonic()`."""
+        self.started = started
+        self.talkspurts: list[Talkspurt] = []
+        self._reply = bytearray()
+        self._heard = asyncio.Event()
+
+    def hear(self, at: float, pcm: bytes) -> bool:
+        """Take an audio message's s16le 16 kHz `pcm`; whether it begins a talkspurt."""
+        begins = not self.talkspurts or at - self.played > TALKSPURT_GAP_S
+        if begins:
+            self.talkspurts.append(Talkspurt([], at))
+        talkspurt = self.talkspurts[-1]
+        talkspurt.arrivals.append(Arrival(at, len(pcm) / BYTES_PER_SECOND))
+        if begins or at > self.played + JITTER_BUFFER_S:
+            self._reply.extend(self._silence(at))
+        self._reply.extend(pcm)
+        talkspurt.end = self.played
+        self._heard.set()
+        return begins
+
+    def reply(self, until: float) -> bytes:
+        """What a phone has played by `until`: s16le mono 16 kHz from the call's start, silence where none."""
+        return bytes(self._reply) + self._silence(until)
+
+    @property
+    def played(self) -> float:
+        """When a phone is through with all audio so far; 0 if there was none."""
+        return len(self._reply) / BYTES_PER_SECOND
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until there has been no audio for `seconds`, counted from now on at the earliest."""
+        begin = self._now()
+        while (left := max(begin, self.played) + seconds - self._now()) > 0:  # noqa: ASYNC110  a time is awaited
+            await asyncio.sleep(left)
+
+    async def reply_to(self, speech: tuple[float, float]) -> Talkspurt:
+        """Wait for a talkspurt that began after `speech` did and goes on after its end.
+
+        What the caller interrupts, or what stops while the caller speaks, is no reply.
+        """
+        began, ended = speech
+        while not (spurts := self.talkspurts) or spurts[-1].start < began or spurts[-1].last_message < ended:
+            self._heard.clear()
+            await self._heard.wait()
+        return self.talkspurts[-1]
+
+    async def speaking(self) -> Talkspurt:
+        """Wait until the agent speaks; that talkspurt."""
+        now = self._now()
+        if self.talkspurts and now - self.played < TALKSPURT_GAP_S:
+            return self.talkspurts[-1]
+        return await self.reply_to((now, now))
+
+    def pacing(self) -> Pacing | None:
+        """The pacing figures; None without two messages in one talkspurt."""
+        spurts = [each for each in self.talkspurts if len(each.arrivals) > 1]
+        if not spurts:
+            return None
+        gaps = [(b.at - a.at) * 1000 for each in spurts for a, b in pairwise(each.arrivals)]
+        longest = max(spurts, key=lambda each: each.last_message - each.start)
+        p50, p99 = (float(value) for value in np.percentile(gaps, [50, 99]))
+        return Pacing(
+            gap_p50=p50,
+            gap_p99=p99,
+            gap_max=max(gaps),
+            drift=-longest.leads()[-1] * 1000,
+            ahead=max(max(each.leads()) for each in spurts) * 1000,
+            longest_s=longest.last_message - longest.start,
+        )
+
+    def _now(self) -> float:
+        return time.monotonic() - self.started
+
+    def _silence(self, until: float) -> bytes:
+        """What is missing between the audio so far and `until`."""
+        return bytes(max(0, round(until * SAMPLE_RATE) * 2 - len(self._reply)))

@@ -1,0 +1,158 @@
+"""What the caller does: a list of steps, and the microphone that they speak into."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calls.simulator.audio import speech_spans
+from calls.simulator.playback import Playback
+from calls.simulator.wire import BYTES_PER_SECOND
+
+
+@dataclass(frozen=True)
+class Say:
+    """Speak `pcm` (s16le mono 16 kHz) to its end."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Be silent for `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WaitForAgent:
+    """Listen until the agent has been quiet for `quiet_s`; give up after `timeout_s`.
+
+    With `reply` the agent must have answered the caller's last speech (or greeted); else silence is enough.
+    """
+
+    quiet_s: float = 1.0
+    timeout_s: float = 60.0
+    reply: bool = True
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a JSON command."""
+
+    command: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """Wait until the agent speaks (at most `timeout_s`), and say `pcm` when it has spoken for `after_s`."""
+
+    pcm: bytes
+    after_s: float = 1.0
+    timeout_s: float = 60.0
+
+
+Step = Say | Wait | WaitForAgent | Send | Interrupt
+
+
+class Microphone:
+    """A phone's microphone: speech when the script speaks, else silence, a frame at a time without end."""
+
+    def __init__(self, started: float, frame_ms: int) -> None:
+        """`started` is the call's start by `time.monotonic()`; the microphone opens with `stream`."""
+        self.frame_s = frame_ms / 1000
+        self.spans: list[tuple[float, float]] = []
+        self._started = started
+        self._opened = started
+        self._frame_bytes = BYTES_PER_SECOND * frame_ms // 1000
+        self._frames = 0
+        self._speech = bytearray()
+        self._said = asyncio.Event()
+
+    @property
+    def last_speech(self) -> tuple[float, float]:
+        """Start and end of the caller's last speech, in s from the call's start; zeros if there was none."""
+        return self.spans[-1] if self.spans else (0.0, 0.0)
+
+    async def stream(self, put: Callable[[bytes, float], None]) -> None:
+        """Hand `put` a frame with its due time by `time.monotonic()`, in real time, until cancelled."""
+        self._opened = time.monotonic()
+        while True:
+            due = (
+                self._opened + (self._frames + 1) * self.frame_s
+            )  # a frame is there once all of it is recorded
+            await asyncio.sleep(due - time.monotonic())
+            put(self._next_frame(), due)
+
+    async def say(self, pcm: bytes) -> None:
+        """Speak `pcm` after what is being said, and wait for its end."""
+        queued = len(self._speech) / BYTES_PER_SECOND
+        begins = self._opened - self._started + self._frames * self.frame_s + queued
+        self.spans += [(begins + start, begins + end) for start, end in speech_spans(pcm)]
+        self._speech += pcm
+        while self._speech:
+            self._said.clear()
+            await self._said.wait()
+
+    def _next_frame(self) -> bytes:
+        self._frames += 1
+        if not self._speech:
+            return bytes(self._frame_bytes)
+        frame = bytes(self._speech[: self._frame_bytes])
+        del self._speech[: self._frame_bytes]
+        if not self._speech:
+            self._said.set()
+        return frame.ljust(self._frame_bytes, b"\0")
+
+
+class Caller:
+    """Performs a script; `tell` gets what the caller does (`says`, `waits`, `listens`, `sends`) and its s."""
+
+    def __init__(
+        self,
+        microphone: Microphone,
+        playback: Playback,
+        send: Callable[[dict[str, Any]], None],
+        tell: Callable[[str, float], None],
+    ) -> None:
+        self._microphone = microphone
+        self._playback = playback
+        self._send = send
+        self._tell = tell
+
+    async def perform(self, steps: Sequence[Step]) -> list[Step]:
+        """Do the steps one after the other; those that waited for the agent in vain are returned."""
+        in_vain: list[Step] = []
+        for step in steps:
+            try:
+                await self._do(step)
+            except TimeoutError:
+                in_vain.append(step)
+        return in_vain
+
+    async def _do(self, step: Step) -> None:
+        match step:
+            case Say(pcm):
+                await self._say(pcm)
+            case Wait(seconds):
+                self._tell("waits", seconds)
+                await asyncio.sleep(seconds)
+            case WaitForAgent(quiet_s, timeout_s, reply):
+                self._tell("listens", quiet_s)
+                async with asyncio.timeout(timeout_s):
+                    if reply:
+                        await self._playback.reply_to(self._microphone.last_speech)
+                    await self._playback.quiet(quiet_s)
+            case Send(command):
+                self._tell("sends", 0)
+                self._send(command)
+            case Interrupt(pcm, after_s, timeout_s):
+                async with asyncio.timeout(timeout_s):
+                    talkspurt = await self._playback.speaking()
+                await asyncio.sleep(talkspurt.start + after_s + self._playback.started - time.monotonic())
+                await self._say(pcm)
+
+    async def _say(self, pcm: bytes) -> None:
+        self._tell("says", len(pcm) / BYTES_PER_SECOND)
+        await self._microphone.say(pcm)
