@@ -220,15 +220,7 @@ class Connection:
 
     def _completed(self, configure: Configure) -> Configure:
         """The `configure` with what only the URL's query string says."""
-        metadata = configure.metadata
-        if not metadata and (text := self._query.get("metadata")):
-            try:
-                metadata = json.loads(text)
-            except ValueError:
-                metadata = None
-            if not isinstance(metadata, dict):
-                self._tell_error(ErrorCode.BAD_VALUE, "expected metadata in the URL to be a JSON object")
-                metadata = {}
+        metadata = configure.metadata or self._metadata_of_url()
         return Configure(
             room_id=configure.room_id,
             system_prompt=configure.system_prompt,
@@ -240,6 +232,17 @@ class Connection:
             callee=configure.callee or self._query.get("callee"),
             metadata=metadata,
         )
+
+    def _metadata_of_url(self) -> dict[str, Any]:
+        text = self._query.get("metadata", "{}")
+        try:
+            metadata = json.loads(text)
+        except (ValueError, RecursionError):
+            metadata = None
+        if not isinstance(metadata, dict):
+            self._tell_error(ErrorCode.BAD_VALUE, "expected metadata in the URL to be a JSON object")
+            return {}
+        return metadata
 
     async def _start(self, configure: Configure) -> None:
         """Choose the profile, build the call, greet. A failure ends the connection and says why."""

@@ -8,21 +8,21 @@ from typing import Any
 # Twisted's reactor is chosen by this import: it has to be the first of Twisted's.
 from daphne.server import Server, twisted_loop  # isort: skip
 from daphne.ws_protocol import WebSocketProtocol
-from twisted.internet import reactor
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
 from calls import lifespan
 
+reactor: Any = _reactor  # its types are those of an interface that leaves out half of it
 logger = logging.getLogger(__name__)
 
 NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte gathers until then
 NOT_READING = 1008
-QUICK_ACK: int | None = getattr(
-    socket, "TCP_QUICKACK", None
-)  # Linux; the kernel forgets it, so it is set anew
+# Linux has it, and forgets it after a while: it is set anew with every message.
+QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
-class CallProtocol(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
+class CallProtocol(WebSocketProtocol):
     """A socket that is dropped when its client has not read for ten seconds.
 
     Daphne never waits for a client: what it sends gathers in the transport. Twisted tells a producer when the
@@ -70,7 +70,7 @@ class CallProtocol(WebSocketProtocol):  # type: ignore[misc]  # daphne has no ty
         self.transport.abortConnection()
 
 
-class CallServer(Server):  # type: ignore[misc]  # daphne has no types
+class CallServer(Server):
     """Daphne with models that are warm before it listens, and calls that end before it does."""
 
     def run(self) -> None:

@@ -2,16 +2,23 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
+    LLMAssistantPushAggregationFrame,
     LLMMessagesTransformFrame,
+    TextType,
+    TTSAudioRawFrame,
     TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -76,9 +83,19 @@ class Conversation:
 
         await self.worker.queue_frame(LLMMessagesTransformFrame(transform=replaced))
 
-    async def play(self, frame: Frame) -> None:
-        """Hand a frame to the output directly, past the services."""
-        await self.transport.output().queue_frame(frame)
+    async def say_with_embedded_voice(self, text: str) -> None:
+        """Speak a text past the call's own voice, for when that is what failed. It enters the context."""
+        pcm = await catalogue.emergency_speech(text, SAMPLE_RATE)
+        context_id = f"emergency-{uuid.uuid4()}"
+        frames: list[Frame] = [
+            TTSStartedFrame(context_id=context_id),
+            TTSAudioRawFrame(pcm, SAMPLE_RATE, 1, context_id=context_id),
+            TTSTextFrame(text, TextType.SENTENCE, context_id=context_id),
+            TTSStoppedFrame(context_id=context_id),
+            LLMAssistantPushAggregationFrame(),
+        ]
+        for frame in frames:
+            await self.transport.output().queue_frame(frame)
 
     async def finish(self, timeout: float) -> None:
         """Speak what is queued, then stop; give up waiting after `timeout` seconds."""
@@ -159,17 +176,10 @@ def build(
 async def warm() -> None:
     """Make one pipeline and throw it away: its imports, and the models, are there before the first call."""
     await asyncio.to_thread(vad.warm)
-    services = [Provider(catalogue.AUTO), Provider(catalogue.AUTO), Provider(catalogue.AUTO)]
-    config = CallConfig("", "", "", "", "en", *services)
-    build(config, system_prompt="", send_audio=_nowhere, listener=_Nobody(), started=0.0)
-
-
-class _Nobody(Listener):
-    """Told by a pipeline that never runs."""
-
-
-async def _nowhere(pcm: bytes) -> None:
-    """Where the voice of a pipeline that never runs would go."""
+    auto = Provider(catalogue.AUTO)
+    config = CallConfig("", "", "", "", "en", stt=auto, llm=auto, tts=auto)
+    nobody = cast(Any, None)  # a pipeline that never runs calls nobody
+    build(config, system_prompt="", send_audio=nobody, listener=nobody, started=0.0)
 
 
 def _service(kind: str, provider: Provider, config: CallConfig, listener: Listener) -> Any:

@@ -240,6 +240,12 @@ def _module(kind: str) -> ModuleType:
     return importlib.import_module(find(kind, LOCAL).module)
 
 
+async def emergency_speech(text: str, sample_rate: int) -> bytes:
+    """`text` in the embedded voice as s16le mono PCM, for when a call's own voice has failed."""
+    pcm: bytes = await _module("tts").synthesize(text, sample_rate)
+    return pcm
+
+
 async def warm() -> None:
     """Load and exercise every embedded model that "auto" stands for now, all at once."""
     kinds = _embedded_kinds()

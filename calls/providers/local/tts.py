@@ -51,6 +51,15 @@ async def close() -> None:
         await asyncio.to_thread(closing.shutdown, cancel_futures=True)
 
 
+async def synthesize(text: str, sample_rate: int) -> bytes:
+    """The whole text as s16le mono PCM, outside any pipeline: what is said when a call's own voice failed."""
+
+    def speak() -> bytes:
+        return b"".join(voice.speak(piece, 1.0, sample_rate).pcm for piece in voice.pieces(text))
+
+    return await asyncio.get_running_loop().run_in_executor(_threads(), speak)
+
+
 def build(values: Mapping[str, Any], language: str) -> "LocalTTSService":
     """Make the service. `values`: voice, speed (1 is the voice's own pace)."""
     settings = LocalTTSSettings(

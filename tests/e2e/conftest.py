@@ -1,0 +1,29 @@
+"""One server for the calls that need nothing special; others start their own."""
+
+import pytest
+
+from tests.e2e.server import AgentServer
+
+LONG_GREETING = (
+    "Welcome to our pizza service. We have many kinds of pizza on our menu today. You can order a small one, "
+    "a large one, or a family size. We also deliver to your home every day of the week."
+)
+PROFILES = [
+    {"slug": "default", "is_default": True, "system_prompt": "Answer in one short sentence.",
+     "greeting": "Hello, how can I help you today?", "apology": "Sorry, something went wrong.",
+     "farewell": "Thank you for calling, goodbye."},
+    {"slug": "quiet", "system_prompt": "Answer in one short sentence."},
+    {"slug": "long", "greeting": LONG_GREETING, "system_prompt": "Answer in one short sentence."},
+    {"slug": "stubborn", "greeting": LONG_GREETING, "allow_interruptions": False,
+     "system_prompt": "Answer in one short sentence."},
+    {"slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0,
+     "system_prompt": "Answer in one short sentence."},
+    {"slug": "short", "max_duration_s": 10, "farewell": "Our time is over, goodbye."},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory):
+    """The server on its embedded defaults."""
+    with AgentServer(tmp_path_factory.mktemp("agent"), profiles=PROFILES) as server:
+        yield server

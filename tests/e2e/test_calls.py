@@ -1,0 +1,119 @@
+"""Whole calls: real speech through a real socket into the real models, and intelligible speech back."""
+
+import json
+
+import pytest
+
+from calls.simulator.call import call_url, run_call
+from calls.simulator.script import Say, WaitForAgent
+from tests.e2e.speech import recognise, say, word_error_rate
+
+QUESTIONS = ["What is the capital of France?", "Please tell me about your opening hours."]
+
+
+@pytest.mark.parametrize("client", ["seed", "new", "free", "json"])
+async def test_a_conversation_with_each_client(agent, client):
+    room = f"conversation-{client}"
+    script = [WaitForAgent(0.5)]
+    for question in QUESTIONS:
+        script += [Say(say(question)), WaitForAgent(1.0)]
+    report = await run_call(script, url=agent.url, generation=client, room_id=room)
+
+    assert report.failure is None
+    assert not report.in_vain
+    assert report.dropped == []
+    assert report.frames.sent >= 0.99 * report.frames.due
+    assert report.misfit_audio == report.repeated_frame_ids == 0
+    assert report.of("connected")[0]["server"] == "voiceagent"
+    assert report.of("error") == []
+
+    heard = " ".join(message["text"] for message in report.of("transcription") if message["is_final"])
+    assert word_error_rate(" ".join(QUESTIONS), heard) <= 0.2
+    assert any(not message["is_final"] for message in report.of("transcription"))
+    assert {message["language"] for message in report.of("transcription")} == {"en"}
+
+    spoken = " ".join(message["text"] for message in report.of("tts_started"))
+    assert spoken.startswith("Hello, how can I help you today?")
+    assert word_error_rate(spoken, recognise(report.reply)) <= 0.3
+
+    # What was told as it happened: sentences, then the whole reply; what was measured.
+    replies = [message for message in report.of("llm_response") if message["is_complete"]]
+    sentences = [message for message in report.of("llm_response") if not message["is_complete"]]
+    assert len(replies) == len(QUESTIONS)
+    assert "".join(r["text"] for r in replies).split() == " ".join(s["text"] for s in sentences).split()
+    assert {message["key"] for message in report.of("metrics")} == {
+        "stt", "llm_ttft", "tts_ttfb", "turn_latency",
+    }  # fmt: skip
+    assert len(report.of("tts_completed")) == len(report.of("tts_started"))
+
+    session = await agent.finished(room)
+    assert (session["status"], session["end_reason"]) == ("completed", "disconnect")
+    assert session["client_generation"] == client
+    assert session["turn_count"] == 5
+    assert session["median_latency_ms"] > 0
+    assert session["audio_in_s"] == pytest.approx(report.frames.sent * 0.01, abs=0.5)
+    turns = agent.turns(room)
+    assert [turn["speaker"] for turn in turns] == ["agent", "caller", "agent", "caller", "agent"]
+    assert turns[0]["text"] == "Hello, how can I help you today?"
+    assert word_error_rate(" ".join(QUESTIONS), f"{turns[1]['text']} {turns[3]['text']}") <= 0.2
+    assert [turn["text"].split() for turn in turns[2::2]] == [reply["text"].split() for reply in replies]
+    assert all(turn["end_ms"] > turn["start_ms"] and not turn["interrupted"] for turn in turns)
+    assert [turn["start_ms"] for turn in turns] == sorted(turn["start_ms"] for turn in turns)
+    assert set(json.loads(turns[2]["latency"])) == {"stt", "llm_ttft", "tts_ttfb", "turn_latency"}
+
+
+async def test_a_profile_without_a_greeting_waits_for_the_caller(agent):
+    url = call_url(agent.url, profile="quiet")
+    script = [WaitForAgent(1.5, reply=False), Say(say(QUESTIONS[0])), WaitForAgent(1.0)]
+    report = await run_call(script, url=url, room_id="quiet")
+    assert report.failure is None
+    assert report.talkspurts[0].start > report.caller_speech[0][1]
+    assert next(turn["speaker"] for turn in agent.turns("quiet")) == "caller"
+
+
+async def test_the_voice_as_binary_messages(agent):
+    url = call_url(agent.url, audio="binary", profile="long")
+    report = await run_call([WaitForAgent(0.5)], url=url, generation="new", room_id="binary")
+    assert report.failure is None
+    assert report.of("audio") == []
+    assert "pizza" in recognise(report.reply)
+
+
+async def test_what_the_client_sends_along_is_stored(agent):
+    url = call_url(agent.url, caller="+15551234", metadata='{"campaign": "spring"}')
+    await run_call(
+        [WaitForAgent(0.3)], url=url, room_id="along", system_prompt="Be brief.", extensions={"callee": "100"}
+    )
+    session = await agent.finished("along")
+    assert (session["caller"], session["callee"]) == ("+15551234", "100")
+    assert json.loads(session["metadata"]) == {"campaign": "spring"}
+    configs = json.loads(session["client_configs"])
+    assert configs["llm"]["model"] == "gpt-4o-mini"  # recorded, and otherwise ignored:
+    assert json.loads(session["config"])["in_force"]["llm"]["provider"] == "local"
+
+
+async def test_an_unknown_profile_is_an_error_and_the_default_answers(agent):
+    report = await run_call([WaitForAgent(0.3)], url=call_url(agent.url, profile="nobody"), room_id="nobody")
+    assert [error["code"] for error in report.of("error")] == [404]
+    assert "nobody" in report.of("error")[0]["message"]
+    assert agent.turns("nobody")[0]["text"].startswith("Hello")
+
+
+@pytest.mark.parametrize("client", ["seed", "new"])
+async def test_many_calls_at_once_do_not_mix(agent, client):
+    import asyncio
+
+    urls = [call_url(agent.url, caller=f"+1{n}") for n in range(3)]
+    reports = await asyncio.gather(
+        *(
+            run_call(
+                [WaitForAgent(0.5), Say(say(QUESTIONS[n % 2])), WaitForAgent(1.0)],
+                url=url, generation=client, room_id=f"many-{client}-{n}",
+            )
+            for n, url in enumerate(urls)
+        )
+    )  # fmt: skip
+    for n, report in enumerate(reports):
+        assert report.failure is None
+        heard = " ".join(m["text"] for m in report.of("transcription") if m["is_final"])
+        assert word_error_rate(QUESTIONS[n % 2], heard) <= 0.3
