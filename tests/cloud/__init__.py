@@ -1,0 +1,1 @@
+"""Local servers that speak the cloud providers' wire protocols, and go wrong on request."""

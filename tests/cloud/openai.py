@@ -1,0 +1,118 @@
+"""OpenAI's streamed chat completions."""
+
+import asyncio
+import json
+import re
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from tests.cloud.faults import Dropped, Faults
+from tests.cloud.journal import Journal
+
+KEY = "sk-made-up"
+_ERROR_TYPES = {401: "invalid_request_error", 429: "rate_limit_exceeded"}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One request: its headers, and its body as it was sent."""
+
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class ChatCompletions:
+    """`POST /v1/chat/completions`: streams the next of `replies` word by word; the last one repeats."""
+
+    def __init__(self, *replies: str) -> None:
+        self.faults = Faults()
+        self.replies = deque(replies)
+        self.requests: Journal[Completion] = Journal()
+        self.hang_ups: Journal[Completion] = Journal()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Serve on a free port of the loopback address; gives the base URL, which ends in /v1."""
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._complete)
+        # The handler ends when its client hangs up, and none outlives the test.
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        finally:
+            await runner.cleanup()
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        completion = Completion(dict(request.headers), await request.json())
+        self.requests.append(completion)
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return _error(401, None)
+        if self.faults.refusal:
+            return _error(self.faults.refusal, self.faults.retry_after)
+        if not completion.body.get("stream"):
+            return _error(400, None)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        try:
+            await self.faults.before_answer()
+            await response.prepare(request)
+            await self._stream(response, completion.body)
+        except Dropped:
+            assert request.transport is not None  # an answer was being sent
+            request.transport.abort()
+        except asyncio.CancelledError:  # how aiohttp says that the client hung up
+            self.hang_ups.append(completion)
+            raise
+        return response
+
+    async def _stream(self, response: web.StreamResponse, body: dict[str, Any]) -> None:
+        """Send the next reply as server-sent events."""
+        reply = self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
+        words = re.findall(r"\s*\S+", reply)
+        await _event(response, body, choice={"role": "assistant", "content": ""})
+        for sent, word in enumerate(words):
+            self.faults.before_chunk(sent)
+            await _event(response, body, choice={"content": word})
+        self.faults.before_chunk(len(words))
+        await _event(response, body, choice={}, finish_reason="stop")
+        if (body.get("stream_options") or {}).get("include_usage"):
+            prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
+            tokens = {"prompt_tokens": prompt, "completion_tokens": len(words)}
+            await _event(response, body, usage={**tokens, "total_tokens": prompt + len(words)})
+        await response.write(b"data: [DONE]\n\n")
+
+
+async def _event(
+    response: web.StreamResponse,
+    body: dict[str, Any],
+    *,
+    choice: dict[str, str] | None = None,
+    finish_reason: str | None = None,
+    usage: dict[str, int] | None = None,
+) -> None:
+    """Send one chunk: a change of the reply, or the usage, which has no choices."""
+    choices = [] if choice is None else [{"index": 0, "delta": choice, "finish_reason": finish_reason}]
+    chunk = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1700000000,
+        "model": body["model"],
+        "choices": choices,
+        "usage": usage,
+    }
+    await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+
+
+def _error(status: int, retry_after: float | None) -> web.Response:
+    """OpenAI's form of an error."""
+    error = {"message": f"made-up error {status}", "type": _ERROR_TYPES.get(status, "server_error")}
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return web.json_response(
+        {"error": {**error, "param": None, "code": None}}, status=status, headers=headers
+    )
