@@ -648,8 +648,8 @@ def test_perfect_pacing():
     playback = Playback(0.0)
     packets(playback, [1 + n * 0.02 for n in range(100)])
     pacing = playback.pacing()
-    assert (pacing.gap_p50, pacing.gap_p99, pacing.gap_max) == pytest.approx((20, 20, 20))
-    assert (pacing.drift, pacing.ahead) == pytest.approx((0, 0), abs=1e-6)
+    assert (pacing.gap_p50_ms, pacing.gap_p99_ms, pacing.gap_max_ms) == pytest.approx((20, 20, 20))
+    assert (pacing.drift_ms, pacing.ahead_ms) == pytest.approx((0, 0), abs=1e-6)
     assert pacing.longest_s == pytest.approx(1.98)
 
 
@@ -659,9 +659,9 @@ def test_drift_and_lead_and_gaps_are_measured_within_talkspurts():
     packets(playback, [5.0, 5.0, 5.0, 5.06])
     pacing = playback.pacing()
     assert len(playback.talkspurts) == 2
-    assert pacing.drift == pytest.approx(20, abs=0.1)
-    assert pacing.ahead == pytest.approx(40)
-    assert pacing.gap_max == pytest.approx(60)
+    assert pacing.drift_ms == pytest.approx(20, abs=0.1)
+    assert pacing.ahead_ms == pytest.approx(40)
+    assert pacing.gap_max_ms == pytest.approx(60)
 
 
 def test_a_phone_bridges_jitter_and_plays_a_gap_when_audio_is_late():

@@ -7,6 +7,7 @@ gets hold of it.
 
 import asyncio
 import json
+import os
 import socket
 import time
 from array import array
@@ -264,7 +265,9 @@ async def _open(url: str, on_ping: Callable[[], None]) -> ClientConnection:
     except (InvalidURI, ValueError) as error:
         raise CallFailed(f"{shown} is not a WebSocket address (ws://host:port/path)") from error
     except OSError as error:
-        raise CallFailed(f"cannot connect to {shown}: {error.strerror or error}") from error
+        # asyncio words its own messages; the plain "Connection refused" is behind the number.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise CallFailed(f"cannot connect to {shown}: {why}") from error
     except WebSocketException as error:
         raise CallFailed(f"{shown} does not speak WebSocket: {error}") from error
     # asyncio switches Nagle's algorithm off; RustPBX leaves it on, and servers have to live with its delays.

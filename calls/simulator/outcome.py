@@ -1,7 +1,8 @@
 """What came of a simulated call: messages, conversation, and every figure."""
 
+import math
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from itertools import groupby, zip_longest
 from statistics import fmean
 from typing import Any
 
@@ -121,9 +122,9 @@ class CallReport:
     @property
     def reply_latencies_ms(self) -> list[float]:
         """From the end of each caller speech to the talkspurt before the next, in ms; none if unanswered."""
-        nexts = [start for start, _ in self.caller_speech[1:]] + [float("inf")]
         latencies = []
-        for (_, end), until in zip(self.caller_speech, nexts, strict=True):
+        for (_, end), following in zip_longest(self.caller_speech, self.caller_speech[1:]):
+            until = following[0] if following else math.inf
             starts = (each.start for each in self.talkspurts if end <= each.start < until)
             if (start := next(starts, None)) is not None:
                 latencies.append((start - end) * 1000)
@@ -172,9 +173,7 @@ class CallReport:
             "audio_of_wrong_size": self.misfit_audio,
             "audio_repeated_frame_ids": self.repeated_frame_ids,
             "audio_binary_ignored": self.binary_ignored,
-            "pacing_ms": {name: _rounded(v) for name, v in asdict(self.pacing).items()}
-            if self.pacing
-            else None,
+            "pacing": {name: _rounded(v) for name, v in asdict(self.pacing).items()} if self.pacing else None,
             "turns": len(self.turns),
             "errors": self.of("error"),
             "waited_in_vain": [type(step).__name__ for step in self.in_vain],

@@ -53,17 +53,17 @@ class Talkspurt:
 
 @dataclass(frozen=True)
 class Pacing:
-    """How well the messages of talkspurts were spaced, in ms.
+    """How well the messages of talkspurts were spaced.
 
-    `gap_*` are between neighbours. `drift` is by how much the longest talkspurt took longer (or shorter, if
-    negative) to arrive than to play. `ahead` is by how much the earliest message came before its turn.
+    `gap_*` are between neighbours. `drift_ms` is by how much the longest talkspurt, of `longest_s`, took
+    longer to arrive than to play. `ahead_ms` is by how much the earliest message came before its turn.
     """
 
-    gap_p50: float
-    gap_p99: float
-    gap_max: float
-    drift: float
-    ahead: float
+    gap_p50_ms: float
+    gap_p99_ms: float
+    gap_max_ms: float
+    drift_ms: float
+    ahead_ms: float
     longest_s: float
 
 
@@ -133,11 +133,11 @@ class Playback:
         longest = max(spurts, key=lambda each: each.last_message - each.start)
         p50, p99 = (float(value) for value in np.percentile(gaps, [50, 99]))
         return Pacing(
-            gap_p50=p50,
-            gap_p99=p99,
-            gap_max=max(gaps),
-            drift=-longest.leads()[-1] * 1000,
-            ahead=max(max(each.leads()) for each in spurts) * 1000,
+            gap_p50_ms=p50,
+            gap_p99_ms=p99,
+            gap_max_ms=max(gaps),
+            drift_ms=-longest.leads()[-1] * 1000,
+            ahead_ms=max(max(each.leads()) for each in spurts) * 1000,
             longest_s=longest.last_message - longest.start,
         )
 

@@ -45,7 +45,8 @@ class JsonLines:
 
     def event(self, call: int, event: Event) -> None:
         """Write what happened in call number `call`."""
-        self._write({**event.details, "event": event.kind, "ms": round(event.ms, 1), "call": call})
+        head = {"event": event.kind, "ms": round(event.ms, 1), "call": call}
+        self._write({**head, **event.details, **head})  # first in the line, and not to be overridden
 
     def call(self, call: int, report: CallReport) -> None:
         """Write one of several calls' summary."""
@@ -95,7 +96,9 @@ class Console:
         )
 
     def summary(self, reports: Sequence[CallReport]) -> None:
-        """Show the summary of the call, or the totals of several."""
+        """Show the summary of the call, or the totals of several; nothing of one that never connected."""
+        if len(reports) == 1 and reports[0].configure_ms is None:
+            return
         self._line("")
         for line in _summary_lines(reports[0]) if len(reports) == 1 else _total_lines(totals(reports)):
             self._line(line)
@@ -143,7 +146,7 @@ def totals(reports: Sequence[CallReport]) -> dict[str, Any]:
         "reply_latency_median_ms": _figure(median, replies),
         "reply_latency_max_ms": _figure(max, replies),
         "audio_messages": sum(report.audio_messages for report in reports),
-        "gap_p99_max_ms": _figure(max, [pacing.gap_p99 for pacing in pacings]),
+        "gap_p99_max_ms": _figure(max, [pacing.gap_p99_ms for pacing in pacings]),
         "turns": sum(len(report.turns) for report in reports),
         "errors": sum(len(report.of("error")) for report in reports),
         "dropped_messages": sum(report.dropped_count for report in reports),
@@ -189,10 +192,11 @@ def _summary_lines(report: CallReport) -> list[str]:
         f"Audio        {report.audio_messages} messages, {report.audio_s:.1f} s; {report.misfit_audio} not a "
         f"20 ms packet, {report.repeated_frame_ids} repeated ids, {report.binary_ignored} binary ignored",
     ]
-    if pacing := figures["pacing_ms"]:
+    if pacing := report.pacing:
         lines.append(
-            f"Pacing       gap {pacing['gap_p50']} ms p50, {pacing['gap_p99']} p99, {pacing['gap_max']} max, "
-            f"drift {pacing['drift']} ms in {pacing['longest_s']} s; {pacing['ahead']} ms ahead at most"
+            f"Pacing       gap {pacing.gap_p50_ms:.1f} ms p50, {pacing.gap_p99_ms:.1f} p99, "
+            f"{pacing.gap_max_ms:.1f} max, drift {pacing.drift_ms:.1f} ms in {pacing.longest_s:.1f} s, "
+            f"{pacing.ahead_ms:.1f} ms ahead at most"
         )
     lines.append(f"Turns        {figures['turns']}")
     lines += [f"Error        {each.get('code') or ''} {each['message']}" for each in figures["errors"]]

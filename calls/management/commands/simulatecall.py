@@ -1,0 +1,150 @@
+"""`manage.py simulatecall`: call a voice agent from the command line, as RustPBX would."""
+
+import argparse
+import asyncio
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from calls.simulator import GENERATIONS, CallReport, Say, Step, WaitForAgent, call_url, run_call
+from calls.simulator.audio import read_wav, write_wav
+from calls.simulator.report import Console, JsonLines
+
+GREETING_TIMEOUT_S = 15.0
+GREETING_QUIET_S = 0.5
+
+
+class Command(BaseCommand):
+    """Streams a WAV file as a client generation would, tells what happens, and measures it."""
+
+    help = (
+        "Call a voice agent with a WAV file as the caller's speech, as RustPBX would, and measure the call."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        add = parser.add_argument
+        add("speech", type=Path, metavar="SPEECH.wav", help="what the caller says; any rate, mono or stereo")
+        add(
+            "--url",
+            default=f"ws://127.0.0.1:{settings.PORT}/ws/rustpbx",
+            help="the agent's address (default: %(default)s)",
+        )
+        add(
+            "--client",
+            choices=list(GENERATIONS),
+            default="new",
+            help="whose habits to imitate: seed (one frame for a message), new (bursts each 100 ms), free "
+            "(steady), json (steady, audio as JSON); default: %(default)s",
+        )
+        add("--profile", help="the prompt profile to ask for")
+        add("--prompt", help="the system prompt of `configure`")
+        add("--token", help="the token that lets other machines connect")
+        add("--caller", help="the caller's number")
+        add(
+            "--out",
+            type=Path,
+            metavar="REPLY.wav",
+            help="write what the phone played (-1, -2 … for more calls)",
+        )
+        add("--calls", type=_count, default=1, help="make so many calls at once (default: 1)")
+        add("--hold", type=_seconds, default=4.0, help="hang up when the agent was quiet for so many seconds")
+        add(
+            "--timeout", type=_seconds, default=120.0, help="hang up so many seconds after the speech at most"
+        )
+        add("--after-greeting", action="store_true", help="let the agent greet before speaking")
+        add("--frame-ms", type=int, choices=(10, 20), default=10, help="the length of a frame (default: 10)")
+        add("--binary", action="store_true", help="ask for binary audio (?audio=binary)")
+        add("--json", action="store_true", help="print one JSON object a line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make the calls. Raises `CommandError` if one fails."""
+        steps = _script(options)
+        out: Path | None = options["out"]
+        if out is not None and not out.parent.is_dir():
+            raise CommandError(f"{out.parent} is no folder to write to")
+        self.stdout.ending = ""  # the views end their lines themselves
+        view = JsonLines(self.stdout) if options["json"] else Console(self.stdout, options["calls"] == 1)
+        try:
+            reports = asyncio.run(_make_calls(steps, view, options))
+            view.summary(reports)
+        except KeyboardInterrupt:
+            raise CommandError("interrupted", returncode=130) from None
+        except BrokenPipeError:
+            # Whoever read the output has left; the interpreter's last flush must not complain about that.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise CommandError("the output was closed") from None
+        if out is not None:
+            _write_replies(out, reports)
+        if failed := [report.failure for report in reports if report.failure]:
+            counted = (
+                "the call failed" if len(reports) == 1 else f"{len(failed)} of {len(reports)} calls failed"
+            )
+            raise CommandError(f"{counted}: {failed[0]}")
+
+
+async def _make_calls(
+    steps: list[Step], view: Console | JsonLines, options: dict[str, Any]
+) -> list[CallReport]:
+    """Make all calls at once, each told of by its number from 1 on."""
+
+    async def make(number: int) -> CallReport:
+        report = await run_call(
+            steps,
+            url=call_url(
+                options["url"],
+                profile=options["profile"],
+                token=options["token"],
+                caller=options["caller"],
+                audio="binary" if options["binary"] else None,
+            ),
+            generation=options["client"],
+            system_prompt=options["prompt"],
+            frame_ms=options["frame_ms"],
+            on_event=partial(view.event, number),
+        )
+        if options["calls"] > 1:
+            view.call(number, report)
+        return report
+
+    return list(await asyncio.gather(*(make(number) for number in range(1, options["calls"] + 1))))
+
+
+def _script(options: dict[str, Any]) -> list[Step]:
+    """Greeting or not, the speech, and listening. Raises `CommandError` if the speech can't be read."""
+    try:
+        speech = read_wav(options["speech"])
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    listen = WaitForAgent(quiet_s=options["hold"], timeout_s=options["timeout"], reply=False)
+    greeting: list[Step] = [WaitForAgent(quiet_s=GREETING_QUIET_S, timeout_s=GREETING_TIMEOUT_S)]
+    return [*(greeting if options["after_greeting"] else []), Say(speech), listen]
+
+
+def _write_replies(out: Path, reports: list[CallReport]) -> None:
+    for number, report in enumerate(reports, start=1):
+        path = out if len(reports) == 1 else out.with_stem(f"{out.stem}-{number}")
+        try:
+            write_wav(path, report.reply)
+        except OSError as error:
+            raise CommandError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    return value
