@@ -91,13 +91,17 @@ class Call:
                 "node": settings.NODE_NAME,
             }
         )
-        self._conversation: Conversation = build(
-            self.config,
-            system_prompt=self.config.prompt_for(self._client_prompt),
-            send_audio=self._send_audio,
-            listener=self,
-            started=self._started_at.timestamp(),
-        )
+        try:
+            self._conversation: Conversation = build(
+                self.config,
+                system_prompt=self.config.prompt_for(self._client_prompt),
+                send_audio=self._send_audio,
+                listener=self,
+                started=self._started_at.timestamp(),
+            )
+        except Exception as e:
+            self._store_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
+            raise
 
     async def start(self) -> None:
         """Run the pipeline and greet the caller."""
@@ -134,6 +138,9 @@ class Call:
         for task in self._tasks:
             task.cancel()
         await self._conversation.stop()
+        self._store_end(reason, generation, error or self._last_error)
+
+    def _store_end(self, reason: EndReason, generation: str, error: str) -> None:
         self._recorder.finish(
             {
                 "id": self.id,
@@ -143,7 +150,7 @@ class Call:
                 "audio_in_s": round(self.audio_in_s, 3),
                 "audio_out_s": round(self.audio_out_s, 3),
                 "client_generation": generation,
-                "error": error or self._last_error,
+                "error": error,
             }
         )
 

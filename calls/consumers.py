@@ -138,8 +138,8 @@ class Connection:
         """End the connection from our side; `run` returns soon after."""
         if self._end is None and not self.over.is_set():
             self._end = (reason, code)
-            if self._reader is not None:
-                self._reader.cancel()
+            if self._reader is not None and self._reader is not asyncio.current_task():
+                self._reader.cancel()  # the reader itself looks at _end after each message
 
     # --- Reading ------------------------------------------------------------------------------------------
 
@@ -253,7 +253,9 @@ class Connection:
                     ErrorCode.NOT_FOUND,
                     f"expected a published profile, got {configure.profile!r}; the default one answers",
                 )
-            call = Call(self._line, configure, chosen, recorder())
+            call = self._call = Call(self._line, configure, chosen, recorder())
+            await call.hear(bytes(self._early_audio))
+            self._early_audio.clear()
             self._tell_configured(call)
             await call.start()
         except NoProfile as e:
@@ -263,10 +265,6 @@ class Connection:
             logger.exception("a call could not be started")
             self._fail(f"the call could not be started: {type(e).__name__}")
             return
-        self._call = call
-        early, self._early_audio = bytes(self._early_audio), bytearray()
-        if early:
-            await call.hear(early)
         self._timers["duration"] = self._loop.call_later(
             call.config.max_duration_s, lambda: self._spawn(self._say_goodbye(call))
         )

@@ -9,7 +9,7 @@ MESSAGES_AT_ONCE = 1_500.0
 AUDIO_PER_S = 2.0
 AUDIO_AT_ONCE_S = 20.0
 # This many refused messages within the time it takes to forgive them is no accident any more.
-ABUSE_AFTER = 20_000
+ABUSE_AFTER = 5_000
 FORGIVEN_PER_S = 100.0
 
 

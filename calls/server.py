@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte gathers until then
 NOT_READING = 1008
+SEND_BUFFER_BYTES = 64 * 1024  # half a second of voice as JSON; the kernel would let megabytes grow stale
 # Linux has it, and forgets it after a while: it is set anew with every message.
 QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
@@ -35,6 +36,7 @@ class CallProtocol(WebSocketProtocol):
         """The handshake is done: from here on, this object hears about the transport's buffer."""
         self.transport.unregisterProducer()  # the HTTP channel's, of no use any more
         self.transport.registerProducer(self, True)
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         super().onOpen()
 
     def dataReceived(self, data: bytes) -> None:
@@ -82,6 +84,8 @@ class CallServer(Server):
 
     def _use_our_sockets(self) -> None:
         self.ws_factory.protocol = CallProtocol
+        # A message beyond all measure is told its code (1009) before the connection ends.
+        self.ws_factory.setProtocolOptions(failByDrop=False)
 
     def kill_all_applications(self) -> Deferred[Any]:
         """Before Daphne cancels what still runs: end the calls, store them, stop the models."""

@@ -5,6 +5,7 @@ goes to a Listener, which sends it to RustPBX and stores it.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ from pipecat.frames.frames import (
 from pipecat.metrics.metrics import TTFBMetricsData
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.utils.string import match_endofsentence
 from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
 from calls.protocol import LLMResponse, Metrics, Timed, Transcription, TTSCompleted, TTSStarted
@@ -98,6 +100,19 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def sentences_of(text: str) -> list[str]:
+    """The text cut at the ends of its sentences."""
+    sentences = []
+    while end := match_endofsentence(text):
+        sentences.append(text[:end].strip())
+        text = text[end:]
+    return [sentence for sentence in [*sentences, text.strip()] if sentence]
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
+
+
 class ConversationObserver(BaseObserver):
     """Turns frames into the conversation: who said what, when, and how long it took.
 
@@ -124,9 +139,11 @@ class ConversationObserver(BaseObserver):
         self._latency: dict[str, int] = {}
         self._bot_speaking = False
         self._failed = False  # a service, since the caller's last turn
-        self._sentences: dict[int, str] = {}  # announced, by the frame's id
-        self._segment: int | None = None  # the sentence being spoken
-        self._spoken_words: list[str] = []  # of that sentence
+        self._announced: dict[int, str] = {}  # texts about to be spoken, by the frame's id
+        self._segment: int | None = None  # the text being spoken
+        self._sentences: deque[str] = deque()  # of that text, still to come
+        self._sentence = ""  # the one being spoken
+        self._spoken: list[str] = []  # its words so far
         self._reply: list[str] | None = None  # the model's text so far, while it writes
         self._splitter = SimpleTextAggregator()
         self._handlers: dict[type[Frame], Callable[[Any], None]] = {
@@ -165,7 +182,7 @@ class ConversationObserver(BaseObserver):
         elif data.source is self._services.llm:
             await self._on_llm(frame)
         elif type(frame) is AggregatedTextFrame and data.first_push:
-            self._sentences[frame.id] = frame.text
+            self._announced[frame.id] = frame.text
 
     # --- The caller ---------------------------------------------------------------------------------------
 
@@ -254,21 +271,26 @@ class ConversationObserver(BaseObserver):
 
     def _on_word(self, frame: TTSTextFrame) -> None:
         """A word has been spoken (a whole sentence, from a service without word times)."""
-        if frame.segment_id != self._segment:
+        if frame.segment_id != self._segment or frame.segment_id is None:
             self._end_sentence()
             self._segment = frame.segment_id
-            sentence = self._sentences.pop(frame.segment_id, frame.text) if frame.segment_id else frame.text
-            self._listener.tell(TTSStarted(timestamp=now_ms(), text=sentence))
-        self._spoken_words.append(frame.text)
+            text = self._announced.pop(frame.segment_id, frame.text) if frame.segment_id else frame.text
+            self._sentences = deque(sentences_of(text))
+        elif _letters("".join(self._spoken)) >= _letters(self._sentence):
+            self._end_sentence()
+        if not self._spoken:
+            self._sentence = self._sentences.popleft() if self._sentences else frame.text
+            self._listener.tell(TTSStarted(timestamp=now_ms(), text=self._sentence))
+        self._spoken.append(frame.text)
         if self._agent is not None and not self._agent_text_is_final and frame.append_to_context:
             text = f"{self._agent.text} {frame.text}".strip()
             self._agent = self._told(replace(self._agent, text=text))
 
     def _end_sentence(self) -> None:
-        if self._spoken_words:
-            self._listener.tell(TTSCompleted(timestamp=now_ms(), text=" ".join(self._spoken_words)))
-        self._spoken_words = []
-        self._segment = None
+        """The sentence is over, or was cut off: tell what was spoken of it."""
+        if self._spoken:
+            self._listener.tell(TTSCompleted(timestamp=now_ms(), text=" ".join(self._spoken)))
+        self._spoken = []
 
     def _on_bot_stopped(self, _frame: BotStoppedSpeakingFrame) -> None:
         self._bot_speaking = False
@@ -288,7 +310,7 @@ class ConversationObserver(BaseObserver):
 
     def _on_interruption(self, _frame: InterruptionFrame) -> None:
         self._complete_reply()
-        self._sentences.clear()
+        self._announced.clear()
         self._listener.awaiting(None)
         if self._agent is not None and self._bot_speaking:
             self._end_sentence()

@@ -139,9 +139,9 @@ class AgentServer:
         )
         return [{**row, "detail": json.loads(row["detail"])} for row in rows]
 
-    async def finished(self, room_id):
+    async def finished(self, room_id, within=10):
         """The call's row once it is no longer active."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(within):
             while not (  # noqa: ASYNC110  another process writes it: there is no event to wait for
                 rows := self.rows(
                     "SELECT * FROM calls_callsession WHERE room_id = ? AND status <> 'active'", room_id
