@@ -1,0 +1,212 @@
+"""The socket itself: who may connect, and what each kind of bad input gets."""
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.e2e.server import AgentServer
+
+CONFIGURE = {"command": "configure", "room_id": "socket", "system_prompt": None}
+FRAME = bytes(320)
+
+
+async def until(ws, kind, within=10):
+    """The next message of a type; what came before it is skipped."""
+    async with asyncio.timeout(within):
+        async for text in ws:
+            message = json.loads(text)
+            if message["type"] == kind:
+                return message
+    raise AssertionError(f"the server closed without {kind}")
+
+
+async def closed(ws, within=10):
+    """Read until the server closes the socket; the code it closed with."""
+    async with asyncio.timeout(within):
+        with suppress(ConnectionClosed):
+            async for _ in ws:
+                pass
+    return ws.close_code
+
+
+async def send(ws, message):
+    await ws.send(json.dumps(message))
+
+
+# --- Normal use -------------------------------------------------------------------------------------------
+
+
+async def test_hello_configure_ping_and_goodbye(agent):
+    async with connect(agent.url) as ws:
+        assert set(json.loads(await ws.recv())) == {"type", "server", "version", "timestamp"}
+        await send(ws, {**CONFIGURE, "room_id": "hello"})
+        configured = await until(ws, "configured")
+        assert configured["status"] == "ready"
+        await send(ws, {"command": "ping", "timestamp": 1234})
+        assert (await until(ws, "pong"))["timestamp"] == 1234
+        await send(ws, {"command": "disconnect", "reason": "done"})
+        assert await closed(ws) == 1000
+    assert (await agent.finished("hello"))["end_reason"] == "disconnect"
+
+
+async def test_a_socket_that_just_closes_ends_the_call(agent):
+    async with connect(agent.url) as ws:
+        await send(ws, {**CONFIGURE, "room_id": "gone"})
+        await until(ws, "configured")
+    session = await agent.finished("gone")
+    assert (session["end_reason"], session["status"]) == ("closed", "completed")
+
+
+async def test_without_configure_the_default_profile_answers(agent):
+    async with connect(agent.url) as ws:
+        began = time.monotonic()
+        speaking = asyncio.create_task(stream(ws, bytes(640) * 200))
+        assert (await until(ws, "configured"))["call_id"]
+        assert time.monotonic() - began >= 1.9
+        assert "Hello" in (await until(ws, "tts_started"))["text"]
+        speaking.cancel()
+
+
+async def stream(ws, pcm):
+    """Send audio at the pace of speech."""
+    due = time.monotonic()
+    for i in range(0, len(pcm), 640):
+        await ws.send(pcm[i : i + 640])
+        due += 0.02
+        await asyncio.sleep(max(0, due - time.monotonic()))
+
+
+# --- Bad input: an error with a code, and the call goes on ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "says"),
+    [
+        ("{", 400, "JSON object"),
+        ('{"command": "dance"}', 400, "dance"),
+        ('{"command": "ping"}', 400, "timestamp"),
+        ('{"command": "ping", "timestamp": "soon"}', 400, "'soon'"),
+        (b"odd", 422, "3 bytes"),
+        (b"", 422, "empty"),
+        ('{"command": "audio", "audio_data": [0, 0], "sample_rate": 8000}', 422, "8000"),
+        (b"\0" * 70_000, 413, "70000"),
+        ("x" * 70_000, 413, "70000"),
+    ],
+)
+async def test_bad_input_is_named_and_the_call_goes_on(agent, bad, code, says):
+    async with connect(agent.url) as ws:
+        await send(ws, {**CONFIGURE, "room_id": f"bad {code}"})
+        await until(ws, "configured")
+        await ws.send(bad)
+        error = await until(ws, "error")
+        assert error["code"] == code
+        assert "expected" in error["message"]
+        assert says in error["message"]
+        await send(ws, {"command": "ping", "timestamp": 1})
+        await until(ws, "pong")
+
+
+async def test_configure_twenty_times_is_too_fast_and_the_call_goes_on(agent):
+    async with connect(agent.url) as ws:
+        for n in range(20):
+            await send(ws, {**CONFIGURE, "room_id": "often", "system_prompt": f"Prompt {n}"})
+        error = await until(ws, "error")
+        assert error["code"] == 429
+        await send(ws, {"command": "ping", "timestamp": 1})
+        await until(ws, "pong")
+    await agent.finished("often")
+    assert len(agent.rows("SELECT id FROM calls_callsession WHERE room_id = 'often'")) == 1
+
+
+async def test_a_flood_is_refused_then_closed_and_others_do_not_notice(agent):
+    async with connect(agent.url) as victim, connect(agent.url) as flooder:
+        await send(victim, {**CONFIGURE, "room_id": "victim"})
+        await until(victim, "configured")
+        reading = asyncio.create_task(error_codes(flooder))
+        with pytest.raises(ConnectionClosed):
+            await flood(flooder, 1_000_000)
+        assert 429 in await reading
+        assert flooder.close_code == 1008
+        await send(victim, {"command": "ping", "timestamp": 2})
+        assert (await until(victim, "pong"))["timestamp"] == 2
+
+
+async def error_codes(ws):
+    """The codes of all errors until the socket closes."""
+    codes = set()
+    with suppress(ConnectionClosed):
+        async for text in ws:
+            codes.add(json.loads(text).get("code"))
+    return codes
+
+
+async def flood(ws, messages):
+    """Send until the server has had enough."""
+    for _ in range(messages):
+        await ws.send('{"command": "ping", "timestamp": 1}')
+
+
+async def test_a_message_beyond_all_measure_closes_the_socket(agent):
+    async with connect(agent.url) as ws:
+        await ws.send(b"\0" * (2 * 1024 * 1024))
+        assert await closed(ws) == 1009
+
+
+async def test_a_client_that_never_reads_is_dropped_and_its_memory_bounded(tmp_path):
+    """The greeting alone would be megabytes of JSON; without a bound all of it would gather in the server."""
+    greeting = " ".join(["We have many kinds of pizza on our menu today."] * 40)
+    profile = {"slug": "default", "is_default": True, "greeting": greeting}
+    with AgentServer(tmp_path, profiles=[profile]) as server:
+        async with connect(server.url, max_queue=1) as ws:
+            await send(ws, {**CONFIGURE, "room_id": "deaf"})
+            ws.transport.pause_reading()
+            session = await server.finished("deaf", within=60)
+    assert (session["end_reason"], session["status"]) == ("abuse", "failed")
+
+
+# --- Who may connect --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A server with tokens."""
+    with AgentServer(tmp_path_factory.mktemp("guarded"), STREAM_TOKENS="first,second-token") as server:
+        yield server
+
+
+async def status_of(url, **options):
+    try:
+        async with connect(url, **options):
+            return 101
+    except InvalidStatus as refused:
+        return refused.response.status_code
+
+
+async def test_behind_a_proxy_a_token_is_needed(guarded):
+    forwarded = {"X-Forwarded-For": "203.0.113.9"}
+    assert await status_of(guarded.url) == 101
+    assert await status_of(guarded.url, additional_headers=forwarded) == 403
+    assert await status_of(f"{guarded.url}?token=wrong", additional_headers=forwarded) == 403
+    assert await status_of(f"{guarded.url}?token=second-token", additional_headers=forwarded) == 101
+    bearer = {**forwarded, "Authorization": "Bearer first"}
+    assert await status_of(guarded.url, additional_headers=bearer) == 101
+    log = "".join(guarded.output)
+    assert "refused a stream" in log
+    assert "wrong" not in log
+    assert "second-token" not in log
+
+
+async def test_a_foreign_page_is_refused(agent):
+    assert await status_of(agent.url, origin="https://evil.example") == 403
+    assert await status_of(agent.url, origin=agent.page) == 101
+
+
+def test_a_public_host_without_tokens_refuses_to_start(tmp_path):
+    server = AgentServer(tmp_path, HOST="0.0.0.0", SECRET_KEY="x" * 60, ALLOWED_HOSTS="a.example")  # noqa: S104  meant
+    with pytest.raises(AssertionError, match="STREAM_TOKENS"):
+        server.python("manage.py", "check")

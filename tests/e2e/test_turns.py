@@ -1,0 +1,124 @@
+"""Taking turns: interrupting, being patient, farewell, and what the model is told of it all."""
+
+import pytest
+
+from calls.simulator.call import call_url, run_call
+from calls.simulator.script import Interrupt, Say, Send, Wait, WaitForAgent
+from tests.cloud.openai import KEY, ChatCompletions
+from tests.e2e.conftest import LONG_GREETING, PROFILES
+from tests.e2e.server import AgentServer
+from tests.e2e.speech import recognise, say, word_error_rate, words_of
+
+ORDER = "I would like to order two large pizzas."
+HOURS = "Please tell me about your opening hours."
+VAD_START_S = 0.2  # of speech before it counts as speech
+WINDOW_S = 0.032
+SLACK_S = 0.35  # of a busy machine; the benchmark measures what it really takes
+
+
+@pytest.mark.parametrize("client", ["seed", "new"])
+async def test_the_agent_falls_silent_when_the_caller_speaks(agent, client):
+    room = f"barge-in-{client}"
+    url = call_url(agent.url, profile="long")
+    script = [Interrupt(say(ORDER), after_s=2.0), WaitForAgent(1.0)]
+    report = await run_call(script, url=url, generation=client, room_id=room)
+    assert report.failure is None
+    spoke_until = report.talkspurts[0].end
+    onset = report.caller_speech[0][0]
+    assert spoke_until - onset < VAD_START_S + WINDOW_S + 0.1 + SLACK_S
+
+    await agent.finished(room)
+    greeting, order, *rest = agent.turns(room)
+    assert greeting["interrupted"]
+    assert LONG_GREETING.startswith(greeting["text"])
+    assert 3 <= len(greeting["text"].split()) < len(LONG_GREETING.split()) / 2
+    # What is stored as spoken is what the caller heard.
+    heard = recognise(report.reply[: int(spoke_until * 16_000) * 2])
+    assert word_error_rate(greeting["text"], heard) <= 0.35
+    assert word_error_rate(ORDER, order["text"]) <= 0.2
+    assert [turn["speaker"] for turn in rest] == ["agent"]
+    assert [event["kind"] for event in agent.events(room)] == ["interruption"]
+    assert report.of("tts_completed")[-2]["text"] in LONG_GREETING
+
+
+async def test_a_profile_may_forbid_interrupting(agent):
+    url = call_url(agent.url, profile="stubborn")
+    script = [Interrupt(say(ORDER), after_s=2.0), WaitForAgent(1.0, reply=True)]
+    report = await run_call(script, url=url, room_id="stubborn")
+    assert report.failure is None
+    await agent.finished("stubborn")
+    greeting = agent.turns("stubborn")[0]
+    assert (greeting["text"], bool(greeting["interrupted"])) == (LONG_GREETING, False)
+    assert any(word_error_rate(ORDER, turn["text"]) <= 0.2 for turn in agent.turns("stubborn")[1:])
+
+
+async def test_silence_may_decide_that_a_turn_is_over(agent):
+    """Two sentences with a pause shorter than the profile's two seconds are one turn."""
+    url = call_url(agent.url, profile="patient")
+    script = [Say(say(HOURS)), Wait(1.0), Say(say(ORDER)), WaitForAgent(1.0)]
+    report = await run_call(script, url=url, room_id="patient")
+    assert report.failure is None
+    await agent.finished("patient")
+    caller, _agent = agent.turns("patient")
+    assert word_error_rate(f"{HOURS} {ORDER}", caller["text"]) <= 0.2
+    assert report.talkspurts[0].start - report.caller_speech[-1][1] >= 1.9
+
+
+async def test_the_longest_duration_ends_with_the_farewell(agent):
+    url = call_url(agent.url, profile="short")
+    report = await run_call([WaitForAgent(60, timeout_s=60)], url=url, room_id="short")
+    assert report.closed_by == "server"
+    assert report.close_code == 1000
+    assert word_error_rate("Our time is over, goodbye.", recognise(report.reply)) <= 0.25
+    session = await agent.finished("short")
+    assert (session["end_reason"], session["status"]) == ("max_duration", "completed")
+    assert agent.turns("short")[-1]["text"] == "Our time is over, goodbye."
+
+
+async def test_what_the_model_is_told(tmp_path):
+    """The greeting, what was really said of an interrupted reply, a prompt that changes in the call."""
+    model = ChatCompletions(
+        "We are open from nine in the morning until five in the afternoon on every day of the week.",
+        "Two large pizzas are on their way.",
+        "You are welcome.",
+    )
+    profiles = [{**profile, "llm_provider": "openai"} for profile in PROFILES]
+    async with model.running() as url:
+        with AgentServer(tmp_path, profiles=profiles, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=url) as server:
+            script = [
+                WaitForAgent(0.5),
+                Say(say(HOURS)),
+                Interrupt(say(ORDER), after_s=1.5),
+                WaitForAgent(1.0),
+                Send({"command": "configure", "room_id": "told", "system_prompt": "Now be formal.",
+                      "stt_config": None, "llm_config": None, "tts_config": None}),
+                Say(say("Thank you very much.")),
+                WaitForAgent(1.0),
+            ]  # fmt: skip
+            report = await run_call(
+                script, url=server.url, room_id="told", system_prompt="The caller is Ann."
+            )
+            assert report.failure is None
+            await server.finished("told")
+            turns = server.turns("told")
+            events = server.events("told")
+    first, second, third = [request.body["messages"] for request in model.requests]
+    assert first[0] == {"role": "system", "content": "Answer in one short sentence.\n\nThe caller is Ann."}
+    assert first[1] == {"role": "assistant", "content": "Hello, how can I help you today?"}
+    assert [message["role"] for message in first] == ["system", "assistant", "user"]
+    assert word_error_rate(HOURS, first[2]["content"]) <= 0.2
+
+    # The interrupted reply, as far as it was spoken: the same in the context as in the store.
+    interrupted = next(turn for turn in turns if turn["interrupted"])
+    assert second[3] == {"role": "assistant", "content": interrupted["text"]}
+    whole = "We are open from nine in the morning until five in the afternoon"
+    assert 2 <= len(words_of(interrupted["text"])) < len(words_of(whole))
+    assert whole.startswith(interrupted["text"])
+
+    assert third[0] == {"role": "system", "content": "Answer in one short sentence.\n\nNow be formal."}
+    assert [message["role"] for message in third[1:]] == [message["role"] for message in second[1:]] + [
+        "assistant",
+        "user",
+    ]
+    assert len(report.of("configured")) == 2
+    assert [event["kind"] for event in events] == ["interruption", "configuration"]
