@@ -1,5 +1,9 @@
 """The provider catalogue: validation, defaults, what "auto" means, and making services."""
 
+import asyncio
+import subprocess
+import sys
+
 import pytest
 
 from calls.providers import catalogue
@@ -116,3 +120,36 @@ async def test_auto_drops_settings_of_the_provider_it_is_not(cloud_keys):
 
 def test_cloud_is_ready_with_its_keys(cloud_keys):
     assert catalogue.ready() == {"stt": True, "llm": True, "tts": True}
+
+
+async def test_the_embedded_models_warm_up_and_close():
+    await catalogue.close()
+    assert catalogue.ready() == {"stt": False, "llm": False, "tts": False}
+    await catalogue.warm()
+    assert catalogue.ready() == {"stt": True, "llm": True, "tts": True}
+    await asyncio.wait_for(catalogue.close(), catalogue.CLOSE_SECONDS + 1)
+    assert catalogue.ready() == {"stt": False, "llm": False, "tts": False}
+    await catalogue.close()
+
+
+async def test_the_system_prompt_reaches_the_language_models(cloud_keys):
+    for provider in ("local", "openai"):
+        llm = catalogue.create("llm", provider, {}, language="en", system_prompt="Be kind.")
+        assert llm.settings.system_instruction == "Be kind."
+
+
+async def test_a_cloud_service_leaves_no_connection_open(cloud_keys):
+    llm = catalogue.create("llm", "openai", {}, language="en")
+    await llm.cleanup()
+    assert llm._client.is_closed()
+
+
+def test_the_catalogue_loads_nothing_heavy():
+    """Admin pages and commands read it."""
+    code = (
+        "import os, sys; os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings';"
+        "from calls.providers import catalogue; catalogue.ready(); catalogue.defaults('llm', 'auto');"
+        "heavy = {'pipecat', 'numpy', 'xllamacpp', 'hibari', 'openai'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -267,6 +267,12 @@ async def test_a_cancelled_synthesis_does_not_play():
     assert len(audio(line.out)) < 32000
 
 
+async def test_the_voice_speaks_outside_of_a_pipeline():
+    pcm = await catalogue.emergency_speech("Please tell me about your opening hours.", 16000)
+    heard = await recognise(pcm)
+    assert word_error_rate("please tell me about your opening hours", heard) <= 0.2
+
+
 async def test_warm_ready_close():
     assert not tts.is_ready()
     await tts.warm()

@@ -6,8 +6,10 @@ The heavy libraries are imported when a service is first made or warmed, so that
 
 import asyncio
 import importlib
+import logging
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,6 +19,8 @@ from django.conf import settings as django_settings
 
 if TYPE_CHECKING:
     from pipecat.processors.frame_processor import FrameProcessor
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("stt", "llm", "tts")
 AUTO = "auto"
@@ -209,17 +213,22 @@ def accepted(kind: str, provider: str, settings: Mapping[str, Any]) -> dict[str,
     return {k: v for k, v in settings.items() if k in known and known[k].accepts(v)}
 
 
-def create(kind: str, provider: str, settings: Mapping[str, Any], *, language: str) -> "FrameProcessor":
+def create(
+    kind: str, provider: str, settings: Mapping[str, Any], *, language: str, system_prompt: str = ""
+) -> "FrameProcessor":
     """Make the Pipecat service; `language` is the call's, such as "en", unless the settings name one.
 
-    Raises ValueError for settings that don't validate and ProviderUnavailable when the provider's key is
-    not set or it doesn't know the language.
+    `system_prompt` is for a language model only: the embedded one reads it before the first reply is asked
+    for. An LLMUpdateSettingsFrame changes it later. Raises ValueError for settings that don't validate and
+    ProviderUnavailable when the provider's key is not set or it doesn't know the language.
     """
     validate(kind, provider, settings)
     chosen = find(kind, resolve(kind, provider))
     if chosen.key and not getattr(django_settings, chosen.key):
         raise ProviderUnavailable(f"{chosen.label} needs {chosen.key} to be set")
     values = defaults(kind, chosen.name) | accepted(kind, chosen.name, settings)
+    if kind == "llm" and system_prompt:
+        values["system_instruction"] = system_prompt
     language = str(values.pop("language", "") or language)
     if chosen.languages and language.split("-")[0].lower() not in chosen.languages:
         raise ProviderUnavailable(
@@ -240,10 +249,10 @@ def _module(kind: str) -> ModuleType:
     return importlib.import_module(find(kind, LOCAL).module)
 
 
-async def emergency_speech(text: str, sample_rate: int) -> bytes:
-    """`text` in the embedded voice as s16le mono PCM, for when a call's own voice has failed."""
-    pcm: bytes = await _module("tts").synthesize(text, sample_rate)
-    return pcm
+def _used_modules() -> dict[str, ModuleType]:
+    """Those of the modules, by kind, that have been imported so far."""
+    names = {kind: find(kind, LOCAL).module for kind in KINDS}
+    return {kind: sys.modules[name] for kind, name in names.items() if name in sys.modules}
 
 
 async def warm() -> None:
@@ -257,11 +266,21 @@ async def warm() -> None:
 
 def ready() -> dict[str, bool]:
     """Whether each kind can serve a call at once; a cloud provider counts as ready when its key is set."""
-    embedded = _embedded_kinds()
-    return {kind: kind not in embedded or bool(_module(kind).is_ready()) for kind in KINDS}
+    embedded, used = _embedded_kinds(), _used_modules()
+    return {kind: kind not in embedded or (kind in used and used[kind].is_ready()) for kind in KINDS}
 
 
 async def close() -> None:
     """Stop the embedded models' processes and threads, within 2 s. Safe to call again."""
-    async with asyncio.timeout(CLOSE_SECONDS):
-        await asyncio.gather(*(_module(kind).close() for kind in KINDS))
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await asyncio.gather(*(module.close() for module in _used_modules().values()))
+    except TimeoutError:
+        logger.error("the embedded models did not stop within %g s", CLOSE_SECONDS)
+
+
+async def emergency_speech(text: str, sample_rate: int) -> bytes:
+    """`text` in the embedded voice as s16le mono PCM, for when a call's own voice has failed."""
+    module = await asyncio.to_thread(_module, "tts")
+    pcm: bytes = await module.synthesize(text, sample_rate)
+    return pcm

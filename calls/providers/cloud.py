@@ -25,6 +25,11 @@ class TelephoneOpenAILLMService(OpenAILLMService):
         client: AsyncOpenAI = super().create_client(*args, **kwargs)
         return client.with_options(timeout=OPENAI_TIMEOUT, max_retries=OPENAI_RETRIES)
 
+    async def cleanup(self) -> None:
+        """Close the connections to OpenAI, which would outlive the call."""
+        await super().cleanup()
+        await self._client.close()
+
 
 def cartesia_stt(values: Mapping[str, Any], language: str) -> CartesiaSTTService:
     """Cartesia's streaming speech-to-text. `values`: model."""
@@ -36,14 +41,14 @@ def cartesia_stt(values: Mapping[str, Any], language: str) -> CartesiaSTTService
 
 
 def openai_llm(values: Mapping[str, Any], language: str) -> OpenAILLMService:
-    """OpenAI's chat completions. `values`: model, max_tokens; optional temperature, top_p."""
-    sampling = {name: values[name] for name in ("temperature", "top_p") if name in values}
+    """OpenAI's chat completions. `values`: model, max_tokens, and maybe temperature, top_p, the prompt."""
+    optional = {n: values[n] for n in ("temperature", "top_p", "system_instruction") if n in values}
     return TelephoneOpenAILLMService(
         api_key=django_settings.OPENAI_API_KEY,
         base_url=django_settings.OPENAI_BASE_URL,
         # Newer models refuse the older name, max_tokens.
         settings=OpenAILLMService.Settings(
-            model=values["model"], max_completion_tokens=values["max_tokens"], **sampling
+            model=values["model"], max_completion_tokens=values["max_tokens"], **optional
         ),
     )
 

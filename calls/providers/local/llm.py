@@ -1,0 +1,218 @@
+"""The embedded language model as a Pipecat service: OpenAI's protocol to a server in this process."""
+
+import asyncio
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+from openai import AsyncOpenAI, AsyncStream, BadRequestError, DefaultAsyncHttpxClient, OpenAIError, Timeout
+from openai.types.chat import ChatCompletionChunk
+from pipecat.frames.frames import StartFrame
+from pipecat.metrics.metrics import LLMTokenUsage
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.frame_processor import FrameProcessorSetup
+from pipecat.services.openai.base_llm import OpenAILLMSettings
+from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.services.settings import LLMSettings
+from pipecat.utils.http import connection_limits
+from pipecat.utils.types import assert_given
+
+from calls.providers.local import llm_server
+from calls.providers.local.llm_server import ModelServer
+
+# Replies wait for a slot when more are written than there are slots.
+TIMEOUT = Timeout(20, connect=2)
+MAX_SHORTENINGS = 12
+NEARLY_FULL = 0.75
+
+_server = ModelServer()
+# The server ends only once its connections have: those of all services are closed before it.
+_clients: weakref.WeakSet[AsyncOpenAI] = weakref.WeakSet()
+
+
+async def warm() -> None:
+    """Start the server and have it answer one token."""
+    await asyncio.to_thread(_server.start)
+    async with _client() as client:
+        client.base_url = _server.url
+        await client.chat.completions.create(
+            model="embedded", messages=[{"role": "user", "content": "Hello"}], max_tokens=1
+        )
+
+
+def is_ready() -> bool:
+    """Whether the server listens."""
+    return _server.running
+
+
+async def close() -> None:
+    """Stop the server; replies under way break off. Safe to call again."""
+    await asyncio.gather(*(client.close() for client in list(_clients)))
+    _clients.clear()
+    await asyncio.to_thread(_server.stop)
+
+
+def build(values: Mapping[str, Any], language: str) -> "LocalLLMService":
+    """Make the service. `values`: model, temperature, top_p, max_tokens, maybe system_instruction."""
+    return LocalLLMService(settings=OpenAILLMSettings(**values))
+
+
+def _client() -> AsyncOpenAI:
+    """A client for the server in this process: no proxy in between, no certificates to load (20 ms)."""
+    return AsyncOpenAI(
+        api_key=_server.key,
+        base_url="http://127.0.0.1",  # the port is known once the server runs
+        timeout=TIMEOUT,
+        max_retries=0,
+        http_client=DefaultAsyncHttpxClient(
+            trust_env=False,
+            verify=False,
+            # The server closes idle connections at times of its own: a kept one may fail the next request.
+            limits=connection_limits(max_keepalive_connections=0, max_connections=10, keepalive_expiry=None),
+        ),
+    )
+
+
+class LocalLLMService(OpenAILLMService):
+    """Writes replies with the embedded model; starts its server if that is not running yet."""
+
+    supports_developer_role = False
+    supports_response_schema = False
+
+    def __init__(self, *, settings: OpenAILLMSettings, **kwargs: Any) -> None:
+        super().__init__(settings=settings, api_key=_server.key, **kwargs)
+        self._history = _History()
+        self._context: LLMContext | None = None
+        self._reading_ahead: asyncio.Task[None] | None = None
+
+    def create_client(self, *args: Any, **kwargs: Any) -> AsyncOpenAI:
+        """The client of the server in this process."""
+        client = _client()
+        _clients.add(client)
+        return client
+
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's does
+        """Start the server if need be. Raises what that raises."""
+        await super().setup(setup)
+        await asyncio.to_thread(_server.start)
+        self._client.base_url = _server.url
+
+    async def start(self, frame: StartFrame) -> None:
+        """Start, and read the system prompt ahead of the first reply."""
+        await super().start(frame)
+        await self._read_ahead(LLMContext())
+
+    async def cleanup(self) -> None:
+        """Stop reading ahead and close the connections to the server."""
+        await super().cleanup()
+        await self._stop_reading_ahead()
+        await self._client.close()
+
+    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
+        """Ask for a reply, leaving out the oldest of a conversation that has grown too long for the model."""
+        if self._reading_ahead and not self._reading_ahead.done():
+            # It reads what this request begins with: asking at once would have it read twice.
+            await asyncio.wait({self._reading_ahead}, timeout=TIMEOUT.read)
+        self._context = context
+        params = await self._request(context)
+        messages = params["messages"]
+        for _ in range(MAX_SHORTENINGS):
+            try:
+                stream = await self._client.chat.completions.create(
+                    **params | {"messages": self._history.fit(messages)}
+                )
+                return cast("AsyncStream[ChatCompletionChunk]", stream)
+            except BadRequestError as error:
+                if error.type != "exceed_context_size_error":
+                    raise
+                self._history.shorten(messages)
+        raise ValueError("the conversation can't be made short enough for the embedded model")
+
+    async def _request(self, context: LLMContext) -> dict[str, Any]:
+        from_context = await self.get_llm_adapter().get_llm_invocation_params(
+            context, system_instruction=self._instruction(), convert_developer_to_user=True
+        )
+        return self.build_chat_completion_params(from_context)
+
+    def _instruction(self) -> str | None:
+        return assert_given(cast(OpenAILLMSettings, self._settings).system_instruction)
+
+    async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:  # type: ignore[override]  # as Pipecat's
+        changed = await super()._update_settings(delta)
+        if "system_instruction" in changed:
+            await self._read_ahead(LLMContext())
+        return changed
+
+    async def start_llm_usage_metrics(self, tokens: LLMTokenUsage) -> None:
+        """Report a reply's tokens; shorten a conversation that soon fills the model's context.
+
+        Reading what is left of it takes seconds, for which there is time while the reply is spoken.
+        """
+        await super().start_llm_usage_metrics(tokens)
+        if self._context and tokens.total_tokens > NEARLY_FULL * llm_server.CONTEXT_TOKENS:
+            self._history.shorten((await self._request(self._context))["messages"])
+            await self._read_ahead(self._context)
+
+    async def _read_ahead(self, context: LLMContext) -> None:
+        """Have the model read the system prompt and the conversation while there is time for it.
+
+        On one core it reads 140 tokens a second, and what it has read it need not read again.
+        """
+        await self._stop_reading_ahead()
+        request = await self._request(context)
+        if request["messages"]:
+            request |= {"messages": self._history.fit(request["messages"]), "stream": False, "max_tokens": 1}
+            del request["stream_options"]
+            self._reading_ahead = self.create_task(self._read(request), name="read_ahead")
+
+    async def _stop_reading_ahead(self) -> None:
+        if self._reading_ahead:
+            await self.cancel_task(self._reading_ahead)
+            self._reading_ahead = None
+
+    async def _read(self, request: dict[str, Any]) -> None:
+        # The reply itself will meet the same error and report it.
+        with suppress(OpenAIError):
+            await self._client.chat.completions.create(**request)
+
+
+class _History:
+    """What of a conversation the model gets to see.
+
+    Half of the past is left out at a time: the beginning of the prompt then stays the same for many turns,
+    and the model has not to read it anew.
+    """
+
+    def __init__(self) -> None:
+        self._left_out = 0
+        self._max_characters = 0
+
+    def fit(self, messages: list[Any]) -> list[Any]:
+        """The messages to send: the system's, and of the others the latest."""
+        head, tail = _split(messages)
+        if self._left_out >= len(tail):
+            self._left_out = 0  # another conversation took this one's place
+        return [self._cut(message) for message in head + tail[self._left_out :]]
+
+    def shorten(self, messages: list[Any]) -> None:
+        """Leave more out of these messages next time; in the end of the texts themselves."""
+        _, tail = _split(messages)
+        seen = len(tail) - self._left_out
+        if seen > 1:
+            self._left_out += (seen + 1) // 2
+        else:
+            longest = max(len(str(m.get("content", ""))) for m in messages)
+            self._max_characters = (self._max_characters or longest) // 2
+
+    def _cut(self, message: Any) -> Any:
+        text = message.get("content")
+        if not self._max_characters or not isinstance(text, str):
+            return message
+        return {**message, "content": text[: self._max_characters]}
+
+
+def _split(messages: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The system's messages at the beginning, and the rest."""
+    count = next((i for i, m in enumerate(messages) if m.get("role") != "system"), len(messages))
+    return messages[:count], messages[count:]
