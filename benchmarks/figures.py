@@ -1,0 +1,143 @@
+"""What is measured and what the figures mean: fixed times, definitions, the arithmetic. Pure.
+
+Times are seconds on the machine's monotonic clock unless a name says ms.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+# --- The providers' fixed times, the same for both servers ------------------------------------------------
+
+VAD_STOP_S = 0.2  # of silence, after which Silero VAD says that speech has stopped (Pipecat's default)
+VAD_START_S = 0.2  # of speech, after which it says that speech has started
+STT_FINAL_S = 0.2  # from there to the final words
+LLM_FIRST_TOKEN_S = 0.25
+TOKEN_S = 0.01  # between tokens; a token is a word
+TTS_FIRST_AUDIO_S = 0.1
+GREETING = "Hello! How can I help you today?"
+REPLY = "Thank you, I have found that for you. It is ready for you at the front desk today."
+# Text goes to the voice by sentence, and a sentence is known to be over when the next one's first word comes.
+LLM_FIRST_SENTENCE_S = LLM_FIRST_TOKEN_S + TOKEN_S * len(REPLY.split(". ", maxsplit=1)[0].split())
+FIXED_TURN_S = VAD_STOP_S + STT_FINAL_S + LLM_FIRST_SENTENCE_S + TTS_FIRST_AUDIO_S
+
+# --- When a server no longer carries its calls ------------------------------------------------------------
+
+BROKEN_PACING_P99_MS = 20.0
+BROKEN_LAG_P95_MS = 50.0
+GENERATOR_LATE_P95_MS = 5.0  # beyond this the generator, not the server, may have been measured
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """The smallest value that at least `share` (0 to 1) of the values do not exceed; None of no values."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def in_ms(seconds: float | None) -> float | None:
+    """Seconds as ms to a hundredth."""
+    return None if seconds is None else round(seconds * 1000, 2)
+
+
+def missed_ticks(due: float, now: float, every: float) -> list[float]:
+    """How late each tick is that was due from `due` to `now`.
+
+    A stall of 100 ms makes ten ticks of 10 ms late, not one: otherwise long stalls would hardly show.
+    """
+    return [now - due - k * every for k in range(max(0, math.floor((now - due) / every) + 1))]
+
+
+def broken(point: Mapping[str, Any]) -> list[str]:
+    """Why the server did not carry this number of calls; empty if it did."""
+    reasons = []
+    if (point["pacing_p99_ms"] or 0.0) > BROKEN_PACING_P99_MS:
+        reasons.append("pacing")
+    if (point["loop_lag_p95_ms"] or 0.0) > BROKEN_LAG_P95_MS:
+        reasons.append("loop lag")
+    if point["frames_lost"] > 0:
+        reasons.append("frames lost")
+    if point["calls_refused"] > 0:
+        reasons.append("calls refused")
+    return reasons
+
+
+def medians(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One point out of several runs of it: the median of each number, the first run's other fields.
+
+    A figure that some runs lack is the median of the others. Losses and refusals are the worst run's.
+    """
+    merged = dict(points[0])
+    for key in merged:
+        values = [p[key] for p in points if _is_number(p[key])]
+        if key in ("frames_lost", "calls_refused"):
+            merged[key] = max(values)
+        elif values and key != "calls":
+            middle = median(values)
+            merged[key] = round(middle, 3) if isinstance(middle, float) else middle
+    merged["runs"] = len(points)
+    return merged
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# --- One call, as its client saw it -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Something the caller said: when it truly began and ended in the audio."""
+
+    onset: float
+    end: float
+
+
+@dataclass
+class Outcome:
+    """What calls showed within the window of measurement. Seconds."""
+
+    pacing: list[float] = field(default_factory=list)  # |gap − the audio's length| between two messages
+    added_turn: list[float] = field(default_factory=list)  # beyond FIXED_TURN_S
+    barge_in: list[float] = field(default_factory=list)
+    turns: int = 0
+    unanswered: int = 0
+
+
+def judge(
+    said: Sequence[Utterance], arrivals: Sequence[float], length: float, window: tuple[float, float]
+) -> Outcome:
+    """What one call shows.
+
+    Args:
+        said: the caller's utterances in order.
+        arrivals: when each message with the agent's voice came, in order.
+        length: seconds of audio in each of these.
+        window: beginning and end of the measurement; an utterance counts if all up to the next lies in it.
+    """
+    outcome = Outcome()
+    for one, after in pairwise(said):
+        if not (window[0] <= one.onset and after.end + VAD_STOP_S <= window[1]):
+            continue
+        outcome.turns += 1
+        # An answer cannot come before half the fixed times: earlier audio is left of what was interrupted.
+        first = bisect_left(arrivals, one.end + FIXED_TURN_S / 2)
+        until = bisect_right(arrivals, after.onset)
+        if first >= until:
+            outcome.unanswered += 1
+            continue
+        outcome.added_turn.append(arrivals[first] - one.end - FIXED_TURN_S)
+        # The reply is one stretch of audio: within it every gap counts, however long, but the first: Pipecat's
+        # transport sends the first two messages together, at any load.
+        reply = arrivals[first:until]
+        outcome.pacing += [abs(b - a - length) for a, b in pairwise(reply[1:])]
+        if reply[-1] > after.onset - 2 * length - 0.02:
+            last = arrivals[bisect_right(arrivals, after.end + FIXED_TURN_S / 2) - 1]
+            outcome.barge_in.append(max(0.0, last - after.onset - VAD_START_S))
+    return outcome

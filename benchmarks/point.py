@@ -1,0 +1,163 @@
+"""One point of a curve: a fresh server on one core, a load generator on another, and what came of it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load import LEAD_S, SETTLE_S, Load
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S = 90.0
+STOP_S = 15.0
+SERVERS = {"ours": ("daphne", "uvicorn", "granian"), "baseline": ("uvicorn",)}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server under test, and how to reach it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    probe: Path
+    folder: Path
+    started_s: float  # from its start until it took connections
+
+    def log(self) -> str:
+        """The end of what it wrote."""
+        return (self.folder / "log").read_text(errors="replace")[-4000:]
+
+
+class ServerFailed(Exception):
+    """The server did not start; the text is the end of its log."""
+
+
+def cores() -> tuple[int, int]:
+    """The core for the server and the one for the load; the same one on a machine that has but one."""
+    available = sorted(os.sched_getaffinity(0))
+    return available[0], available[-1]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    # Keys make the cloud the automatic choice: no embedded model is loaded, none is used.
+    own = {
+        "DATA_DIR": str(folder / "data"),
+        "ENV_FILE": os.devnull,
+        "CARTESIA_API_KEY": "none",
+        "OPENAI_API_KEY": "none",
+        "LOG_LEVEL": "WARNING",
+        "PYTHONPATH": str(ROOT),
+    }
+    drop = {"DATABASE_URL", "REDIS_URL", "HOST", "PORT", "PRODUCTION", "STREAM_TOKENS"}
+    return {key: value for key, value in os.environ.items() if key not in drop} | own
+
+
+@contextmanager
+def running(side: str, server: str) -> Iterator[Server]:
+    """A server on the first core, ready to take calls; stopped and cleaned up afterwards.
+
+    Raises:
+        ServerFailed: it did not start within a minute and a half.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="voiceagent-bench-"))
+    port, probe = _free_port(), folder / "probe"
+    command = [sys.executable, "-m", f"benchmarks.serve_{side}", server, str(port), str(probe)]
+    core = cores()[0]
+    with (folder / "log").open("wb") as log:
+        begin = time.monotonic()
+        process = subprocess.Popen(  # noqa: S603  our own module
+            ["taskset", "-c", str(core), *command],  # noqa: S607  from util-linux, on every Debian
+            cwd=ROOT, env=_environment(folder), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    try:
+        while not (probe.exists() and _accepts(port)):
+            if process.poll() is not None or time.monotonic() - begin > START_S:
+                raise ServerFailed((folder / "log").read_text(errors="replace")[-4000:])
+            time.sleep(0.02)
+        yield Server(process, port, probe, folder, time.monotonic() - begin)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def measure(
+    side: str, server: str, calls: int, seconds: float, *, clients: str = "free", seed: int = 1
+) -> dict[str, Any]:
+    """Measure one point: `calls` at once on `side` ("ours" or "baseline") for `seconds`.
+
+    Raises:
+        ServerFailed: the server did not start.
+        RuntimeError: the load generator failed; the text is what it wrote.
+    """
+    with running(side, server) as under_test:
+        load = Load(under_test.port, str(under_test.probe), calls, seconds, clients, seed=seed)
+        others = _busy_elsewhere(under_test.process.pid)
+        figures = generate(load)
+        busy = others()
+        log = under_test.log()
+    return {"side": side, "server": server, **figures, "core_busy_elsewhere_pct": busy, "log": log[-500:]}
+
+
+def generate(load: Load) -> dict[str, Any]:
+    """Run the load generator on its core; its figures. Raises RuntimeError with what it wrote."""
+    bound = 120 + load.calls * load.ramp_s + load.seconds + LEAD_S + SETTLE_S
+    done = subprocess.run(  # noqa: S603  our own module
+        ["taskset", "-c", str(cores()[1]), sys.executable, "-m", "benchmarks.load"],  # noqa: S607  see above
+        cwd=ROOT, input=json.dumps(asdict(load)), capture_output=True, text=True, timeout=bound, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"the load generator failed: {done.stderr[-4000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def _busy_elsewhere(pid: int) -> Any:
+    """A function that says how much of the server's core others have used since now, in percent."""
+    core = cores()[0]
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def spent() -> tuple[float, float]:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        line = next(
+            line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} ")
+        )
+        user, nice, system, _idle, _wait, irq, soft, steal = map(int, line.split()[1:9])
+        return (user + nice + system + irq + soft + steal) / ticks, sum(map(int, fields[11:13])) / ticks
+
+    begin, (core_before, own_before) = time.monotonic(), spent()
+
+    def share() -> float:
+        core_now, own_now = spent()
+        others = (core_now - core_before) - (own_now - own_before)
+        return round(100 * max(0.0, others) / (time.monotonic() - begin), 1)
+
+    return share

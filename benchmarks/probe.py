@@ -1,0 +1,153 @@
+"""Inside each server under test: how late its event loop and its frames are, what it uses.
+
+The load generator asks over a Unix socket, one word a line, and gets a JSON object back.
+"""
+
+import asyncio
+import ctypes
+import gc
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from benchmarks.figures import in_ms, missed_ticks, percentile
+
+LAG_EVERY_S = 0.01
+FRAME_BYTES = 320
+FRAME_S = 0.01
+PAGE_MB = resource.getpagesize() / 2**20
+
+Heard = Callable[[], Awaitable[float]]
+Asgi = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+
+class Probe:
+    """Measures the process it lives in.
+
+    Args:
+        path: of the Unix socket it answers on.
+        heard: says how many seconds of callers' audio have reached the application so far.
+    """
+
+    def __init__(self, path: Path, heard: Heard) -> None:
+        self._path = path
+        self._heard = heard
+        self._lags = array("d")
+        self._delays = array("d")
+        self._due = 0.0
+        self._cpu = 0.0
+        self._since = 0.0
+        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Begin to measure and to answer. Called again, it does nothing."""
+        if self._loop is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._mark()
+        self._tick()
+        self._server = await asyncio.start_unix_server(self._answer, self._path)
+
+    def frame(self, delay: float) -> None:
+        """A caller's frame reached the application so many seconds after it was due."""
+        self._delays.append(delay)
+
+    def _tick(self) -> None:
+        assert self._loop is not None  # noqa: S101  narrows the type; start() has set it
+        now = self._loop.time()
+        if self._due:
+            self._lags.extend(missed_ticks(self._due, now, LAG_EVERY_S))
+        self._due = now + LAG_EVERY_S
+        self._loop.call_at(self._due, self._tick)
+
+    def _mark(self) -> None:
+        self._lags, self._delays = array("d"), array("d")
+        self._cpu, self._since = time.process_time(), time.monotonic()
+
+    def _read(self) -> dict[str, Any]:
+        seconds = time.monotonic() - self._since
+        return {
+            "cpu_pct": 100 * (time.process_time() - self._cpu) / seconds if seconds else 0.0,
+            "loop_lag_p50_ms": in_ms(percentile(self._lags, 0.5)),
+            "loop_lag_p95_ms": in_ms(percentile(self._lags, 0.95)),
+            "loop_lag_p99_ms": in_ms(percentile(self._lags, 0.99)),
+            "frame_delay_p50_ms": in_ms(percentile(self._delays, 0.5)),
+            "frame_delay_p95_ms": in_ms(percentile(self._delays, 0.95)),
+            "frame_delay_p99_ms": in_ms(percentile(self._delays, 0.99)),
+            "frames_in": len(self._delays),
+            **usage(),
+        }
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            match line.decode().strip():
+                case "rest":  # give back what is free, so that growth is growth
+                    give_back_memory()
+                    answer = self._read()
+                case "mark":
+                    self._mark()
+                    answer = {}
+                case "read":
+                    answer = self._read()
+                case "heard":
+                    answer = {"seconds": await self._heard()}
+                case other:
+                    answer = {"error": f"expected rest, mark, read or heard, got {other}"}
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+
+def usage() -> dict[str, float]:
+    """What this process uses now: memory in MB, tasks of the running loop, threads, file descriptors."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_MB
+    return {
+        "rss_mb": resident,
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "fds": len(os.listdir("/proc/self/fd")),
+    }
+
+
+def give_back_memory() -> None:
+    """Collect garbage and hand the allocator's free memory back to the system."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def measured(application: Asgi, probe: Probe) -> Asgi:
+    """The ASGI application with its lifespan starting the probe and the delay of its frames measured.
+
+    A client says in the URL when its first frame began (`origin`, on the machine's monotonic clock).
+    """
+
+    async def measure(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await probe.start()
+        query = parse_qs(scope.get("query_string", b"").decode())
+        if scope["type"] != "websocket" or "origin" not in query:
+            await application(scope, receive, send)
+            return
+        due = float(query["origin"][0]) + FRAME_S
+
+        async def timed() -> Any:
+            nonlocal due
+            message = await receive()
+            if pcm := message.get("bytes"):
+                probe.frame(time.monotonic() - due)
+                due += FRAME_S * (len(pcm) / FRAME_BYTES)
+            return message
+
+        await application(scope, timed, send)
+
+    return measure

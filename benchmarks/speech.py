@@ -1,0 +1,124 @@
+"""What the callers say: real speech in scripted conversations, encoded once and sent by every call.
+
+A conversation is a loop: a question and the time to hear the reply out, another question, an interruption in
+the middle of its reply, and the time to hear that reply out. A call enters the loop anywhere the caller is
+silent. Between the words there is the faint noise of a telephone line, not digital silence.
+"""
+
+import random
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.figures import FIXED_TURN_S, Utterance
+from benchmarks.websocket import MASK, frame_header
+
+SAMPLE_RATE = 16_000
+FRAME_S = 0.01
+FRAME_SAMPLES = round(SAMPLE_RATE * FRAME_S)
+CACHE = Path(__file__).resolve().parent.parent / "data" / "benchmarks" / "speech-1.npz"
+
+# Each is heard as finished by smart turn, and has no pause that would end speech.
+SENTENCES = (
+    "I would like to book a table for four people tonight.",
+    "Can you tell me when you open on Sunday morning?",
+    "What is the price of a room with breakfast?",
+    "Please send the invoice to my new address.",
+    "Is there a train to the airport before seven?",
+    "I need to change the date of my appointment.",
+)
+LISTEN_S = FIXED_TURN_S + 6.7  # the reply, and a moment
+INTERRUPT_S = FIXED_TURN_S + 1.7  # into the reply
+NOISE = 16.0  # standard deviation in units of s16: −66 dB of full scale
+AUDIBLE = 0.02  # of the loudest sample: where speech truly begins and ends
+LOUDEST = 12_000
+
+
+@dataclass(frozen=True)
+class Script:
+    """A conversation as a loop: `frames` holds WebSocket frames of 10 ms, `size` bytes each.
+
+    `said` are the utterances, in seconds from the loop's beginning.
+    """
+
+    frames: bytes
+    size: int
+    count: int
+    said: tuple[Utterance, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The loop's length."""
+        return self.count * FRAME_S
+
+    def entry(self, dice: random.Random) -> int:
+        """A frame to begin at: anywhere in the loop, moved on to where the caller is silent."""
+        at = dice.randrange(self.count)
+        for one in self.said:
+            if one.onset - 0.5 <= at * FRAME_S <= one.end + 0.5:
+                at = round((one.end + 0.5) / FRAME_S)
+        return at % self.count
+
+    def said_from(self, entry: int, origin: float, until: float) -> list[Utterance]:
+        """The utterances of a call that sends frame `entry` from `origin` on, up to `until`."""
+        found: list[Utterance] = []
+        base = origin - entry * FRAME_S
+        while base < until:
+            found += [Utterance(base + u.onset, base + u.end) for u in self.said]
+            base += self.seconds
+        return [u for u in found if u.onset >= origin and u.end <= until]
+
+
+def scripts() -> list[Script]:
+    """Two conversations; the speech is made at first use and kept in the data folder."""
+    spoken = _spoken()
+    return [_script(spoken[:3], seed=1), _script(spoken[3:], seed=2)]
+
+
+def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
+    pauses = (LISTEN_S, INTERRUPT_S, LISTEN_S)
+    parts: list[NDArray[np.float64]] = []
+    said = []
+    at = 0
+    for speech, pause in zip(spoken, pauses, strict=True):
+        said.append(Utterance(at / SAMPLE_RATE, (at + len(speech)) / SAMPLE_RATE))
+        parts += [speech.astype(np.float64), np.zeros(round(pause * SAMPLE_RATE))]
+        at += sum(len(part) for part in parts[-2:])
+    audio = np.concatenate(parts)
+    audio = audio[: len(audio) // FRAME_SAMPLES * FRAME_SAMPLES]
+    audio += np.random.default_rng(seed).normal(0, NOISE, len(audio))
+    pcm = np.clip(audio, -32_768, 32_767).astype("<i2").view(np.uint8).reshape(-1, FRAME_SAMPLES * 2)
+    mask = np.resize(np.frombuffer(MASK, np.uint8), FRAME_SAMPLES * 2)
+    header = np.frombuffer(frame_header(2, FRAME_SAMPLES * 2), np.uint8)
+    framed = np.hstack([np.tile(header, (len(pcm), 1)), pcm ^ mask])
+    return Script(framed.tobytes(), framed.shape[1], len(pcm), tuple(said))
+
+
+def _spoken() -> list[NDArray[np.int16]]:
+    if not CACHE.exists():
+        CACHE.parent.mkdir(parents=True, exist_ok=True)
+        made = {str(number): _speak(text) for number, text in enumerate(SENTENCES)}
+        unfinished = CACHE.with_suffix(".part.npz")
+        np.savez(unfinished, **made)  # type: ignore[arg-type]  # arrays by name, as documented
+        unfinished.replace(CACHE)
+    with np.load(CACHE) as kept:
+        return [kept[str(number)] for number in range(len(SENTENCES))]
+
+
+def _speak(text: str) -> NDArray[np.int16]:
+    """The embedded voice's speech of `text`, cut to where it is audible."""
+    from calls.providers.local import voice  # loads a model: only when the cache is empty
+
+    pcm = np.frombuffer(voice.speak(text, 1.0, SAMPLE_RATE).pcm, "<i2").astype(np.float64)
+    pcm *= LOUDEST / np.abs(pcm).max()
+    audible = np.flatnonzero(np.abs(pcm) > AUDIBLE * LOUDEST)
+    return pcm[audible[0] : audible[-1] + 1].astype(np.int16)
+
+
+def longest_pause_s(speech: NDArray[np.int16]) -> float:
+    """The longest stretch inside speech that is not audible: it must not look like its end."""
+    audible = np.flatnonzero(np.abs(speech.astype(np.int32)) > AUDIBLE * LOUDEST)
+    return max((b - a for a, b in pairwise(audible.tolist())), default=0) / SAMPLE_RATE
