@@ -49,6 +49,10 @@ class CallProtocol(WebSocketProtocol):
         if QUICK_ACK is not None and self.connected:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
+    def serverClose(self, code: int | None = None) -> None:
+        """Close with any code of the RFC: autobahn's own check lets an application say 1000 only."""
+        self.sendCloseFrame(code=1000 if code is None else code, isReply=False)
+
     def pauseProducing(self) -> None:
         """The buffer is full."""
         if self._giving_up is None:
