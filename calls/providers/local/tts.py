@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from calls.providers.local import voice
 # Synthesis takes a hundredth of the time its speech lasts: two threads serve many calls.
 THREADS = min(2, os.cpu_count() or 1)
 FRAME_SECONDS = 0.16
+
+Words = list[tuple[str, float]]
 
 _executor: ThreadPoolExecutor | None = None
 _warm = False
@@ -132,12 +135,15 @@ class LocalTTSService(TTSService):
         speed = assert_given(self._settings.speed)
         for piece in await loop.run_in_executor(_threads(), voice.pieces, text):
             speech = await loop.run_in_executor(_threads(), voice.speak, piece, speed, self.sample_rate)
-            await self.add_word_timestamps(self._place(speech, context_id), context_id)
-            for frame in self._frames(speech.pcm, context_id):
+            begins = self._place(speech, context_id)
+            for frame, words in self._frames(speech, context_id):
                 yield frame
+                await self.add_word_timestamps([(word, begins + at) for word, at in words], context_id)
+                # Pipecat's work on a word grows with its text: a long one's words must not come all at once.
+                await asyncio.sleep(0)
 
-    def _place(self, speech: voice.Speech, context_id: str) -> list[tuple[str, float]]:
-        """Append the speech to its context's timeline; return its words with their times in the context."""
+    def _place(self, speech: voice.Speech, context_id: str) -> float:
+        """Append the speech to its context's timeline; return the time in the context when it begins."""
         now = asyncio.get_running_loop().time()
         timeline = self._timelines.get(context_id)
         if timeline is None:
@@ -150,11 +156,16 @@ class LocalTTSService(TTSService):
         timeline.seconds = begins + speech.seconds
         self._busy_until = timeline.zero + timeline.seconds
         self._tail = speech.seconds - speech.words[-1][1]
-        return [(word, begins + at) for word, at in speech.words if any(map(str.isalnum, word))]
+        return begins
 
-    def _frames(self, pcm: bytes, context_id: str) -> list[TTSAudioRawFrame]:
+    def _frames(self, speech: voice.Speech, context_id: str) -> Iterator[tuple[TTSAudioRawFrame, Words]]:
+        """Cut the speech into frames, each with the words that begin in it."""
+        words = deque((word, at) for word, at in speech.words if any(map(str.isalnum, word)))
         size = int(FRAME_SECONDS * self.sample_rate) * 2
-        return [
-            TTSAudioRawFrame(pcm[i : i + size], self.sample_rate, 1, context_id=context_id)
-            for i in range(0, len(pcm), size)
-        ]
+        for i in range(0, len(speech.pcm), size):
+            end = (i + size) / 2 / self.sample_rate
+            begun: Words = []
+            while words and words[0][1] < end:
+                begun.append(words.popleft())
+            frame = TTSAudioRawFrame(speech.pcm[i : i + size], self.sample_rate, 1, context_id=context_id)
+            yield frame, begun
