@@ -1,6 +1,7 @@
 """The provider catalogue: validation, defaults, what "auto" means, and making services."""
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 
@@ -130,6 +131,20 @@ async def test_the_embedded_models_warm_up_and_close():
     await asyncio.wait_for(catalogue.close(), catalogue.CLOSE_SECONDS + 1)
     assert catalogue.ready() == {"stt": False, "llm": False, "tts": False}
     await catalogue.close()
+
+
+def test_a_registered_provider_is_had_by_name_only(monkeypatch, cloud_keys):
+    monkeypatch.setattr(catalogue, "PROVIDERS", list(catalogue.PROVIDERS))
+    extra = catalogue.Provider("stt", "echo", "Echo", "builtins", "str", ())
+    catalogue.register(extra)
+    assert catalogue.find("stt", "echo") is extra
+    assert catalogue.resolve("stt", "auto") == "cartesia"
+    with pytest.raises(ValueError, match="there is a stt provider 'echo' already"):
+        catalogue.register(extra)
+    with pytest.raises(ValueError, match="there is a stt provider 'auto' already"):
+        catalogue.register(dataclasses.replace(extra, name="auto"))
+    with pytest.raises(ValueError, match="unknown kind 'vad'"):
+        catalogue.register(dataclasses.replace(extra, kind="vad"))
 
 
 async def test_the_system_prompt_reaches_the_language_models(cloud_keys):

@@ -101,7 +101,7 @@ _TOP_P = Setting("top_p", float, "Share of the likeliest words to choose from.",
 _MAX_TOKENS = "The longest reply, in tokens (a word is about 1.3). Short replies suit the telephone."
 _LANGUAGE = "The language spoken, as a code such as en or en-US; empty takes the call's."
 
-PROVIDERS = (
+PROVIDERS = [
     Provider(
         "stt", LOCAL, "Embedded (PocketSphinx)", "calls.providers.local.stt", "build",
         (Setting("language", str, _LANGUAGE, choices=("en", "en-US")),),
@@ -154,7 +154,17 @@ PROVIDERS = (
         ),
         key="CARTESIA_API_KEY",
     ),
-)  # fmt: skip
+]  # fmt: skip
+
+
+def register(provider: Provider) -> None:
+    """Add a provider, for profiles that name it; "auto" never stands for it.
+
+    Raises ValueError for an unknown kind and for a name that is taken.
+    """
+    if provider.name in {AUTO, *(known.name for known in providers(provider.kind))}:
+        raise ValueError(f"there is a {provider.kind} provider {provider.name!r} already")
+    PROVIDERS.append(provider)
 
 
 def providers(kind: str) -> tuple[Provider, ...]:
@@ -180,7 +190,7 @@ def resolve(kind: str, provider: str) -> str:
     """
     if provider != AUTO:
         return find(kind, provider).name
-    embedded, cloud = providers(kind)
+    embedded, cloud, *_ = providers(kind)
     keys_set = django_settings.CARTESIA_API_KEY and django_settings.OPENAI_API_KEY
     return cloud.name if keys_set else embedded.name
 
