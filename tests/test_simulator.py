@@ -154,13 +154,12 @@ async def test_seed_client_sends_one_frame_for_each_message():
 
 async def test_websocket_pings_release_the_seed_client_as_well():
     async def server(socket):
-        for _ in range(20):
+        while True:
             await socket.ping()
-            await socket.recv()
+            await asyncio.sleep(0.02)
 
     report = await call_with(server, "seed", seconds=1.0)
-    assert report.websocket_pings >= 20
-    assert report.frames.sent >= 19
+    assert 20 < report.frames.sent <= report.websocket_pings
 
 
 async def test_seed_client_gets_all_frames_through_with_the_pump():
@@ -187,7 +186,8 @@ async def test_new_client_keeps_up_with_the_pump():
 @pytest.mark.parametrize("generation", ["free", "json"])
 async def test_free_clients_need_no_messages(generation):
     report = await call_with(say_nothing, generation, seconds=1.0)
-    assert report.frames.sent >= report.frames.due - 2 > 80
+    assert report.frames.sent >= report.frames.due - 2
+    assert 95 <= report.frames.due <= report.duration_s * 100 + 1
     assert mean_lag(report) < 25
 
 
@@ -489,7 +489,8 @@ async def test_a_server_that_never_configures():
     assert report.failure == "the server sent no `configured`"
 
 
-async def test_a_callers_own_error_is_raised_and_the_call_is_closed():
+@pytest.mark.parametrize("kind", ["configured", "caller_waits", "progress"])
+async def test_an_error_of_the_listener_is_raised_and_the_call_is_closed(kind):
     closed = asyncio.Event()
 
     async def server(socket):
@@ -498,7 +499,7 @@ async def test_a_callers_own_error_is_raised_and_the_call_is_closed():
         closed.set()
 
     def fail(event):
-        if event.kind == "configured":
+        if event.kind == kind:
             raise RuntimeError("mine")
 
     with pytest.raises(RuntimeError, match="mine"):
@@ -674,6 +675,26 @@ def test_a_phone_bridges_jitter_and_plays_a_gap_when_audio_is_late():
     assert np.array_equal(samples != 0, expected)
     assert len(samples) == 2.5 * 16000
     assert [each.end for each in playback.talkspurts] == pytest.approx([1.27, 2.02], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("speech", "answered"),
+    [
+        ((0.0, 0.0), True),  # a greeting
+        ((1.0, 1.8), True),
+        ((1.0, 2.5), True),  # the agent is too early, but goes on
+        ((1.0, 3.5), False),  # it gave in
+        ((2.2, 2.4), False),  # the caller interrupts it
+    ],
+)
+async def test_what_answers_the_callers_speech(speech, answered):
+    playback = Playback(0.0)
+    packets(playback, [2 + n * 0.02 for n in range(50)])
+    waiting = asyncio.create_task(playback.reply_to(speech))
+    await asyncio.sleep(0)
+    assert waiting.done() == answered
+    packets(playback, [4.0])
+    assert (await waiting).start == (2.0 if answered else 4.0)
 
 
 def test_audio_sent_ahead_plays_on():

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from calls.simulator import wire
-from calls.simulator.clients import GENERATIONS, CallFailed, Incoming, PbxClient, without_query
+from calls.simulator.clients import GENERATIONS, CallFailed, Incoming, PbxClient, stop, without_query
 from calls.simulator.outcome import CallReport, Dropped, Received
 from calls.simulator.playback import PACKET_BYTES, Playback
 from calls.simulator.script import Caller, Microphone, Say, Step, WaitForAgent
@@ -84,7 +84,7 @@ class _Call:
 
     async def run(self, configure: dict[str, Any], steps: Sequence[Step]) -> CallReport:
         """Make the call and return the finished report."""
-        report, tasks, outcomes = self._report, list[asyncio.Task[Any]](), list[Any]()
+        report, tasks = self._report, list[asyncio.Task[Any]]()
         try:
             if self._client.generation.streams_at_once:
                 tasks.append(asyncio.create_task(self._act(steps)))
@@ -100,26 +100,26 @@ class _Call:
         except CallFailed as error:
             report.failure = str(error)
         finally:
-            for task in tasks:
-                task.cancel()
-            outcomes += await asyncio.gather(*tasks, return_exceptions=True)
-            await self._client.hang_up(HANG_UP_REASON)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
+            try:
+                await stop(tasks)
+            finally:
+                await self._client.hang_up(HANG_UP_REASON)
         self._finish()
         return report
 
     async def _act(self, steps: Sequence[Step]) -> None:
         """Keep the microphone open while the script is performed."""
-        background = (self._microphone.stream(self._client.stream), self._tell_progress())
-        tasks = [asyncio.create_task(each) for each in background]
         caller = Caller(self._microphone, self._playback, self._client.command, self._tell_step)
+        # The microphone is opened first: what the caller says is timed from then on.
+        work = (self._microphone.stream(self._client.stream), self._tell_progress())
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each) for each in work]
+        script = asyncio.create_task(caller.perform(steps))
+        tasks.append(script)
         try:
-            self._report.in_vain = await caller.perform(steps)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
+            await stop(tasks)
+        self._report.in_vain = script.result()
 
     def _ms(self, at: float | None = None) -> float:
         return ((time.monotonic() if at is None else at) - self._started) * 1000
@@ -133,7 +133,7 @@ class _Call:
 
     async def _tell_progress(self) -> None:
         frames, due = self._client.frames, time.monotonic()
-        while self._on_event is not None:
+        while True:
             due += PROGRESS_S
             await asyncio.sleep(due - time.monotonic())
             messages = self._report.audio_messages

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -152,12 +152,7 @@ class PbxClient:
         finally:
             if self._socket is not None:
                 await self._socket.close()
-            for task in self._tasks:
-                task.cancel()
-            outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
+            await stop(self._tasks)
 
     @property
     def closed(self) -> bool:
@@ -232,6 +227,15 @@ class PbxClient:
             due += PING_INTERVAL_S
             await asyncio.sleep(due - time.monotonic())
             self.command(wire.ping())
+
+
+async def stop(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks`, wait for their end, and raise the first error that one of them ended with."""
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 def without_query(url: str) -> str:
