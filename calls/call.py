@@ -25,8 +25,10 @@ from calls.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
-ANSWER_S = 10.0  # a model or a voice that has not begun by then is taken for dead
-APOLOGY_EVERY_S = 8.0  # one failure often comes as several errors
+# A service that has not begun by then is taken for dead: transcript, model, voice.
+DUE_S = {"stt": 4.0, "llm": 8.0, "tts": 4.0}
+SAME_FAILURE_S = 3.0  # one failure often comes as several errors
+APOLOGY_EVERY_S = 8.0
 FAREWELL_S = 20.0
 STATUS_OF_REASON = {
     EndReason.ABUSE: CallStatus.FAILED,
@@ -67,6 +69,7 @@ class Call:
         self._client_prompt = configure.system_prompt
         self._last_error = ""
         self._apologised_at = -APOLOGY_EVERY_S
+        self._failed_at: dict[str, float] = {}  # by kind of service
         self._watchdog: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
@@ -176,28 +179,33 @@ class Call:
         self.note(EventKind.INTERRUPTION, "the caller interrupted the agent", spoken=spoken)
 
     def awaiting(self, kind: str | None) -> None:
-        """Give the model, or the voice, a bounded time to begin."""
+        """Give what is due a bounded time to begin."""
         self._stop_watching()
-        if kind is not None:
-            message = f"nothing came from it within {ANSWER_S:.0f} s"
-            loop = asyncio.get_running_loop()
-            self._watchdog = loop.call_later(ANSWER_S, self.provider_failed, kind, message)
+        if kind == "tts" and not self._conversation.services.tts.is_usable:
+            self.provider_failed(kind, "the voice is out of service")
+        elif kind is not None:
+            self._watchdog = asyncio.get_running_loop().call_later(DUE_S[kind], self._overdue, kind)
 
     def provider_failed(self, kind: str, message: str) -> None:
         """Tell RustPBX, store it, and apologise to the caller. The call goes on."""
-        if self._ended:
+        now = asyncio.get_running_loop().time()
+        logger.warning("call %s: %s: %s", self.id, kind, message)
+        if self._ended or now - self._failed_at.get(kind, -SAME_FAILURE_S) < SAME_FAILURE_S:
             return
+        self._failed_at[kind] = now
         self._last_error = f"{kind}: {message}"
-        logger.warning("call %s: %s", self.id, self._last_error)
         self._line.tell(Error(timestamp=now_ms(), message=self._last_error, code=ErrorCode.PROVIDER))
         self.note(EventKind.PROVIDER_FAILURE, message, provider=kind)
         self._stop_watching()
-        now = asyncio.get_running_loop().time()
         if self.config.apology and now - self._apologised_at >= APOLOGY_EVERY_S:
             self._apologised_at = now
             # When the call's own voice is what failed, the embedded one speaks.
             say = self._conversation.say_with_embedded_voice if kind == "tts" else self._conversation.say
             self._spawn(say(self.config.apology))
+
+    def _overdue(self, kind: str) -> None:
+        self._spawn(self._conversation.give_up_reply())
+        self.provider_failed(kind, f"nothing came from it within {DUE_S[kind]:.0f} s")
 
     def _stop_watching(self) -> None:
         if self._watchdog is not None:

@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
+    InterruptionFrame,
     LLMAssistantPushAggregationFrame,
-    LLMMessagesTransformFrame,
+    LLMUpdateSettingsFrame,
     TextType,
     TTSAudioRawFrame,
     TTSSpeakFrame,
@@ -27,6 +28,8 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
     LLMUserAggregatorParams,
 )
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.openai.base_llm import OpenAILLMSettings
 from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnalyzerUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
@@ -52,7 +55,6 @@ class Conversation:
     transport: RustPBXTransport
     worker: PipelineWorker
     runner: WorkerRunner
-    context: LLMContext
     services: Services
     task: asyncio.Task[None] | None = None
 
@@ -77,11 +79,12 @@ class Conversation:
     async def prompt(self, system_prompt: str) -> None:
         """Put another system prompt in force, from the next answer on."""
 
-        def replaced(messages: list[Any]) -> list[Any]:
-            rest = messages[1:] if messages and _is_system(messages[0]) else messages
-            return [{"role": "system", "content": system_prompt}, *rest]
+        settings = OpenAILLMSettings(system_instruction=system_prompt)
+        await self.worker.queue_frame(LLMUpdateSettingsFrame(delta=settings))
 
-        await self.worker.queue_frame(LLMMessagesTransformFrame(transform=replaced))
+    async def give_up_reply(self) -> None:
+        """Stop whatever answers at the moment, and what is being spoken."""
+        await self.worker.queue_frame(InterruptionFrame())
 
     async def say_with_embedded_voice(self, text: str) -> None:
         """Speak a text past the call's own voice, for when that is what failed. It enters the context."""
@@ -117,10 +120,6 @@ class Conversation:
                 await asyncio.wait({task}, timeout=0.4)
 
 
-def _is_system(message: Mapping[str, Any]) -> bool:
-    return message.get("role") == "system"
-
-
 def build(
     config: CallConfig,
     *,
@@ -139,12 +138,11 @@ def build(
         started: when the call started, seconds since 1970.
     """
     stt = _service("stt", config.stt, config, listener)
-    llm = _service("llm", config.llm, config, listener)
+    llm = _service("llm", config.llm, config, listener, system_prompt)
     tts = _service("tts", config.tts, config, listener)
     transport = RustPBXTransport(send_audio)
-    context = LLMContext([{"role": "system", "content": system_prompt}] if system_prompt else [])
     aggregators = LLMContextAggregatorPair(
-        context,
+        LLMContext(),
         user_params=LLMUserAggregatorParams(
             vad_analyzer=SharedSileroVAD(),
             user_turn_strategies=_turn_strategies(config),
@@ -170,7 +168,7 @@ def build(
         start_timeout_secs=10,
     )
     runner = WorkerRunner(handle_sigint=False)
-    return Conversation(transport, worker, runner, context, services)
+    return Conversation(transport, worker, runner, services)
 
 
 async def warm() -> None:
@@ -182,13 +180,16 @@ async def warm() -> None:
     build(config, system_prompt="", send_audio=nobody, listener=nobody, started=0.0)
 
 
-def _service(kind: str, provider: Provider, config: CallConfig, listener: Listener) -> Any:
+def _service(
+    kind: str, provider: Provider, config: CallConfig, listener: Listener, system_prompt: str = ""
+) -> FrameProcessor:
     """The service asked for; the embedded one if it cannot be had, so that the caller is answered at all."""
+    create = partial(catalogue.create, kind, system_prompt=system_prompt)
     try:
-        return catalogue.create(kind, provider.name, provider.settings, language=config.language)
+        return create(provider.name, provider.settings, language=config.language)
     except (ValueError, catalogue.ProviderUnavailable) as e:
         listener.provider_failed(kind, f"{e}; the embedded one stands in")
-        return catalogue.create(kind, catalogue.LOCAL, {}, language="en")
+        return create(catalogue.LOCAL, {}, language="en")
 
 
 def _turn_strategies(config: CallConfig) -> UserTurnStrategies:

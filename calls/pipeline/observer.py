@@ -25,6 +25,7 @@ from pipecat.frames.frames import (
     LLMTextFrame,
     MetricsFrame,
     TranscriptionFrame,
+    TTSStoppedFrame,
     TTSTextFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -39,6 +40,7 @@ from calls.protocol import LLMResponse, Metrics, Timed, Transcription, TTSComple
 
 CALLER, AGENT = "caller", "agent"
 UNTOLD = -1
+WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Listener(Protocol):
         """A service (stt, llm, tts, or pipeline for anything else) reported an error."""
 
     def awaiting(self, kind: str | None) -> None:
-        """What the caller waits for now: the model ("llm"), its voice ("tts"), or nothing."""
+        """What is due now: a transcript ("stt"), the model ("llm"), its voice ("tts"), or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +136,12 @@ class ConversationObserver(BaseObserver):
         self._agent: TurnState | None = None
         self._agent_text_is_final = False
         self._speech_start: float | None = None  # of the caller's turn, seconds since 1970
+        self._speech_began = 0.0  # of its latest stretch without a pause
         self._speech_end: float | None = None
         self._unanswered_since: float | None = None
         self._latency: dict[str, int] = {}
         self._bot_speaking = False
+        self._voice_ended = True  # the voice said that it was done, before it fell silent
         self._failed = False  # a service, since the caller's last turn
         self._announced: dict[int, str] = {}  # texts about to be spoken, by the frame's id
         self._segment: int | None = None  # the text being spoken
@@ -153,6 +157,7 @@ class ConversationObserver(BaseObserver):
             VADUserStoppedSpeakingFrame: self._on_speech_stopped,
             LLMContextUserTurnFrame: self._on_caller_turn,
             LLMContextAssistantTurnFrame: self._on_agent_turn,
+            TTSStoppedFrame: self._on_voice_ended,
             BotStartedSpeakingFrame: self._on_bot_started,
             BotStoppedSpeakingFrame: self._on_bot_stopped,
             InterruptionFrame: self._on_interruption,
@@ -189,17 +194,21 @@ class ConversationObserver(BaseObserver):
     def _on_speech_started(self, frame: VADUserStartedSpeakingFrame) -> None:
         self._unanswered_since = None
         self._latency = {}
+        self._speech_began = frame.timestamp - frame.start_secs
         if self._speech_start is None:
-            self._speech_start = frame.timestamp - frame.start_secs
+            self._speech_start = self._speech_began
 
     def _on_speech_stopped(self, frame: VADUserStoppedSpeakingFrame) -> None:
         self._speech_end = self._unanswered_since = frame.timestamp - frame.stop_secs
+        if not self._bot_speaking and self._speech_end - self._speech_began >= WORDS_S:
+            self._listener.awaiting("stt")
 
     def _on_partial(self, frame: InterimTranscriptionFrame) -> None:
         self._tell_transcription(frame, is_final=False)
 
     def _on_final(self, frame: TranscriptionFrame) -> None:
         """Store what the caller said at once: the turn may go on for seconds, the process may not."""
+        self._listener.awaiting(None)
         language = self._tell_transcription(frame, is_final=True)
         turn = self._caller or self._open(CALLER, self._speech_start or time.time())
         text = f"{turn.text} {frame.text}".strip()
@@ -259,6 +268,7 @@ class ConversationObserver(BaseObserver):
     def _on_bot_started(self, _frame: BotStartedSpeakingFrame) -> None:
         now = time.time()
         self._bot_speaking = True
+        self._voice_ended = False
         self._listener.awaiting(None)
         if self._agent is None or self._agent.interrupted:
             self._agent = self._open(AGENT, now)
@@ -292,8 +302,13 @@ class ConversationObserver(BaseObserver):
             self._listener.tell(TTSCompleted(timestamp=now_ms(), text=" ".join(self._spoken)))
         self._spoken = []
 
+    def _on_voice_ended(self, _frame: TTSStoppedFrame) -> None:
+        self._voice_ended = True
+
     def _on_bot_stopped(self, _frame: BotStoppedSpeakingFrame) -> None:
         self._bot_speaking = False
+        if not self._voice_ended and self._reply is None:
+            self._listener.provider_failed("tts", "the voice broke off")
         self._end_sentence()
         if self._agent is not None:
             self._agent = self._told(replace(self._agent, end_ms=self._ms(time.time())))
@@ -311,6 +326,7 @@ class ConversationObserver(BaseObserver):
     def _on_interruption(self, _frame: InterruptionFrame) -> None:
         self._complete_reply()
         self._announced.clear()
+        self._voice_ended = True
         self._listener.awaiting(None)
         if self._agent is not None and self._bot_speaking:
             self._end_sentence()

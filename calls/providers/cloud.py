@@ -15,6 +15,8 @@ from pipecat.services.openai.llm import OpenAILLMService
 # The client library waits ten minutes by default; a caller hangs up long before.
 OPENAI_TIMEOUT = Timeout(10, connect=5)
 OPENAI_RETRIES = 1
+# The pipeline starts once its services have connected: a handshake nobody answers must not hold the greeting.
+CONNECT_S = 3.0
 
 
 class TelephoneOpenAILLMService(OpenAILLMService):
@@ -31,9 +33,23 @@ class TelephoneOpenAILLMService(OpenAILLMService):
         await self._client.close()
 
 
+class TelephoneCartesiaSTTService(CartesiaSTTService):
+    """Cartesia's speech-to-text with a bounded handshake."""
+
+    async def _websocket_connect(self, uri: str, **kwargs: Any) -> Any:
+        return await super()._websocket_connect(uri, open_timeout=CONNECT_S, **kwargs)
+
+
+class TelephoneCartesiaTTSService(CartesiaTTSService):
+    """Cartesia's voice with a bounded handshake."""
+
+    async def _websocket_connect(self, uri: str, **kwargs: Any) -> Any:
+        return await super()._websocket_connect(uri, open_timeout=CONNECT_S, **kwargs)
+
+
 def cartesia_stt(values: Mapping[str, Any], language: str) -> CartesiaSTTService:
     """Cartesia's streaming speech-to-text. `values`: model."""
-    return CartesiaSTTService(
+    return TelephoneCartesiaSTTService(
         api_key=django_settings.CARTESIA_API_KEY,
         base_url=django_settings.CARTESIA_STT_URL,
         settings=CartesiaSTTService.Settings(model=values["model"], language=language),
@@ -55,7 +71,7 @@ def openai_llm(values: Mapping[str, Any], language: str) -> OpenAILLMService:
 
 def cartesia_tts(values: Mapping[str, Any], language: str) -> CartesiaTTSService:
     """Cartesia's streaming text-to-speech with word times. `values`: voice, speed."""
-    return CartesiaTTSService(
+    return TelephoneCartesiaTTSService(
         api_key=django_settings.CARTESIA_API_KEY,
         url=django_settings.CARTESIA_TTS_URL,
         settings=CartesiaTTSService.Settings(

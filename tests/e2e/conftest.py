@@ -8,17 +8,15 @@ LONG_GREETING = (
     "Welcome to our pizza service. We have many kinds of pizza on our menu today. You can order a small one, "
     "a large one, or a family size. We also deliver to your home every day of the week."
 )
+SHORT = {"system_prompt": "Answer in one short sentence.", "llm_settings": {"max_tokens": 16}}
 PROFILES = [
-    {"slug": "default", "is_default": True, "system_prompt": "Answer in one short sentence.",
-     "greeting": "Hello, how can I help you today?", "apology": "Sorry, something went wrong.",
-     "farewell": "Thank you for calling, goodbye."},
-    {"slug": "quiet", "system_prompt": "Answer in one short sentence."},
-    {"slug": "long", "greeting": LONG_GREETING, "system_prompt": "Answer in one short sentence."},
-    {"slug": "stubborn", "greeting": LONG_GREETING, "allow_interruptions": False,
-     "system_prompt": "Answer in one short sentence."},
-    {"slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0,
-     "system_prompt": "Answer in one short sentence."},
-    {"slug": "short", "max_duration_s": 10, "farewell": "Our time is over, goodbye."},
+    {**SHORT, "slug": "default", "is_default": True, "greeting": "Hello, how can I help you today?",
+     "apology": "Sorry, something went wrong.", "farewell": "Thank you for calling, goodbye."},
+    {**SHORT, "slug": "quiet"},
+    {**SHORT, "slug": "long", "greeting": LONG_GREETING},
+    {**SHORT, "slug": "stubborn", "greeting": LONG_GREETING, "allow_interruptions": False},
+    {**SHORT, "slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0},
+    {**SHORT, "slug": "short", "max_duration_s": 10, "farewell": "Our time is over, goodbye."},
 ]  # fmt: skip
 
 

@@ -40,7 +40,7 @@ async def test_a_conversation_with_each_client(agent, client):
     replies = [message for message in report.of("llm_response") if message["is_complete"]]
     sentences = [message for message in report.of("llm_response") if not message["is_complete"]]
     assert len(replies) == len(QUESTIONS)
-    assert "".join(r["text"] for r in replies).split() == " ".join(s["text"] for s in sentences).split()
+    assert " ".join(r["text"] for r in replies).split() == " ".join(s["text"] for s in sentences).split()
     assert {message["key"] for message in report.of("metrics")} == {
         "stt", "llm_ttft", "tts_ttfb", "turn_latency",
     }  # fmt: skip

@@ -38,12 +38,13 @@ async def test_the_agent_falls_silent_when_the_caller_speaks(agent, client):
     assert word_error_rate(ORDER, order["text"]) <= 0.2
     assert [turn["speaker"] for turn in rest] == ["agent"]
     assert [event["kind"] for event in agent.events(room)] == ["interruption"]
-    assert report.of("tts_completed")[-2]["text"] in LONG_GREETING
+    cut_off = [message["text"] for message in report.of("tts_completed")][: len(report.of("tts_started"))]
+    assert any(text in LONG_GREETING and not text.endswith(".") for text in cut_off)
 
 
 async def test_a_profile_may_forbid_interrupting(agent):
     url = call_url(agent.url, profile="stubborn")
-    script = [Interrupt(say(ORDER), after_s=2.0), WaitForAgent(1.0, reply=True)]
+    script = [Interrupt(say(ORDER), after_s=2.0), WaitForAgent(2.0, reply=False)]
     report = await run_call(script, url=url, room_id="stubborn")
     assert report.failure is None
     await agent.finished("stubborn")
