@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from contextlib import suppress
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -63,14 +64,15 @@ def rows(path, heading):
 
 
 def constants(path):
-    """The numbers a module of `calls` names in capitals. Importing it would load Pipecat or start Twisted."""
+    """The figures a module of `calls` names. Importing it would load Pipecat or start Twisted."""
     found = {}
     for node in ast.parse((ROOT / "calls" / path).read_text()).body:
-        match node:
-            case ast.Assign([ast.Name(name)], ast.Constant(int() | float() as value)):
-                found[name] = value
-            case ast.Assign([ast.Tuple(names)], ast.Tuple(values)):
-                found |= {name.id: value.value for name, value in zip(names, values, strict=True)}
+        with suppress(ValueError):  # what is no literal is no figure
+            match node:
+                case ast.Assign([ast.Name(name)], value):
+                    found[name] = ast.literal_eval(value)
+                case ast.Assign([ast.Tuple(names)], ast.Tuple() as values):
+                    found |= zip((name.id for name in names), ast.literal_eval(values), strict=True)
     return found
 
 
@@ -103,11 +105,6 @@ def test_links_lead_somewhere(path):
         if not linked.exists() or (parts.fragment and parts.fragment not in anchors(linked)):
             broken.append(target)
     assert not broken
-
-
-def test_every_document_is_linked_from_the_readme():
-    linked = set(re.findall(r"\]\(([^)#\s]+)", README.read_text()))
-    assert {str(path.relative_to(ROOT)) for path in DOCUMENTS[1:]} <= linked
 
 
 def test_paths_in_code_marks_exist():
@@ -171,7 +168,8 @@ def check_python(words):
         case ["-m", "pytest", *paths]:
             assert all((ROOT / path).exists() for path in paths)
         case ["-m", module, *_]:
-            assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+            place = ROOT / module.replace(".", "/")
+            assert place.with_suffix(".py").exists() or (place / "__main__.py").exists()
         case [script, *_]:
             assert (ROOT / script).exists()
 
@@ -382,9 +380,9 @@ def test_every_setting_of_a_provider_is_listed():
     assert shown == {(p.kind, p.name, setting.name) for p in catalogue.PROVIDERS for setting in p.settings}
 
 
-@pytest.mark.parametrize(
-    "figure",
-    [
+def test_the_limits_are_those_of_the_code():
+    due = CALL["DUE_S"]
+    figures = [
         f"{limits.MESSAGES_PER_S:.0f} a second, {limits.MESSAGES_AT_ONCE:.0f} at once",
         f"{limits.AUDIO_AT_ONCE_S:.0f} s at once",
         f"{CONSUMERS['CONFIGURES_AT_ONCE']} at once",
@@ -392,12 +390,11 @@ def test_every_setting_of_a_provider_is_listed():
         f"{protocol.MAX_BINARY_BYTES // 1024} KB",
         f"{CONSUMERS['OUTBOX_MESSAGES']} unread messages, or {SERVER['NOT_READING_S']:.0f} s",
         f"{CONSUMERS['IDLE_S']:.0f} s without any message",
-        f"{CALL['ANSWER_S']:.0f} s",
+        f"words {due['stt']:.0f} s, model {due['llm']:.0f} s, voice {due['tts']:.0f} s",
         f"{protocol.MAX_NAME_CHARS} characters",
-    ],
-)
-def test_the_limits_are_those_of_the_code(figure):
-    assert any(figure in " ".join(cells) for cells in rows(DOCS / "operations.md", "Limits"))
+    ]
+    text = "\n".join(" ".join(cells) for cells in rows(DOCS / "operations.md", "Limits"))
+    assert not [figure for figure in figures if figure not in text]
 
 
 def test_what_the_log_says_is_quoted_as_it_is():
