@@ -13,9 +13,19 @@ import soundfile
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-from calls.simulator import GENERATIONS, Interrupt, Say, Send, Wait, WaitForAgent, call_url, run_call
+from calls.simulator import (
+    GENERATIONS,
+    CallReport,
+    Interrupt,
+    Say,
+    Send,
+    Wait,
+    WaitForAgent,
+    call_url,
+    run_call,
+)
 from calls.simulator.audio import read_wav, speech_spans, write_wav
-from calls.simulator.clients import PbxClient
+from calls.simulator.clients import FrameCounts, PbxClient
 from calls.simulator.playback import Playback
 from calls.simulator.report import clean, fit
 from calls.simulator.wire import BYTES_PER_SECOND, Unreadable, read_message
@@ -471,6 +481,22 @@ async def test_a_server_that_closes_while_the_caller_speaks():
     assert "code 1008 'abuse'" in report.failure
 
 
+@pytest.mark.parametrize(
+    ("code", "speech_s", "fails"),
+    [(1000, 60, True), (1000, 0.1, False), (1001, 0.1, False), (1011, 0.1, True)],
+)
+async def test_an_agent_may_hang_up_once_all_is_said(code, speech_s, fails):
+    async def server(socket):
+        await greet(socket)
+        await speak(socket, 0.4)
+        await socket.close(code)
+
+    async with toy_server(server) as url:
+        report = await run_call(pcm(speech_s), url=url, generation="free", hold_s=60)
+    assert report.closed_by == "server"
+    assert bool(report.failure) == fails
+
+
 async def test_a_server_that_drops_the_connection():
     async def server(socket):
         await greet(socket)
@@ -695,6 +721,14 @@ async def test_what_answers_the_callers_speech(speech, answered):
     assert waiting.done() == answered
     packets(playback, [4.0])
     assert (await waiting).start == (2.0 if answered else 4.0)
+
+
+def test_only_the_next_talkspurt_before_the_caller_goes_on_is_the_reply():
+    report = CallReport("", "new", "r", FrameCounts(), caller_speech=[(1.0, 2.0), (2.8, 3.8), (9.0, 10.0)])
+    playback = Playback(0.0)
+    packets(playback, [1.5, 4.0, 5.0])  # over the first speech, to the second, and once more
+    report.talkspurts = playback.talkspurts
+    assert report.reply_latencies_ms == pytest.approx([200])
 
 
 def test_audio_sent_ahead_plays_on():

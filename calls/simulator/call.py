@@ -80,6 +80,7 @@ class _Call:
         self._playback = Playback(self._started)
         self._microphone = Microphone(self._started, frame_ms)
         self._report = CallReport(without_query(url), generation, room_id, self._client.frames)
+        self._caller = Caller(self._microphone, self._playback, self._client.command, self._tell_step)
         self._frame_ids: set[str] = set()
 
     async def run(self, configure: dict[str, Any], steps: Sequence[Step]) -> CallReport:
@@ -95,7 +96,7 @@ class _Call:
                 tasks.append(asyncio.create_task(self._act(steps)))
             tasks.append(asyncio.create_task(self._client.wait_closed()))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            report.script_done = tasks[0].done()
+            report.said_all = self._caller.said_all
             report.closed_by = "server" if self._client.closed else "caller"
         except CallFailed as error:
             report.failure = str(error)
@@ -109,11 +110,10 @@ class _Call:
 
     async def _act(self, steps: Sequence[Step]) -> None:
         """Keep the microphone open while the script is performed."""
-        caller = Caller(self._microphone, self._playback, self._client.command, self._tell_step)
         # The microphone is opened first: what the caller says is timed from then on.
         work = (self._microphone.stream(self._client.stream), self._tell_progress())
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each) for each in work]
-        script = asyncio.create_task(caller.perform(steps))
+        script = asyncio.create_task(self._caller.perform(steps))
         tasks.append(script)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -57,7 +57,7 @@ class CallReport:
     frames: FrameCounts
     failure: str | None = None
     duration_s: float = 0.0
-    script_done: bool = False
+    said_all: bool = False
     closed_by: str = "caller"
     close_code: int | None = None
     close_reason: str = ""
@@ -137,7 +137,7 @@ class CallReport:
 
     def find_failure(self) -> str | None:
         """Why a call that was connected counts as failed, in a line; None if it went well."""
-        if self.closed_by == "server" and not (self.script_done and self.close_code in GRACEFUL_CLOSE):
+        if self.closed_by == "server" and not (self.said_all and self.close_code in GRACEFUL_CLOSE):
             why = f" {self.close_reason!r}" if self.close_reason else ""
             return f"the server closed the call after {self.duration_s:.1f} s (code {self.close_code}{why})"
         if not self.of("configured"):

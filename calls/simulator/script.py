@@ -120,15 +120,23 @@ class Caller:
         self._playback = playback
         self._send = send
         self._tell = tell
+        self._left: Sequence[Step] = ()
+
+    @property
+    def said_all(self) -> bool:
+        """Whether nothing is left to be said."""
+        return not any(isinstance(step, Say | Interrupt) for step in self._left)
 
     async def perform(self, steps: Sequence[Step]) -> list[Step]:
         """Do the steps one after the other; those that waited for the agent in vain are returned."""
         in_vain: list[Step] = []
-        for step in steps:
+        for number, step in enumerate(steps):
+            self._left = steps[number:]
             try:
                 await self._do(step)
             except TimeoutError:
                 in_vain.append(step)
+        self._left = ()
         return in_vain
 
     async def _do(self, step: Step) -> None:
