@@ -107,6 +107,7 @@ class Connection:
         self._frames_sent = 0
         self._end: tuple[EndReason, int] | None = None
         self._error = ""
+        self._gone = False  # the socket is closed
         self._reader: asyncio.Task[Any] | None = None
         self._sender: asyncio.Task[None] | None = None
         self._work: set[asyncio.Task[None]] = set()
@@ -151,6 +152,7 @@ class Connection:
                 await asyncio.sleep(0)
             message = await receive()
             if message["type"] != "websocket.receive":
+                self._gone = True
                 if message.get("code") == ABUSE:
                     self._end = (EndReason.ABUSE, ABUSE)
                 return
@@ -342,6 +344,8 @@ class Connection:
             await self._send_now({"type": "websocket.send", "text": text})
 
     async def _send_now(self, event: dict[str, Any]) -> None:
+        if self._gone:
+            return
         self._pump.sent(self._loop.time())
         try:
             await self._send(event)

@@ -224,5 +224,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {"daphne": {"level": "WARNING"}, "django.channels.server": {"level": "WARNING"}},
+    # These write a line for each request, and there is one for each reply of a model.
+    "loggers": {
+        name: {"level": "WARNING"} for name in ("daphne", "django.channels.server", "httpx", "httpx2")
+    },
 }

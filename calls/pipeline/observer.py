@@ -247,7 +247,7 @@ class ConversationObserver(BaseObserver):
             self._reply.append(frame.text)
             async for sentence in self._splitter.aggregate(frame.text):
                 self._tell_reply(sentence.text, is_complete=False)
-        elif isinstance(frame, LLMFullResponseEndFrame):
+        elif isinstance(frame, LLMFullResponseEndFrame) and self._reply is not None:
             if rest := await self._splitter.flush():
                 self._tell_reply(rest.text, is_complete=False)
             if not self._reply and not self._failed:

@@ -8,7 +8,10 @@ LONG_GREETING = (
     "Welcome to our pizza service. We have many kinds of pizza on our menu today. You can order a small one, "
     "a large one, or a family size. We also deliver to your home every day of the week."
 )
-SHORT = {"system_prompt": "Answer in one short sentence.", "llm_settings": {"max_tokens": 16}}
+SHORT = {
+    "system_prompt": "Answer in one short sentence.",
+    "llm_settings": {"max_tokens": 16, "temperature": 0.0},
+}
 PROFILES = [
     {**SHORT, "slug": "default", "is_default": True, "greeting": "Hello, how can I help you today?",
      "apology": "Sorry, something went wrong.", "farewell": "Thank you for calling, goodbye."},

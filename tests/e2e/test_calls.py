@@ -8,7 +8,7 @@ from calls.simulator.call import call_url, run_call
 from calls.simulator.script import Say, WaitForAgent
 from tests.e2e.speech import recognise, say, word_error_rate
 
-QUESTIONS = ["What is the capital of France?", "Please tell me about your opening hours."]
+QUESTIONS = ["What is the capital of France?", "I would like to order two large pizzas."]
 
 
 @pytest.mark.parametrize("client", ["seed", "new", "free", "json"])
@@ -34,7 +34,7 @@ async def test_a_conversation_with_each_client(agent, client):
 
     spoken = " ".join(message["text"] for message in report.of("tts_started"))
     assert spoken.startswith("Hello, how can I help you today?")
-    assert word_error_rate(spoken, recognise(report.reply)) <= 0.3
+    assert word_error_rate(spoken, recognise(report.reply)) <= 0.35
 
     # What was told as it happened: sentences, then the whole reply; what was measured.
     replies = [message for message in report.of("llm_response") if message["is_complete"]]

@@ -56,7 +56,7 @@ async def test_a_profile_may_forbid_interrupting(agent):
 async def test_silence_may_decide_that_a_turn_is_over(agent):
     """Two sentences with a pause shorter than the profile's two seconds are one turn."""
     url = call_url(agent.url, profile="patient")
-    script = [Say(say(HOURS)), Wait(1.0), Say(say(ORDER)), WaitForAgent(1.0)]
+    script = [Say(say(HOURS)), Wait(0.3), Say(say(ORDER)), WaitForAgent(1.0)]
     report = await run_call(script, url=url, room_id="patient")
     assert report.failure is None
     await agent.finished("patient")
