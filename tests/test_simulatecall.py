@@ -164,6 +164,7 @@ async def test_many_calls_at_once(speech, tmp_path):
         rooms.add(configure["room_id"])
         present.add(socket)
         most.append(len(present))
+        await socket.send(message("error", message="too busy", code=429))
         await socket.send(message("llm_response", text="Ja.", is_complete=True))
         await socket.wait_closed()
         present.discard(socket)
@@ -180,6 +181,7 @@ async def test_many_calls_at_once(speech, tmp_path):
         1,
     ]
     assert "Calls        3, 0 failed" in text
+    assert "3 times 429 too busy" in text
     assert [line["event"] for line in lines].count("call") == 3
     assert (lines[-1]["event"], lines[-1]["calls"], lines[-1]["failed"]) == ("summary", 3, 0)
     assert {path.name for path in tmp_path.glob("reply*")} == {"reply-1.wav", "reply-2.wav", "reply-3.wav"}

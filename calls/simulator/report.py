@@ -3,6 +3,7 @@
 import json
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any, Protocol
@@ -131,6 +132,9 @@ def totals(reports: Sequence[CallReport]) -> dict[str, Any]:
     lags = [lag for report in reports for lag in report.frames.lags_ms]
     firsts = [report.first_audio_ms for report in reports if report.first_audio_ms is not None]
     replies = [latency for report in reports for latency in report.reply_latencies_ms]
+    errors = Counter(
+        f"{e.get('code') or ''} {e['message']}" for report in reports for e in report.of("error")
+    )
     pacings = [report.pacing for report in reports if report.pacing]
     return {
         "calls": len(reports),
@@ -148,7 +152,8 @@ def totals(reports: Sequence[CallReport]) -> dict[str, Any]:
         "audio_messages": sum(report.audio_messages for report in reports),
         "gap_p99_max_ms": _figure(max, [pacing.gap_p99_ms for pacing in pacings]),
         "turns": sum(len(report.turns) for report in reports),
-        "errors": sum(len(report.of("error")) for report in reports),
+        "errors": errors.total(),
+        "errors_by_message": dict(errors.most_common()),
         "dropped_messages": sum(report.dropped_count for report in reports),
     }
 
@@ -217,6 +222,7 @@ def _total_lines(total: dict[str, Any]) -> list[str]:
         f"Audio        {total['audio_messages']} messages; worst gap {_ms(total['gap_p99_max_ms'])} p99",
         f"Turns        {total['turns']}",
         f"Errors       {total['errors']}",
+        *(f"             {count} times {error}" for error, count in total["errors_by_message"].items()),
         f"Dropped      {total['dropped_messages']} messages that a real client would not have taken",
     ]
 
