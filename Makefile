@@ -24,6 +24,14 @@ install: .venv/.run
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+.venv/.bench: .venv/.run requirements-bench.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+# Calls on one core, against Pipecat used the usual way: docs/performance.md. QUICK=1 for the shortest version.
+bench: .venv/.bench
+	$(BIN)/python -m benchmarks $(if $(QUICK),run --quick,all)
+
 # System packages of the suite: real PostgreSQL, Redis and browser. As root they are installed.
 apt:
 	@deploy/test-packages.sh

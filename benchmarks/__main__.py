@@ -2,30 +2,109 @@
 
 import argparse
 import json
+from collections.abc import Callable
+from typing import Any
 
-from benchmarks import point
+from benchmarks import churn, coldstart, curve, longcall, point, report, store
+from benchmarks.figures import broken
+
+CLIMB = (10, 25, 50, 100)  # calls, for what is measured beside the curve
+CLIMB_S = 20.0
+
+Options = argparse.Namespace
 
 
-def _point(options: argparse.Namespace) -> None:
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _point(options: Options) -> None:
     server = options.server or point.SERVERS[options.side][0]
     figures = point.measure(
         options.side, server, options.calls, options.seconds, clients=options.clients, seed=options.seed
     )
-    print(json.dumps(figures))
+    figures["broken"] = broken(figures)
+    _say(json.dumps(figures))
+
+
+def _run(options: Options) -> None:
+    if options.quick:
+        store.write_results(curve.quick(_say))
+        return
+    plan = curve.Plan(rounds=options.rounds, seconds=options.seconds)
+    points = curve.measure(plan, _say)
+    servers = [
+        run for server in ("uvicorn", "granian") for run in curve.climb(server, "free", CLIMB, CLIMB_S, _say)
+    ]
+    store.write_results([*points, *servers])
+    ours = [p for p in points if p["side"] == "ours" and p["calls"] in CLIMB]
+    clients = [run for kind in ("seed", "new") for run in curve.climb("daphne", kind, CLIMB, CLIMB_S, _say)]
+    _keep(curve=points, servers=[*ours, *servers], clients=clients)
+
+
+def _all(options: Options) -> None:
+    _run(options)
+    if not options.quick:
+        _keep(churn=[churn.measure("ours", "daphne", 1000)])
+        _keep(coldstart=coldstart.measure())
+        _keep(longcall=longcall.measure("daphne", 60, 10))
+
+
+def _churn(options: Options) -> None:
+    _keep(churn=[churn.measure(side, point.SERVERS[side][0], options.calls) for side in options.sides])
+
+
+def _coldstart(_options: Options) -> None:
+    _keep(coldstart=coldstart.measure())
+
+
+def _longcall(options: Options) -> None:
+    _keep(longcall=longcall.measure("daphne", options.minutes, options.speed))
+
+
+def _report(_options: Options) -> None:
+    report.write(store.load())
+
+
+def _keep(**sections: Any) -> None:
+    for name, section in sections.items():
+        _say(f"{name}: {json.dumps(section)}")
+    report.write(store.keep(**sections))
 
 
 def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure calls per core.")
-    commands = parser.add_subparsers(required=True)
-    one = commands.add_parser("point", help="one number of calls; prints one JSON line")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Options], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    for name, run, text in (
+        ("all", _all, "everything, to docs/performance.md and results.json (about an hour)"),
+        ("run", _run, "the curve, the three servers and the client generations"),
+    ):
+        added = command(name, run, text)
+        added.add_argument("--quick", action="store_true", help="a minute and a half, to results.json only")
+        added.add_argument("--rounds", type=int, default=3)
+        added.add_argument("--seconds", type=float, default=30, help="of each measurement")
+    one = command("point", _point, "one number of calls; prints one JSON line")
     one.add_argument("--side", choices=point.SERVERS, default="ours")
     one.add_argument("--server", choices=point.SERVERS["ours"])
     one.add_argument("--calls", type=int, default=10)
     one.add_argument("--seconds", type=float, default=20)
     one.add_argument("--clients", choices=("free", "seed", "new", "mixed"), default="free")
     one.add_argument("--seed", type=int, default=1)
-    one.set_defaults(run=_point)
+    short = command("churn", _churn, "many short calls, and what they leave behind")
+    short.add_argument("--calls", type=int, default=1000)
+    short.add_argument("--sides", nargs="+", choices=point.SERVERS, default=["ours"])
+    command("coldstart", _coldstart, "from starting a server to its first word")
+    long = command("longcall", _longcall, "what a call costs as it gets long")
+    long.add_argument("--minutes", type=float, default=60)
+    long.add_argument("--speed", type=int, default=10)
+    command("report", _report, "write docs/performance.md again from benchmarks/details.json")
     options = parser.parse_args()
     options.run(options)
 

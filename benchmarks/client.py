@@ -1,6 +1,6 @@
 """Callers that cost next to nothing: ready-made frames out, the times of the agent's audio in.
 
-The three generations of clients share a socket differently: a free one sends a frame when it is due; the newer
+The generations of clients share a socket differently: a free one sends a frame when it is due; the newer
 RustPBX sends what has queued when a message comes or after 100 ms; the older one sends one frame for each
 message it receives.
 """
@@ -30,6 +30,7 @@ TICK_S = 0.001
 PHASES = round(FRAME_S / TICK_S)  # callers are spread over the 10 ms of a frame
 NEW_CLIENT_HOLDS_S = 0.1
 PING_S = 30.0
+NORMAL_CLOSURE = (1000).to_bytes(2, "big")
 CONFIGURE = {
     "system_prompt": None,
     "stt_config": {"sample_rate": 16_000, "language": "en", "model": "nova"},
@@ -55,11 +56,14 @@ class Caller(asyncio.Protocol):
         origin: when the first frame begins; it is due 10 ms later.
         generation: "free", "new" or "seed".
         room: the call's room_id.
+        speed: frames sent where one is due: 10 makes six minutes of an hour.
     """
 
-    def __init__(self, script: Script, entry: int, origin: float, generation: str, room: str) -> None:
+    def __init__(
+        self, script: Script, entry: int, origin: float, generation: str, room: str, *, speed: int = 1
+    ) -> None:
         self.script, self.entry, self.origin = script, entry, origin
-        self.generation, self.room = generation, room
+        self.generation, self.room, self.speed = generation, room, speed
         self.due = self.sent = 0  # frames
         self.arrivals = array("d")
         self.audio_seconds = 0.0  # in one message of the agent's voice; 0 until one came
@@ -67,6 +71,7 @@ class Caller(asyncio.Protocol):
         self.configured_at = 0.0
         self.errors = Errors()
         self.opened = asyncio.get_running_loop().create_future()
+        self.spoken_to = asyncio.Event()  # the agent's voice has been heard
         self.closed = asyncio.Event()
         self.hanging_up = False
         self._parser = Parser()
@@ -87,7 +92,7 @@ class Caller(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Another frame is due."""
-        self.due += 1
+        self.due += self.speed
         if self._transport is None or not self._parser.open:
             return
         if self.generation == "free" or (
@@ -96,10 +101,11 @@ class Caller(asyncio.Protocol):
             self._release(now)
 
     def hang_up(self) -> None:
-        """Say `disconnect`; the server closes."""
+        """Say `disconnect` and close, as RustPBX does."""
         self.hanging_up = True
         if self._transport is not None:
             self._transport.write(command(command="disconnect", reason="done"))
+            self._transport.write(frame(CLOSE, NORMAL_CLOSURE))
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -152,6 +158,7 @@ class Caller(asyncio.Protocol):
         if opcode == TEXT and payload.find(b'"audio_data"', 0, 200) >= 0:
             self.arrivals.append(now)
             if not self.audio_seconds:
+                self.spoken_to.set()
                 self.audio_seconds = len(json.loads(payload)["audio_data"]) / 32_000
         elif opcode == TEXT:
             message = json.loads(payload)

@@ -29,7 +29,9 @@ FIXED_TURN_S = VAD_STOP_S + STT_FINAL_S + LLM_FIRST_SENTENCE_S + TTS_FIRST_AUDIO
 
 BROKEN_PACING_P99_MS = 20.0
 BROKEN_LAG_P95_MS = 50.0
+PATIENCE_S = 1.0  # no answer by so long after it is due: unanswered
 GENERATOR_LATE_P95_MS = 5.0  # beyond this the generator, not the server, may have been measured
+SHARED_CORE_PCT = 20.0  # of the server's core used by others: what came of it is marked
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
@@ -55,27 +57,40 @@ def missed_ticks(due: float, now: float, every: float) -> list[float]:
 
 def broken(point: Mapping[str, Any]) -> list[str]:
     """Why the server did not carry this number of calls; empty if it did."""
+    if point.get("failed"):
+        return ["the server did not answer"]
     reasons = []
     if (point["pacing_p99_ms"] or 0.0) > BROKEN_PACING_P99_MS:
         reasons.append("pacing")
     if (point["loop_lag_p95_ms"] or 0.0) > BROKEN_LAG_P95_MS:
         reasons.append("loop lag")
-    if point["frames_lost"] > 0:
-        reasons.append("frames lost")
-    if point["calls_refused"] > 0:
-        reasons.append("calls refused")
+    for key, reason in (
+        ("frames_lost", "frames lost"),
+        ("calls_refused", "calls refused"),
+        ("calls_dropped", "calls dropped"),
+        ("turns_unanswered", "no answer"),
+    ):
+        if point[key] > 0:
+            reasons.append(reason)
     return reasons
+
+
+def doubts(point: Mapping[str, Any]) -> list[str]:
+    """Why a point's figures may be somebody else's doing."""
+    late = (point.get("generator_late_p95_ms") or 0.0) > GENERATOR_LATE_P95_MS
+    shared = (point.get("core_busy_elsewhere_pct") or 0.0) > SHARED_CORE_PCT
+    return [*(["generator late"] if late else []), *(["core shared"] if shared else [])]
 
 
 def medians(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One point out of several runs of it: the median of each number, the first run's other fields.
 
-    A figure that some runs lack is the median of the others. Losses and refusals are the worst run's.
+    A figure that some runs lack is the median of the others. Of what must not happen, the worst run counts.
     """
     merged = dict(points[0])
     for key in merged:
         values = [p[key] for p in points if _is_number(p[key])]
-        if key in ("frames_lost", "calls_refused"):
+        if key in ("frames_lost", "calls_refused", "calls_dropped", "turns_unanswered"):
             merged[key] = max(values)
         elif values and key != "calls":
             middle = median(values)
@@ -119,25 +134,27 @@ def judge(
         said: the caller's utterances in order.
         arrivals: when each message with the agent's voice came, in order.
         length: seconds of audio in each of these.
-        window: beginning and end of the measurement; an utterance counts if all up to the next lies in it.
+        window: beginning and end of the measurement. What begins in it counts, if there was time to see it.
     """
     outcome = Outcome()
+    begin, end = window
     for one, after in pairwise(said):
-        if not (window[0] <= one.onset and after.end + VAD_STOP_S <= window[1]):
-            continue
-        outcome.turns += 1
         # An answer cannot come before half the fixed times: earlier audio is left of what was interrupted.
         first = bisect_left(arrivals, one.end + FIXED_TURN_S / 2)
         until = bisect_right(arrivals, after.onset)
-        if first >= until:
-            outcome.unanswered += 1
-            continue
-        outcome.added_turn.append(arrivals[first] - one.end - FIXED_TURN_S)
-        # The reply is one stretch of audio: within it every gap counts, however long, but the first: Pipecat's
-        # transport sends the first two messages together, at any load.
+        if begin <= one.end and one.end + FIXED_TURN_S + PATIENCE_S <= end:
+            outcome.turns += 1
+            if first >= until:
+                outcome.unanswered += 1
+            else:
+                outcome.added_turn.append(arrivals[first] - one.end - FIXED_TURN_S)
+        # The reply is one stretch of audio: within it every gap counts, however long. But not the first, as
+        # Pipecat's transport sends the first two messages together, at any load.
         reply = arrivals[first:until]
-        outcome.pacing += [abs(b - a - length) for a, b in pairwise(reply[1:])]
-        if reply[-1] > after.onset - 2 * length - 0.02:
+        gaps = [(a, b) for a, b in pairwise(reply[1:]) if begin <= a and b <= end]
+        outcome.pacing += [abs(b - a - length) for a, b in gaps]
+        speaking = first < until and after.onset - reply[-1] < 2 * length + 0.02
+        if speaking and begin <= after.onset and after.onset + PATIENCE_S <= end:
             last = arrivals[bisect_right(arrivals, after.end + FIXED_TURN_S / 2) - 1]
             outcome.barge_in.append(max(0.0, last - after.onset - VAD_START_S))
     return outcome

@@ -20,7 +20,6 @@ from benchmarks.speech import FRAME_S, Script, scripts
 
 PATH = "/ws/rustpbx"
 LEAD_S = 0.5  # from the decision to call to the first frame
-SETTLE_S = 4.0  # after the last call has begun, before the measurement
 DRAIN_S = 0.5  # a held client may still send what has queued
 GENERATIONS = {"free": ("free",), "seed": ("seed",), "new": ("new",), "mixed": ("seed", "new", "free")}
 PROBE_S = 30.0
@@ -28,7 +27,10 @@ PROBE_S = 30.0
 
 @dataclass(frozen=True)
 class Load:
-    """What to do: `calls` at once, begun `ramp_s` apart, measured for `seconds`."""
+    """What to do: `calls` at once, begun `ramp_s` apart, measured for `seconds`.
+
+    One call of `warm_up_s` comes first; the measurement begins `settle_s` after the last call.
+    """
 
     port: int
     probe: str
@@ -36,6 +38,8 @@ class Load:
     seconds: float
     clients: str = "free"
     ramp_s: float = 0.15
+    warm_up_s: float = 6.0
+    settle_s: float = 4.0
     seed: int = 1
 
 
@@ -69,15 +73,14 @@ async def run(load: Load) -> dict[str, Any]:
     dice = random.Random(load.seed)  # noqa: S311  not a secret
     probe = await Remote.connect(load.probe)
     clock = Clock()
-    await _warm_up(load, clock, script_pool)
+    heard_before = await _warm_up(load, clock, script_pool, probe)
     before = await probe.ask("rest")
-    heard_before = await _settled(probe)
     # What lives by now lives to the end: the generator's own collector would only make it late.
     gc.collect()
     gc.freeze()
     gc.disable()
     callers = await _ramp(load, clock, script_pool, dice)
-    await asyncio.sleep(SETTLE_S)
+    await asyncio.sleep(load.settle_s)
     clock.late = type(clock.late)("d")
     await probe.ask("mark")
     begin = time.monotonic()
@@ -139,15 +142,16 @@ def _of_callers(callers: list[Caller], window: tuple[float, float]) -> dict[str,
     }
 
 
-async def _warm_up(load: Load, clock: Clock, script_pool: list[Script]) -> None:
-    """One call, so that what is loaded or allocated once does not count as a call's."""
+async def _warm_up(load: Load, clock: Clock, script_pool: list[Script], probe: Remote) -> float:
+    """One call, so that what is loaded or allocated once does not count as a call's; seconds heard of it."""
     caller = Caller(script_pool[0], 0, clock.origin_after(time.monotonic() + LEAD_S, 0), "free", "warm-up")
     clock.start(caller)
     await caller.connect(load.port, PATH)
     if caller.errors.refused:
         raise SystemExit(f"the server refuses calls: {caller.errors.refused}")
-    await asyncio.sleep(6)
+    await asyncio.sleep(load.warm_up_s)
     await _hang_up(clock, [caller])
+    return await _settled(probe, caller.due * FRAME_S)
 
 
 async def _ramp(load: Load, clock: Clock, script_pool: list[Script], dice: random.Random) -> list[Caller]:
@@ -158,7 +162,10 @@ async def _ramp(load: Load, clock: Clock, script_pool: list[Script], dice: rando
         await asyncio.sleep(begin + number * load.ramp_s - time.monotonic())
         script = script_pool[number % len(script_pool)]
         origin = clock.origin_after(time.monotonic() + LEAD_S, dice.randrange(10))
-        caller = Caller(script, script.entry(dice), origin, kinds[number % len(kinds)], f"room-{number}")
+        entry = script.entry(dice)
+        if number == 0:  # so that even one call in a short time is answered and interrupts
+            entry = script.entry_before(1, load.settle_s + load.calls * load.ramp_s + 0.5)
+        caller = Caller(script, entry, origin, kinds[number % len(kinds)], f"room-{number}")
         clock.start(caller)
         callers.append(caller)
         connecting.append(asyncio.create_task(caller.connect(load.port, PATH)))

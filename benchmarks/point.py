@@ -9,13 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import LEAD_S, SETTLE_S, Load
+from benchmarks.load import Load
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 90.0
@@ -48,13 +48,15 @@ def cores() -> tuple[int, int]:
     return available[0], available[-1]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of a server under test: ours without what would change it, its data in `folder`."""
     # Keys make the cloud the automatic choice: no embedded model is loaded, none is used.
     own = {
         "DATA_DIR": str(folder / "data"),
@@ -69,28 +71,35 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(side: str, server: str) -> Iterator[Server]:
-    """A server on the first core, ready to take calls; stopped and cleaned up afterwards.
+def scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="voiceagent-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def started(
+    command: list[str], own: dict[str, str], folder: Path, ready: Callable[[], bool]
+) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """A process that is `ready`, and the seconds that took; it is stopped afterwards.
 
     Raises:
-        ServerFailed: it did not start within a minute and a half.
+        ServerFailed: it was not ready within a minute and a half.
     """
-    folder = Path(tempfile.mkdtemp(prefix="voiceagent-bench-"))
-    port, probe = _free_port(), folder / "probe"
-    command = [sys.executable, "-m", f"benchmarks.serve_{side}", server, str(port), str(probe)]
-    core = cores()[0]
+    begin = time.monotonic()
     with (folder / "log").open("wb") as log:
-        begin = time.monotonic()
-        process = subprocess.Popen(  # noqa: S603  our own module
-            ["taskset", "-c", str(core), *command],  # noqa: S607  from util-linux, on every Debian
-            cwd=ROOT, env=_environment(folder), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = subprocess.Popen(  # noqa: S603  our own modules
+            command, cwd=ROOT, env=own, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
     try:
-        while not (probe.exists() and _accepts(port)):
+        while not ready():
             if process.poll() is not None or time.monotonic() - begin > START_S:
                 raise ServerFailed((folder / "log").read_text(errors="replace")[-4000:])
             time.sleep(0.02)
-        yield Server(process, port, probe, folder, time.monotonic() - begin)
+        yield process, time.monotonic() - begin
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -98,10 +107,25 @@ def running(side: str, server: str) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _accepts(port: int) -> bool:
+@contextmanager
+def running(side: str, server: str, *extra: str) -> Iterator[Server]:
+    """A server on the first core, ready to take calls; stopped and cleaned up afterwards.
+
+    `extra` are further arguments of its module. Raises ServerFailed.
+    """
+    with scratch() as folder:
+        port, probe = free_port(), folder / "probe"
+        module = [sys.executable, "-m", f"benchmarks.serve_{side}", server, str(port), str(probe), *extra]
+        command = ["taskset", "-c", str(cores()[0]), *module]
+        ready = lambda: probe.exists() and accepts(port)  # noqa: E731  it would be a function for one line
+        with started(command, environment(folder), folder, ready) as (process, seconds):
+            yield Server(process, port, probe, folder, seconds)
+
+
+def accepts(port: int) -> bool:
+    """Whether something on 127.0.0.1 takes connections."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -109,27 +133,23 @@ def _accepts(port: int) -> bool:
     return True
 
 
-def measure(
-    side: str, server: str, calls: int, seconds: float, *, clients: str = "free", seed: int = 1
-) -> dict[str, Any]:
-    """Measure one point: `calls` at once on `side` ("ours" or "baseline") for `seconds`.
+def measure(side: str, server: str, calls: int, seconds: float, **options: Any) -> dict[str, Any]:
+    """Measure one point on a fresh server: `calls` at once on `side` ("ours" or "baseline") for `seconds`.
 
-    Raises:
-        ServerFailed: the server did not start.
-        RuntimeError: the load generator failed; the text is what it wrote.
+    `options` are further fields of Load. Raises ServerFailed, and RuntimeError with what the load generator
+    wrote when it failed.
     """
     with running(side, server) as under_test:
-        load = Load(under_test.port, str(under_test.probe), calls, seconds, clients, seed=seed)
+        load = Load(under_test.port, str(under_test.probe), calls, seconds, **options)
         others = _busy_elsewhere(under_test.process.pid)
         figures = generate(load)
-        busy = others()
-        log = under_test.log()
-    return {"side": side, "server": server, **figures, "core_busy_elsewhere_pct": busy, "log": log[-500:]}
+        figures["core_busy_elsewhere_pct"] = others()
+    return {"side": side, "server": server, **figures}
 
 
 def generate(load: Load) -> dict[str, Any]:
     """Run the load generator on its core; its figures. Raises RuntimeError with what it wrote."""
-    bound = 120 + load.calls * load.ramp_s + load.seconds + LEAD_S + SETTLE_S
+    bound = 120 + load.calls * load.ramp_s + load.seconds
     done = subprocess.run(  # noqa: S603  our own module
         ["taskset", "-c", str(cores()[1]), sys.executable, "-m", "benchmarks.load"],  # noqa: S607  see above
         cwd=ROOT, input=json.dumps(asdict(load)), capture_output=True, text=True, timeout=bound, check=False,

@@ -119,7 +119,7 @@ def main() -> None:
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
     port, probe = int(sys.argv[2]), Probe(Path(sys.argv[3]), _heard)
-    uvicorn.run(measured(app, probe), host="127.0.0.1", port=port, log_level="warning")  # type: ignore[arg-type]  # any ASGI callable
+    uvicorn.run(measured(app, probe), host="127.0.0.1", port=port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,10 @@ class Script:
                 at = round((one.end + 0.5) / FRAME_S)
         return at % self.count
 
+    def entry_before(self, utterance: int, seconds: float) -> int:
+        """The frame to begin at so that this utterance begins so much later."""
+        return round((self.said[utterance].onset - seconds) / FRAME_S) % self.count
+
     def said_from(self, entry: int, origin: float, until: float) -> list[Utterance]:
         """The utterances of a call that sends frame `entry` from `origin` on, up to `until`."""
         found: list[Utterance] = []
