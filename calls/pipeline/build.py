@@ -11,6 +11,7 @@ from typing import Any, cast
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
+    InputAudioRawFrame,
     InterruptionFrame,
     LLMAssistantPushAggregationFrame,
     LLMUpdateSettingsFrame,
@@ -25,10 +26,11 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
-    LLMContextAggregatorPair,
+    LLMAssistantAggregator,
+    LLMUserAggregator,
     LLMUserAggregatorParams,
 )
-from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.openai.base_llm import OpenAILLMSettings
 from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnalyzerUserTurnStopStrategy
@@ -38,7 +40,8 @@ from pipecat.workers.runner import WorkerRunner
 from calls.pipeline import vad
 from calls.pipeline.config import CallConfig, Provider
 from calls.pipeline.observer import ConversationObserver, Listener, Services
-from calls.pipeline.transport import RustPBXTransport, SendAudio
+from calls.pipeline.playout import SendAudio
+from calls.pipeline.transport import RustPBXInput, RustPBXOutput
 from calls.pipeline.vad import SharedSileroVAD, SharedSmartTurn
 from calls.protocol import SAMPLE_RATE
 from calls.providers import catalogue
@@ -52,10 +55,12 @@ STOP_S = 1.5  # a pipeline that has not stopped by then is cancelled hard
 class Conversation:
     """A call's running pipeline."""
 
-    transport: RustPBXTransport
+    input: RustPBXInput
+    output: RustPBXOutput
     worker: PipelineWorker
     runner: WorkerRunner
     services: Services
+    observer: ConversationObserver
     task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -63,12 +68,17 @@ class Conversation:
         self.task = asyncio.create_task(self._run(), name="pipeline")
 
     async def _run(self) -> None:
-        await self.runner.add_workers(self.worker)
-        await self.runner.run()
+        observing = asyncio.create_task(self.observer.run(), name="observer")
+        try:
+            await self.runner.add_workers(self.worker)
+            await self.runner.run()
+        finally:
+            observing.cancel()
+            await self.observer.drain()
 
     async def hear(self, pcm: bytes) -> None:
         """Take the caller's voice: s16le at 16 kHz."""
-        await self.transport.input().feed(pcm)
+        await self.input.feed(pcm)
 
     async def say(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text directly; it becomes part of the conversation."""
@@ -98,7 +108,7 @@ class Conversation:
             LLMAssistantPushAggregationFrame(),
         ]
         for frame in frames:
-            await self.transport.output().queue_frame(frame)
+            await self.output.queue_frame(frame)
 
     async def finish(self, timeout: float) -> None:
         """Speak what is queued, then stop; give up waiting after `timeout` seconds."""
@@ -140,26 +150,23 @@ def build(
     stt = _service("stt", config.stt, config, listener)
     llm = _service("llm", config.llm, config, listener, system_prompt)
     tts = _service("tts", config.tts, config, listener)
-    transport = RustPBXTransport(send_audio)
-    aggregators = LLMContextAggregatorPair(
-        LLMContext(),
-        user_params=LLMUserAggregatorParams(
-            vad_analyzer=SharedSileroVAD(),
-            user_turn_strategies=_turn_strategies(config),
+    context = LLMContext()
+    caller = CallerAggregator(
+        context,
+        params=LLMUserAggregatorParams(
+            vad_analyzer=SharedSileroVAD(), user_turn_strategies=_turn_strategies(config)
         ),
-        realtime_service_mode=False,
     )
-    services = Services(stt=stt, llm=llm, tts=tts, output=transport.output())
+    agent = LLMAssistantAggregator(context)
+    hearing, speaking = RustPBXInput(), RustPBXOutput(send_audio)
+    services = Services(stt=stt, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
     observer = ConversationObserver(services, listener, started=started, language=config.language)
-    pipeline = Pipeline(
-        [transport.input(), stt, aggregators.user(), llm, tts, transport.output(), aggregators.assistant()]
-    )
+    pipeline = Pipeline([hearing, stt, caller, llm, tts, speaking, agent])
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(
             audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=SAMPLE_RATE, enable_metrics=True
         ),
-        observers=[observer],
         enable_rtvi=False,
         enable_turn_tracking=False,
         idle_timeout_secs=None,  # the consumer ends calls whose client went silent
@@ -168,7 +175,16 @@ def build(
         start_timeout_secs=10,
     )
     runner = WorkerRunner(handle_sigint=False)
-    return Conversation(transport, worker, runner, services)
+    return Conversation(hearing, speaking, worker, runner, services, observer)
+
+
+class CallerAggregator(LLMUserAggregator):
+    """The caller's turns. It is the last processor that listens: audio goes no further."""
+
+    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
+        """Push anything but audio."""
+        if not isinstance(frame, InputAudioRawFrame):
+            await super().push_frame(frame, direction)
 
 
 async def warm() -> None:

@@ -1,12 +1,15 @@
 """Follows the conversation from outside the audio path and tells what happened, as it happens.
 
-Pipecat hands observers each frame through a queue of their own, so nothing here can delay audio. What is told
-goes to a Listener, which sends it to RustPBX and stores it.
+The processors' own event handlers hand over the few frames that mean something, through a queue to a task:
+nothing here can delay audio. (A Pipecat observer is told of every frame between every two processors; for
+audio that costs more than the audio itself.) What is told goes to a Listener, which sends it to RustPBX and
+stores it.
 """
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -31,8 +34,7 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.metrics.metrics import TTFBMetricsData
-from pipecat.observers.base_observer import BaseObserver, FramePushed
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.utils.string import match_endofsentence
 from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
@@ -81,9 +83,11 @@ class Services:
     """The processors whose frames mean something here."""
 
     stt: FrameProcessor
+    caller: FrameProcessor  # the aggregator of the caller's turns
     llm: FrameProcessor
     tts: FrameProcessor
     output: FrameProcessor
+    agent: FrameProcessor  # the aggregator of the agent's turns
 
     def kind_of(self, processor: FrameProcessor | str | None) -> str:
         """stt, llm or tts; anything else is the pipeline's."""
@@ -115,7 +119,7 @@ def _letters(text: str) -> int:
     return sum(map(str.isalnum, text))
 
 
-class ConversationObserver(BaseObserver):
+class ConversationObserver:
     """Turns frames into the conversation: who said what, when, and how long it took.
 
     Args:
@@ -126,11 +130,11 @@ class ConversationObserver(BaseObserver):
     """
 
     def __init__(self, services: Services, listener: Listener, *, started: float, language: str) -> None:
-        super().__init__()
         self._services = services
         self._listener = listener
         self._started = started
         self._language = language
+        self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._turns = 0
         self._caller: TurnState | None = None
         self._agent: TurnState | None = None
@@ -150,44 +154,74 @@ class ConversationObserver(BaseObserver):
         self._spoken: list[str] = []  # its words so far
         self._reply: list[str] | None = None  # the model's text so far, while it writes
         self._splitter = SimpleTextAggregator()
-        self._handlers: dict[type[Frame], Callable[[Any], None]] = {
+        self._handlers: dict[type[Frame], Callable[[Any], Awaitable[None] | None]] = {
             InterimTranscriptionFrame: self._on_partial,
             TranscriptionFrame: self._on_final,
             VADUserStartedSpeakingFrame: self._on_speech_started,
             VADUserStoppedSpeakingFrame: self._on_speech_stopped,
             LLMContextUserTurnFrame: self._on_caller_turn,
-            LLMContextAssistantTurnFrame: self._on_agent_turn,
+            LLMFullResponseStartFrame: self._on_reply_started,
+            LLMTextFrame: self._on_reply_text,
+            LLMFullResponseEndFrame: self._on_reply_ended,
+            AggregatedTextFrame: self._on_announcement,
             TTSStoppedFrame: self._on_voice_ended,
             BotStartedSpeakingFrame: self._on_bot_started,
+            TTSTextFrame: self._on_word,
             BotStoppedSpeakingFrame: self._on_bot_stopped,
+            LLMContextAssistantTurnFrame: self._on_agent_turn,
             InterruptionFrame: self._on_interruption,
             MetricsFrame: self._on_metrics,
+            ErrorFrame: self._on_error,
         }
+        # Each kind of frame is taken where it means what happened: words where they are played, for instance.
+        self._tap(services.stt, InterimTranscriptionFrame, TranscriptionFrame, MetricsFrame)
+        # On their way up: the recogniser sees each of the aggregator's two copies once.
+        self._tap(services.stt, VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
+        self._tap(services.caller, LLMContextUserTurnFrame, InterruptionFrame)
+        self._tap(
+            services.llm, LLMFullResponseStartFrame, LLMTextFrame, LLMFullResponseEndFrame, MetricsFrame
+        )
+        self._tap(services.tts, AggregatedTextFrame, TTSStoppedFrame, MetricsFrame)
+        self._tap(services.output, BotStartedSpeakingFrame, TTSTextFrame, BotStoppedSpeakingFrame)
+        self._tap(services.agent, LLMContextAssistantTurnFrame)
+        for processor in (services.stt, services.llm, services.tts, services.output):
+            processor.add_event_handler("on_error", self._take_error)
 
-    async def on_push_frame(self, data: FramePushed) -> None:
-        """Follow one frame from one processor to the next."""
-        frame = data.frame
-        if isinstance(frame, ErrorFrame):
-            if data.first_push:
-                self._failed = True
-                processor = frame.processor or data.source
-                self._listener.provider_failed(self._services.kind_of(processor), frame.error)
-            return
-        if data.direction is not FrameDirection.DOWNSTREAM:
-            return
-        if data.source is self._services.output:
-            if isinstance(frame, TTSTextFrame):
-                self._on_word(frame)
-                return
-        elif not data.first_push:
-            return
-        if handler := self._handlers.get(type(frame)):
-            if data.first_push:
-                handler(frame)
-        elif data.source is self._services.llm:
-            await self._on_llm(frame)
-        elif type(frame) is AggregatedTextFrame and data.first_push:
-            self._announced[frame.id] = frame.text
+    async def run(self) -> None:
+        """Follow the conversation, until cancelled."""
+        while True:
+            await self._follow(await self._frames.get())
+
+    async def drain(self) -> None:
+        """Follow what is left once the pipeline has stopped: the end of what was said."""
+        while not self._frames.empty():
+            await self._follow(self._frames.get_nowait())
+
+    async def _follow(self, frame: Frame) -> None:
+        told = self._handlers[type(frame)](frame)
+        if told is not None:
+            await told
+
+    def _tap(self, processor: FrameProcessor, *kinds: type[Frame]) -> None:
+        """Take these kinds of frames when the processor pushes them."""
+        wanted = frozenset(kinds)
+
+        def take(_processor: FrameProcessor, frame: Frame) -> None:
+            if type(frame) not in wanted or (frame.broadcast_sibling_id or frame.id) < frame.id:
+                return  # of a frame that goes both ways, the first made counts
+            if isinstance(frame, MetricsFrame) and frame.data[0].processor != processor.name:
+                return  # another's, passing by
+            self._frames.put_nowait(frame)
+
+        processor.add_event_handler("on_before_push_frame", take)
+
+    def _take_error(self, processor: FrameProcessor, frame: ErrorFrame) -> None:
+        frame.processor = frame.processor or processor
+        self._frames.put_nowait(frame)
+
+    def _on_error(self, frame: ErrorFrame) -> None:
+        self._failed = True
+        self._listener.provider_failed(self._services.kind_of(frame.processor), frame.error)
 
     # --- The caller ---------------------------------------------------------------------------------------
 
@@ -237,22 +271,27 @@ class ConversationObserver(BaseObserver):
 
     # --- The model ----------------------------------------------------------------------------------------
 
-    async def _on_llm(self, frame: Frame) -> None:
-        if isinstance(frame, LLMFullResponseStartFrame):
-            self._reply = []
-            await self._splitter.reset()
-        elif isinstance(frame, LLMTextFrame) and self._reply is not None:
-            if not self._reply:
-                self._listener.awaiting(None if self._bot_speaking else "tts")
-            self._reply.append(frame.text)
-            async for sentence in self._splitter.aggregate(frame.text):
-                self._tell_reply(sentence.text, is_complete=False)
-        elif isinstance(frame, LLMFullResponseEndFrame) and self._reply is not None:
-            if rest := await self._splitter.flush():
-                self._tell_reply(rest.text, is_complete=False)
-            if not self._reply and not self._failed:
-                self._listener.provider_failed("llm", "the language model wrote nothing")
-            self._complete_reply()
+    async def _on_reply_started(self, _frame: LLMFullResponseStartFrame) -> None:
+        self._reply = []
+        await self._splitter.reset()
+
+    async def _on_reply_text(self, frame: LLMTextFrame) -> None:
+        if self._reply is None:
+            return
+        if not self._reply:
+            self._listener.awaiting(None if self._bot_speaking else "tts")
+        self._reply.append(frame.text)
+        async for sentence in self._splitter.aggregate(frame.text):
+            self._tell_reply(sentence.text, is_complete=False)
+
+    async def _on_reply_ended(self, _frame: LLMFullResponseEndFrame) -> None:
+        if self._reply is None:  # interrupted, and told already
+            return
+        if rest := await self._splitter.flush():
+            self._tell_reply(rest.text, is_complete=False)
+        if not self._reply and not self._failed:
+            self._listener.provider_failed("llm", "the language model wrote nothing")
+        self._complete_reply()
 
     def _complete_reply(self) -> None:
         if self._reply:
@@ -264,6 +303,9 @@ class ConversationObserver(BaseObserver):
             self._listener.tell(LLMResponse(timestamp=now_ms(), text=text, is_complete=is_complete))
 
     # --- The agent's voice --------------------------------------------------------------------------------
+
+    def _on_announcement(self, frame: AggregatedTextFrame) -> None:
+        self._announced[frame.id] = frame.text
 
     def _on_bot_started(self, _frame: BotStartedSpeakingFrame) -> None:
         now = time.time()
@@ -345,7 +387,7 @@ class ConversationObserver(BaseObserver):
 
     def _measured(self, key: str, seconds: float) -> None:
         duration = max(0, round(seconds * 1000))
-        self._latency.setdefault(key, duration)
+        self._latency[key] = duration
         self._listener.tell(Metrics(timestamp=now_ms(), key=key, duration=duration))
 
     def _open(self, speaker: str, at: float) -> TurnState:

@@ -3,36 +3,42 @@
 RustPBX plays each message as one 20 ms packet and can neither buffer, pace nor forget one. So the output
 sends exactly 20 ms at a time, by a clock that does not drift, and nothing ahead of it: what was sent will be
 heard.
+
+The output is a processor of its own, not a BaseOutputTransport: that one makes two tasks for each 20 ms (its
+bounded waits) and passes every frame of voice on to processors that ignore it.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
+from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
+from pipecat.audio.utils import create_stream_resampler
 from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    CancelFrame,
+    EndFrame,
+    Frame,
     InputAudioRawFrame,
+    InterruptionFrame,
     OutputAudioRawFrame,
     StartFrame,
+    SystemFrame,
+    TTSStoppedFrame,
 )
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.transports.base_input import BaseInputTransport
-from pipecat.transports.base_output import BaseOutputTransport
-from pipecat.transports.base_transport import BaseTransport, TransportParams
+from pipecat.transports.base_transport import TransportParams
 
-from calls.protocol import FRAME_MS, SAMPLE_RATE
+from calls.pipeline.playout import Playout, SendAudio
+from calls.protocol import SAMPLE_RATE
 
 INPUT_BYTES = 1024  # 32 ms: what the VAD judges at once, so that no processor wakes up for less
-FRAME_S = FRAME_MS / 1000
-# Behind the clock by more than this, the clock starts anew: catching up would be a burst.
-MOST_BEHIND_S = 0.060
-
-SendAudio = Callable[[bytes], Awaitable[None]]
-"""Sends 640 bytes of the agent's voice (20 ms, s16le at 16 kHz) to the client."""
 
 
 class RustPBXInput(BaseInputTransport):
     """The caller's voice. The socket's reader feeds it; there is no task and no queue of its own."""
 
-    def __init__(self, params: TransportParams) -> None:
-        super().__init__(params)
+    def __init__(self) -> None:
+        params = TransportParams(audio_in_enabled=True, audio_in_sample_rate=SAMPLE_RATE)
+        super().__init__(params, enable_direct_mode=True)
         self._pcm = bytearray()
 
     async def feed(self, pcm: bytes) -> None:
@@ -44,56 +50,75 @@ class RustPBXInput(BaseInputTransport):
             await self.push_frame(InputAudioRawFrame(piece, SAMPLE_RATE, 1))
 
 
-class RustPBXOutput(BaseOutputTransport):
-    """The agent's voice, 20 ms every 20 ms."""
-
-    def __init__(self, params: TransportParams, send_audio: SendAudio) -> None:
-        super().__init__(params)
-        self._send_audio = send_audio
-        self._due = 0.0  # when the next frame is to go out, on the loop's clock
-
-    async def start(self, frame: StartFrame) -> None:
-        """Start to accept audio."""
-        await super().start(frame)
-        await self.set_transport_ready(frame)
-
-    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Send one frame when its time has come."""
-        loop = asyncio.get_running_loop()
-        wait = self._due - loop.time()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        elif wait < -MOST_BEHIND_S:
-            self._due = loop.time()  # a new talkspurt, or a stall too long to make up
-        self._due += FRAME_S
-        await self._send_audio(frame.audio)
-        return True
-
-
-class RustPBXTransport(BaseTransport):
-    """Both ends of one call.
+class RustPBXOutput(FrameProcessor):
+    """The agent's voice, 20 ms every 20 ms; tells the pipeline when it starts and stops to speak.
 
     Args:
         send_audio: sends 20 ms of the agent's voice to the client.
     """
 
     def __init__(self, send_audio: SendAudio) -> None:
-        super().__init__()
-        params = TransportParams(
-            audio_in_enabled=True,
-            audio_in_sample_rate=SAMPLE_RATE,
-            audio_out_enabled=True,
-            audio_out_sample_rate=SAMPLE_RATE,
-            audio_out_10ms_chunks=FRAME_MS // 10,
-            audio_out_end_silence_secs=0,
-        )
-        self._input = RustPBXInput(params)
-        self._output = RustPBXOutput(params, send_audio)
+        super().__init__(enable_direct_mode=True)
+        self._playout = Playout(send_audio, self._release, self._start_speaking, self._stop_speaking)
+        self._speaking = False
+        self._resampler: BaseAudioResampler | None = None
 
-    def input(self) -> RustPBXInput:
-        """The first processor of the pipeline."""
-        return self._input
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's does
+        """Start to let voice and frames go."""
+        await super().setup(setup)
+        self._tasks = [self.create_task(self._playout.play()), self.create_task(self._playout.keep_time())]
 
-    def output(self) -> RustPBXOutput:
-        """The processor behind text-to-speech."""
-        return self._output
+    async def cleanup(self) -> None:
+        """Stop; what is queued is not said."""
+        await super().cleanup()
+        for task in self._tasks:
+            await self.cancel_task(task)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Queue voice and what belongs to it; pass the rest on."""
+        await super().process_frame(frame, direction)
+        if direction is FrameDirection.UPSTREAM:
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, OutputAudioRawFrame):
+            await self._queue_voice(frame)
+        elif isinstance(frame, InterruptionFrame):
+            await self.push_frame(frame, direction)
+            if not self._playout.interrupt():
+                await self._stop_speaking()
+        elif isinstance(frame, (StartFrame, SystemFrame)):
+            if isinstance(frame, CancelFrame):
+                self._playout.interrupt()
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, EndFrame):
+            await self._playout.drained()
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, TTSStoppedFrame):
+            self._playout.end_of_voice()
+            self._playout.frame(frame)
+        elif frame.pts:
+            ahead = (frame.pts - self.get_clock().get_time()) / 1e9
+            self._playout.timed(frame, self.get_event_loop().time() + ahead)
+        else:
+            self._playout.frame(frame)
+
+    async def _queue_voice(self, frame: OutputAudioRawFrame) -> None:
+        pcm = frame.audio
+        if frame.sample_rate != SAMPLE_RATE:  # a service that cannot speak at 16 kHz
+            self._resampler = self._resampler or create_stream_resampler()
+            pcm = await self._resampler.resample(pcm, frame.sample_rate, SAMPLE_RATE)
+        self._playout.voice(pcm, interruptible=frame.interruptible)
+
+    async def _release(self, frame: Frame) -> None:
+        if isinstance(frame, TTSStoppedFrame):
+            await self._stop_speaking()
+        await self.push_frame(frame)
+
+    async def _start_speaking(self) -> None:
+        self._speaking = True
+        await self.broadcast_frame(BotStartedSpeakingFrame)
+
+    async def _stop_speaking(self) -> None:
+        self._playout.stopped()
+        if self._speaking:
+            self._speaking = False
+            await self.broadcast_frame(BotStoppedSpeakingFrame)

@@ -1,0 +1,166 @@
+"""What the agent has still to say: voice and frames in order, each let go when its time has come.
+
+Voice leaves 20 ms every 20 ms by the clock. A frame among the voice leaves after the voice before it; a frame
+with a time of its own (the words, as they are spoken) leaves at that time.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable
+from itertools import count
+
+from pipecat.frames.frames import Frame
+
+from calls.protocol import FRAME_BYTES, FRAME_MS
+
+FRAME_S = FRAME_MS / 1000
+# Behind the clock by more than this, the clock starts anew: catching up would be a burst.
+MOST_BEHIND_S = 0.060
+# Voice that stops without its end being told is over after this; the same bound Pipecat uses.
+SILENT_S = 3.0
+
+SendAudio = Callable[[bytes], Awaitable[None]]
+"""Sends 20 ms of the agent's voice (640 bytes, s16le at 16 kHz) to the client."""
+
+
+class Playout:
+    """One call's queue of voice and frames.
+
+    Args:
+        send: sends 20 ms of voice.
+        release: takes a frame whose time has come.
+        begun: is told before the first voice after a silence.
+        silent: is told when the voice has run dry without its end being told.
+    """
+
+    def __init__(
+        self,
+        send: SendAudio,
+        release: Callable[[Frame], Awaitable[None]],
+        begun: Callable[[], Awaitable[None]],
+        silent: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._send = send
+        self._release = release
+        self._begun = begun
+        self._silent = silent
+        self._queue: deque[tuple[bytes | Frame, bool]] = deque()  # what, and whether an interruption drops it
+        self._partial = bytearray()  # voice that does not fill a frame yet
+        self._partial_interruptible = True
+        self._timed: list[tuple[float, int, Frame]] = []  # a heap by the loop's time
+        self._numbers = count()
+        self._more = asyncio.Event()
+        self._more_timed = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._due = 0.0  # when the next voice is to leave, on the loop's clock
+        self._speaking = False
+        self._letting_go = False  # something has left the queue and not yet us
+
+    def voice(self, pcm: bytes, *, interruptible: bool) -> None:
+        """Queue voice of any length."""
+        self._partial += pcm
+        self._partial_interruptible = interruptible
+        whole = len(self._partial) // FRAME_BYTES * FRAME_BYTES
+        for start in range(0, whole, FRAME_BYTES):
+            self._put(bytes(self._partial[start : start + FRAME_BYTES]), interruptible)
+        del self._partial[:whole]
+
+    def end_of_voice(self) -> None:
+        """Fill the last frame with silence: no more of this voice comes."""
+        if self._partial:
+            self._put(bytes(self._partial.ljust(FRAME_BYTES, b"\0")), self._partial_interruptible)
+            self._partial.clear()
+
+    def frame(self, frame: Frame) -> None:
+        """Queue a frame behind the voice that came before it."""
+        self._put(frame, frame.interruptible)
+
+    def timed(self, frame: Frame, at: float) -> None:
+        """Let a frame go at a time of the loop's clock."""
+        heapq.heappush(self._timed, (at, next(self._numbers), frame))
+        self._drained.clear()
+        self._more_timed.set()
+
+    def interrupt(self) -> bool:
+        """Drop what may be dropped. Whether voice is left that may not."""
+        self._queue = deque(entry for entry in self._queue if not entry[1])
+        self._timed = [entry for entry in self._timed if not entry[2].interruptible]
+        heapq.heapify(self._timed)
+        if self._partial_interruptible:
+            self._partial.clear()
+        self._note_drained()
+        return bool(self._partial) or any(isinstance(what, bytes) for what, _ in self._queue)
+
+    def stopped(self) -> None:
+        """The agent has fallen silent: the next voice begins anew, on a clock of its own."""
+        self._speaking = False
+        self._due = 0.0
+
+    async def drained(self) -> None:
+        """Wait until everything queued has left."""
+        await self._drained.wait()
+
+    async def play(self) -> None:
+        """Let voice and frames go in order, for ever."""
+        while True:
+            if not self._queue:
+                self._note_drained()
+                await self._wait_for_more()
+                continue
+            what, _ = self._queue.popleft()
+            self._letting_go = True
+            if isinstance(what, bytes):
+                await self._play_voice(what)
+            else:
+                await self._release(what)
+            self._letting_go = False
+
+    async def keep_time(self) -> None:
+        """Let timed frames go, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._more_timed.clear()
+            if not self._timed:
+                self._note_drained()
+                await self._more_timed.wait()
+            elif (wait := self._timed[0][0] - loop.time()) > 0:
+                handle = loop.call_later(wait, self._more_timed.set)
+                await self._more_timed.wait()
+                handle.cancel()
+            else:
+                await self._release(heapq.heappop(self._timed)[2])
+
+    async def _play_voice(self, pcm: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._speaking:
+            self._speaking = True
+            await self._begun()
+        wait = self._due - loop.time()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        elif wait < -MOST_BEHIND_S:
+            self._due = loop.time()  # a new talkspurt, or a stall too long to make up
+        self._due += FRAME_S
+        await self._send(pcm)
+
+    async def _wait_for_more(self) -> None:
+        self._more.clear()
+        if not self._speaking:
+            await self._more.wait()
+            return
+        try:
+            async with asyncio.timeout(SILENT_S):
+                await self._more.wait()
+        except TimeoutError:
+            await self._silent()
+
+    def _put(self, what: bytes | Frame, interruptible: bool) -> None:
+        self._queue.append((what, interruptible))
+        self._drained.clear()
+        self._more.set()
+
+    def _note_drained(self) -> None:
+        if not (self._queue or self._timed or self._letting_go):
+            self._drained.set()
