@@ -20,6 +20,7 @@ from benchmarks.speech import FRAME_S, Script, scripts
 
 PATH = "/ws/rustpbx"
 LEAD_S = 0.5  # from the decision to call to the first frame
+UNWIND_S = 1.0  # until nothing of the call to warm up is left
 DRAIN_S = 0.5  # a held client may still send what has queued
 GENERATIONS = {"free": ("free",), "seed": ("seed",), "new": ("new",), "mixed": ("seed", "new", "free")}
 PROBE_S = 30.0
@@ -74,6 +75,7 @@ async def run(load: Load) -> dict[str, Any]:
     probe = await Remote.connect(load.probe)
     clock = Clock()
     heard_before = await _warm_up(load, clock, script_pool, probe)
+    await asyncio.sleep(UNWIND_S)
     before = await probe.ask("rest")
     # What lives by now lives to the end: the generator's own collector would only make it late.
     gc.collect()
