@@ -5,8 +5,8 @@ import logging
 import socket
 from typing import Any
 
-# Twisted's reactor is chosen by this import: it has to be the first of Twisted's.
-from daphne.server import Server, twisted_loop  # isort: skip
+import calls.eventloop  # isort: skip  # noqa: F401  Daphne makes its event loop when it is imported
+from daphne.server import Server, twisted_loop  # isort: skip  # and chooses Twisted's reactor then
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred

@@ -34,7 +34,8 @@ ALLOWED = {
     "calls.lifespan": {
         "calls.consumers", "calls.models", "calls.pipeline", "calls.providers", "calls.recorder",
     },
-    "calls.server": {"calls.lifespan"},
+    "calls.eventloop": set(),
+    "calls.server": {"calls.eventloop", "calls.lifespan"},
     "calls.health": {"calls.models", "calls.providers"},
     "calls.forms": {"calls.models", "calls.providers"},
     "calls.admin": {"calls.models", "calls.forms"},

@@ -1,10 +1,12 @@
-"""Silero VAD and smart turn, their models loaded once for all calls.
+"""Silero VAD and smart turn, their models loaded once and shared by all calls.
 
 Pipecat's own analysers load a model per call: 27 MB and 110 ms of a blocked event loop. The models keep no
-state of their own, so the sessions are shared; each call keeps the recurrent state and the audio it needs.
+state, so sessions are shared; each call keeps the recurrent state and the audio it needs. Windows of several
+calls that come within a few milliseconds are judged at once, off the event loop: in a batch a window costs a
+third. Digital silence is not judged at all.
 
-An upgrade of Pipecat must check: SileroOnnxModel's attributes set here, `_maybe_reset_model`'s use of them,
-and that LocalSmartTurnAnalyzerV3 still predicts in `_predict_endpoint`.
+An upgrade of Pipecat must check: what VADAnalyzer and SileroVADAnalyzer keep in the attributes used here, and
+that BaseSmartTurn predicts in `_predict_endpoint` on `_model_executor`.
 """
 
 import asyncio
@@ -15,25 +17,33 @@ from typing import Any
 import numpy as np
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
-from pipecat.audio.vad.silero import SileroOnnxModel, SileroVADAnalyzer
+from pipecat.audio.utils import exp_smoothing
+from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams, VADState
 
-WINDOW_BYTES = 1024  # 32 ms at 16 kHz: what Silero judges at once
+RATE = 16_000
+WINDOW = 512  # samples, 32 ms: what Silero judges at once
+WINDOW_BYTES = WINDOW * 2
+CONTEXT = 64  # samples of the window before, which the model hears again
+SILENCE = bytes(WINDOW_BYTES)
+# After 0.4 s of digital silence the loudness, which Pipecat measures over as long, is 0 as well.
+SILENT_WINDOWS = 13
+BATCH_EVERY_S = 0.008
 
 
 @cache
-def _silero_session() -> Any:
-    return SileroVADAnalyzer(sample_rate=16_000)._model.session
+def _silero() -> Any:
+    """The model's session: Pipecat knows where the file is."""
+    return SileroVADAnalyzer(sample_rate=RATE)._model.session
 
 
 @cache
 def _smart_turn() -> LocalSmartTurnAnalyzerV3:
-    return LocalSmartTurnAnalyzerV3(sample_rate=16_000)
+    return LocalSmartTurnAnalyzerV3(sample_rate=RATE)
 
 
 @cache
-def _executor() -> ThreadPoolExecutor:
-    """One thread judges the windows of all calls in turn: each takes 0.1 ms."""
+def _vad_executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="vad")
 
 
@@ -46,10 +56,10 @@ def _turn_executor() -> ThreadPoolExecutor:
 def warm() -> None:
     """Load both models and run them once. Blocks for about half a second."""
     analyzer = SharedSileroVAD()
-    analyzer.set_sample_rate(16_000)
-    analyzer.voice_confidence(bytes(WINDOW_BYTES))
-    _smart_turn()._predict_endpoint(np.zeros(16_000, np.float32))
-    _executor().submit(int).result()
+    analyzer.set_sample_rate(RATE)
+    _judge([(analyzer, bytes(range(256)) * 4)])
+    _smart_turn()._predict_endpoint(np.zeros(RATE, np.float32))
+    _vad_executor().submit(int).result()
     _turn_executor().submit(int).result()
 
 
@@ -58,36 +68,134 @@ class SharedSileroVAD(SileroVADAnalyzer):
 
     def __init__(self, params: VADParams | None = None) -> None:
         VADAnalyzer.__init__(self, params=params)  # SileroVADAnalyzer's would load the model again
-        self._model = _model_of(_silero_session())
+        self._model = RecurrentState()  # type: ignore[assignment]  # all that SileroVADAnalyzer asks of it
         self._windows_since_reset = 0
         self._low_confidence_windows = 0
+        self._confidence = 0.0
+        self._silent_windows = 0
 
     async def analyze_audio(self, buffer: bytes) -> VADState:
-        """Judge s16le audio at 16 kHz; the state after it. Less than a window only waits for the rest."""
-        if len(self._vad_buffer) + len(buffer) < WINDOW_BYTES:
-            return self._run_analyzer(buffer)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_executor(), self._run_analyzer, buffer)
+        """Judge s16le audio at 16 kHz; the state after it. Less than a window waits for the rest."""
+        self._vad_buffer += buffer
+        while len(self._vad_buffer) >= WINDOW_BYTES:
+            window, self._vad_buffer = self._vad_buffer[:WINDOW_BYTES], self._vad_buffer[WINDOW_BYTES:]
+            self._silent_windows = self._silent_windows + 1 if window == SILENCE else 0
+            if self._silent_windows > SILENT_WINDOWS:
+                self._model.reset_states()
+                self.take_verdict(window, 0.0)
+            else:
+                await _batches().judge(self, window)
+        return self._vad_state
+
+    def voice_confidence(self, buffer: bytes) -> float:
+        """The model's verdict on the window at hand, which came out of a batch."""
+        self._maybe_reset_model(self._confidence)
+        return self._confidence
+
+    def take_verdict(self, window: bytes, confidence: float) -> None:
+        """Bring the state up to date with a window and what the model made of it."""
+        self._confidence = confidence
+        rest, self._vad_buffer = self._vad_buffer, b""
+        self._run_analyzer(window)
+        self._vad_buffer = rest
+
+    def _get_smoothed_volume(self, audio: bytes) -> float:
+        if self._silent_windows <= SILENT_WINDOWS:
+            return super()._get_smoothed_volume(audio)
+        self._volume_tracker.update(audio, RATE)  # keeps its window; measuring it would say 0
+        return exp_smoothing(0.0, self._prev_volume, self._smoothing_factor)
 
 
-def _model_of(session: Any) -> SileroOnnxModel:
-    """Pipecat's wrapper with fresh state around a session that is loaded already."""
-    model = SileroOnnxModel.__new__(SileroOnnxModel)
-    model.session = session
-    model.sample_rates = [8000, 16_000]
-    model.reset_states()
-    return model
+class RecurrentState:
+    """What Silero remembers of one call from window to window."""
+
+    def __init__(self) -> None:
+        self.reset_states()
+
+    def reset_states(self) -> None:
+        """Forget."""
+        self.state = np.zeros((2, 128), np.float32)
+        self.context = np.zeros(CONTEXT, np.float32)
+
+
+Item = tuple[SharedSileroVAD, bytes, "asyncio.Future[None]"]
+
+
+class _Batches:
+    """Gathers windows of all calls on one event loop. One alone does not wait; in a crowd, 8 ms at most."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Item] = []
+        self._next = 0.0  # no batch before this time of the loop
+
+    def judge(self, analyzer: SharedSileroVAD, window: bytes) -> "asyncio.Future[None]":
+        """The analyzer's state is up to date with the window once the future is done."""
+        judged = self._loop.create_future()
+        self._waiting.append((analyzer, window, judged))
+        if len(self._waiting) == 1:
+            at = max(self._loop.time(), self._next)
+            self._next = at + BATCH_EVERY_S
+            self._loop.call_at(at, self._start)
+        return judged
+
+    def _start(self) -> None:
+        batch, self._waiting = self._waiting, []
+        running = self._loop.run_in_executor(_vad_executor(), _judge, [item[:2] for item in batch])
+        running.add_done_callback(lambda done: _settle(batch, done.exception()))
+
+
+def _settle(batch: list[Item], error: BaseException | None) -> None:
+    for _, _, judged in batch:
+        if judged.done():  # its call has ended meanwhile
+            continue
+        if error is None:
+            judged.set_result(None)
+        else:
+            judged.set_exception(error)
+
+
+def _judge(batch: list[tuple[SharedSileroVAD, bytes]]) -> None:
+    """Run the model on a window each of several calls."""
+    states: list[RecurrentState] = [analyzer._model for analyzer, _ in batch]  # type: ignore[misc]  # set above
+    heard = np.empty((len(batch), CONTEXT + WINDOW), np.float32)
+    heard[:, :CONTEXT] = [state.context for state in states]
+    heard[:, CONTEXT:] = [np.frombuffer(window, np.int16) for _, window in batch]
+    heard[:, CONTEXT:] /= 32768.0
+    inputs = {
+        "input": heard,
+        "state": np.stack([state.state for state in states], axis=1),
+        "sr": np.array(RATE, np.int64),
+    }
+    confidences, remembered = _silero().run(None, inputs)
+    for i, (analyzer, window) in enumerate(batch):
+        states[i].state = remembered[:, i].copy()
+        states[i].context = heard[i, -CONTEXT:].copy()
+        analyzer.take_verdict(window, float(confidences[i, 0]))
+
+
+_of_loop: _Batches | None = None
+
+
+def _batches() -> _Batches:
+    global _of_loop  # noqa: PLW0603  one for all calls on the running loop
+    if _of_loop is None or _of_loop._loop is not asyncio.get_running_loop():
+        _of_loop = _Batches()
+    return _of_loop
 
 
 class SharedSmartTurn(BaseSmartTurn):
     """Smart turn v3 with this call's audio on the shared model."""
 
     def __init__(self, params: SmartTurnParams | None = None) -> None:
-        super().__init__(sample_rate=16_000, params=params)
+        super().__init__(sample_rate=RATE, params=params)
 
     @property
     def _model_executor(self) -> ThreadPoolExecutor:
         return _turn_executor()
+
+    async def cleanup(self) -> None:
+        """Leave the shared thread alone."""
 
     def _predict_endpoint(self, audio_array: np.ndarray) -> dict[str, Any]:
         return _smart_turn()._predict_endpoint(audio_array)
