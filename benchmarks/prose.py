@@ -70,7 +70,7 @@ METHOD = f"""## How it was measured
 - **The baseline** has Pipecat's defaults: one Silero and one smart turn model a call, messages of 40 ms.
   Its log is at warnings, like ours; at its default level it would do worse. uvicorn runs it on uvloop.
 - **CPU** is the server process's own time, all its threads, over the measurement; **memory** the growth of
-  its resident memory over the idle server, after one call to warm up and with free memory given back to the
+  its resident memory over the idle server, after two calls to warm up and with free memory given back to the
   system, divided by the calls. When memory freed before is used again, this is small or even negative for
   few calls.
 - **Loop lag** is how late a timer of 10 ms in the server's event loop fires. A stall counts as often as the
