@@ -14,7 +14,7 @@ import voiceagent
 from calls import access, protocol
 from calls.call import Call, Line
 from calls.limits import Bucket, Limits
-from calls.models import EndReason
+from calls.models import EndReason, EventKind
 from calls.pipeline.observer import now_ms
 from calls.profiles import ChosenProfile, NoProfile, choose
 from calls.protocol import (
@@ -254,12 +254,11 @@ class Connection:
         """Choose the profile, build the call, greet. A failure ends the connection and says why."""
         try:
             chosen: ChosenProfile = await choose(configure.profile or "")
-            if not chosen.found:
-                self._tell_error(
-                    ErrorCode.NOT_FOUND,
-                    f"expected a published profile, got {configure.profile!r}; the default one answers",
-                )
             call = self._call = Call(self._line, configure, chosen, recorder())
+            if not chosen.found:
+                message = f"expected a published profile, got {configure.profile!r}; the default one answers"
+                self._tell_error(ErrorCode.NOT_FOUND, message)
+                call.note(EventKind.ERROR, message)
             await call.hear(bytes(self._early_audio))
             self._early_audio.clear()
             self._tell_configured(call)
@@ -350,7 +349,7 @@ class Connection:
         try:
             await self._send(event)
         except Exception as e:  # each server has its own error for a socket that is gone
-            logger.info("a message could not be sent: %s: %s", type(e).__name__, e)
+            logger.debug("a message could not be sent: %s: %s", type(e).__name__, e)
 
     # --- Timers -------------------------------------------------------------------------------------------
 

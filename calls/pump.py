@@ -18,6 +18,9 @@ from enum import Enum
 SILENCE_S = 0.020  # a held client gets a ping after this long without one
 OPENING_S = 0.030  # before the first frame, any message may be the one the client waits for
 HELD_FRAMES = 3  # this many frames behind the clock: the client is held, not merely late
+# A free client whose kernel waits for acknowledgements (Nagle's algorithm) sends in bursts every 40 ms: one
+# that proved to be free may fall this far behind, and so may one under test.
+TOLERANCE_S = 0.055
 ANSWERS = 2  # pings answered by frames, in close succession, that prove the lock
 ANSWERS_WITHIN_S = 0.300
 ANSWER_S = 0.008  # frames this soon after a ping were waiting for it
@@ -55,6 +58,7 @@ class Pump:
         self._origin = now  # when the first sample was spoken, by the client's clock
         self._received = 0.0  # seconds of audio
         self._frame_s = 0.01
+        self._proved_free = False
         self._last_frame = now
         self._last_sent = now
         self._last_ping = now
@@ -140,10 +144,16 @@ class Pump:
     def _is_held(self, now: float) -> bool:
         """Whether the client is too far behind, and silent, to be streaming by itself."""
         return (
-            self.behind(now) >= HELD_FRAMES * self._frame_s - 1e-9
+            self.behind(now) >= self._tolerance - 1e-9
             and now - self._last_frame >= 1.5 * self._frame_s
             and now - self._last_ping >= SILENCE_S
         )
+
+    @property
+    def _tolerance(self) -> float:
+        """Seconds the audio may be behind before we think of a lock."""
+        held = HELD_FRAMES * self._frame_s
+        return max(held, TOLERANCE_S) if self._proved_free or self.state is State.TESTING else held
 
     def _ask(self, now: float) -> bool:
         """Send a ping as a question, within the budget of a client that needs none."""
@@ -218,6 +228,7 @@ class Pump:
 
     def _let_go(self) -> None:
         self.state = State.WATCHING
+        self._proved_free = True
         self._answers.clear()
         self.frames_per_answer = 0
 
@@ -228,7 +239,7 @@ class Pump:
         elif self.state is State.HELD:
             self.deadline = max(self._last_frame, self._last_ping) + SILENCE_S
         else:
-            held_at = self._origin + self._received + HELD_FRAMES * self._frame_s
+            held_at = self._origin + self._received + self._tolerance
             self.deadline = max(
                 held_at, self._last_frame + 1.5 * self._frame_s, self._last_ping + SILENCE_S, now + 0.005
             )

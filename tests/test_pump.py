@@ -1,6 +1,7 @@
 """The pump against simulated clients in virtual time: a whole call takes milliseconds."""
 
 import heapq
+import math
 import random
 from dataclasses import dataclass, field
 
@@ -57,6 +58,9 @@ class Simulation:
         return self
 
     def speak(self, due):
+        if self.kind == "nagle":
+            self.at(math.ceil(self.now / 0.04) * 0.04, self.arrive)
+            return
         self.queue.append(due)
         if self.kind == "free" or not self.held:
             self.flush(1)
@@ -113,6 +117,13 @@ def test_a_held_client_gets_its_frames_through(kind, frame_s, agent_speaks):
 def test_the_generation_is_told(kind):
     sim = Simulation(kind).run(3)
     assert sim.pump.generation == kind
+
+
+def test_a_free_client_whose_kernel_sends_in_bursts_is_soon_let_be():
+    """Nagle's algorithm against delayed acknowledgements: four frames every 40 ms, whatever we send."""
+    sim = Simulation("nagle").run(20)
+    assert sim.pump.generation == "free"
+    assert len([at for at in sim.pings if at > 3.0]) <= 17
 
 
 @pytest.mark.parametrize("jitter_s", [0.0, 0.015])

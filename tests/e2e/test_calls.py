@@ -97,6 +97,7 @@ async def test_an_unknown_profile_is_an_error_and_the_default_answers(agent):
     assert [error["code"] for error in report.of("error")] == [404]
     assert "nobody" in report.of("error")[0]["message"]
     assert agent.turns("nobody")[0]["text"].startswith("Hello")
+    assert ["nobody" in event["detail"]["message"] for event in agent.events("nobody")] == [True]
 
 
 @pytest.mark.parametrize("client", ["seed", "new"])
