@@ -193,9 +193,12 @@ class ConversationObserver:
             await self._follow(await self._frames.get())
 
     async def drain(self) -> None:
-        """Follow what is left once the pipeline has stopped: the end of what was said."""
+        """Follow what is left once the pipeline has stopped, and end what it was saying."""
         while not self._frames.empty():
             await self._follow(self._frames.get_nowait())
+        if self._bot_speaking:
+            self._voice_ended = True  # by us: it did not break off
+            self._on_bot_stopped(BotStoppedSpeakingFrame())
 
     async def _follow(self, frame: Frame) -> None:
         told = self._handlers[type(frame)](frame)
