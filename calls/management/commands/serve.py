@@ -1,11 +1,12 @@
 """`manage.py serve`: everything a fresh machine needs, then the server."""
 
+import socket
 from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
@@ -23,9 +24,18 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until a signal."""
+        self._check_address()
         if not options["no_prepare"]:
             call_command("prepare", stdout=self.stdout)
         self._serve()
+
+    def _check_address(self) -> None:
+        """Fail before anything is done: the calls of a server that runs already must not pass for orphans."""
+        family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+        try:
+            socket.create_server((settings.HOST, settings.PORT), family=family).close()
+        except OSError as e:
+            raise CommandError(f"cannot listen on {settings.HOST} port {settings.PORT}: {e.strerror}") from e
 
     def _serve(self) -> None:
         # Daphne picks Twisted's reactor at import: only the command that serves may do that.
