@@ -1,0 +1,184 @@
+"""The server process: how it starts, how it ends with calls going on, and what calls leave behind in it."""
+
+import asyncio
+import os
+import re
+import select
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from calls.simulator.call import run_call
+from calls.simulator.script import Say, Wait, WaitForAgent
+from tests.e2e.conftest import PROFILES
+from tests.e2e.server import AgentServer
+from tests.e2e.speech import say, words_of
+from tests.e2e.test_socket import until
+
+QUESTION = "What is the capital of France?"
+STORED_WITHIN_MS = 500
+SHORT_CALL = [WaitForAgent(0.2)]
+
+
+def ended(pids, within=10):
+    """Wait until none of these processes runs; those that still do after `within` seconds."""
+    running = dict(pids)
+    deadline = time.monotonic() + within
+    for pid in pids:
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            del running[pid]
+            continue
+        try:
+            if select.select([process], [], [], max(0, deadline - time.monotonic()))[0]:
+                del running[pid]
+        finally:
+            os.close(process)
+    return running
+
+
+# --- How it ends ------------------------------------------------------------------------------------------
+
+
+async def test_kill_9_loses_nothing_that_was_final_half_a_second_before(tmp_path):
+    with AgentServer(tmp_path, profiles=PROFILES) as server:
+        children = server.children()
+        assert any("stt_worker" in command for command in children.values())
+        told = []  # (ms, speaker, text) of what was final
+
+        def follow(event):
+            if event.kind == "transcription" and event.details["is_final"]:
+                told.append((event.ms, "caller", event.details["text"]))
+            if event.kind == "tts_completed":
+                told.append((event.ms, "agent", event.details["text"]))
+                if any(speaker == "caller" for _, speaker, _ in told):
+                    asyncio.get_running_loop().call_later(0.6, kill, event.ms)
+
+        def kill(answered_ms):
+            killed.append(answered_ms + 600)
+            server.process.kill()
+
+        killed = []
+        script = [WaitForAgent(0.3), Say(say(QUESTION)), Wait(30)]
+        report = await run_call(script, url=server.url, room_id="killed", on_event=follow)
+        assert report.closed_by == "server"
+        assert server.stop() == -signal.SIGKILL
+        assert ended(children) == {}
+
+        final = [(speaker, text) for ms, speaker, text in told if ms <= killed[0] - STORED_WITHIN_MS]
+        assert {speaker for speaker, _ in final} == {"agent", "caller"}
+        assert len(final) >= 3  # the greeting, the question, a sentence of the answer
+        stored = {speaker: [] for speaker in ("agent", "caller")}
+        for turn in server.turns("killed"):
+            stored[turn["speaker"]] += words_of(turn["text"])
+        for speaker in stored:
+            said = [word for who, text in final if who == speaker for word in words_of(text)]
+            assert stored[speaker][: len(said)] == said
+        assert server.session("killed")["status"] == "active"
+
+        server.start()
+        session = server.session("killed")
+        turns = server.turns("killed")
+    assert (session["status"], session["end_reason"]) == ("interrupted", "crash")
+    assert session["turn_count"] == len(turns) == 3
+    assert session["median_latency_ms"] > 0
+    assert session["ended_at"] > session["started_at"]
+
+
+async def test_a_stopped_server_ends_its_calls_and_stores_them(tmp_path):
+    with AgentServer(tmp_path, profiles=PROFILES) as server:
+        children = server.children()
+
+        def follow(event):
+            if event.kind == "tts_completed":  # the greeting's first sentence
+                server.process.send_signal(signal.SIGTERM)
+
+        url = f"{server.url}?profile=long"
+        report = await run_call([Wait(30)], url=url, room_id="stopped", on_event=follow)
+        assert (report.closed_by, report.close_code) == ("server", 1001)
+        assert await asyncio.to_thread(server.process.wait, 10) == 0
+        assert ended(children) == {}
+
+    session = server.session("stopped")
+    assert (session["status"], session["end_reason"]) == ("interrupted", "shutdown")
+    assert session["turn_count"] == 1
+    assert session["audio_out_s"] > 1
+    (greeting,) = server.turns("stopped")
+    assert greeting["text"].startswith("Welcome to our pizza service.")
+    assert greeting["end_ms"]
+
+
+async def test_calls_leave_no_thread_and_no_file_behind(agent):
+    async def call(room):
+        report = await run_call([Wait(0.5)], url=agent.url, room_id=room)
+        assert report.failure is None
+        await agent.finished(room)
+
+    def left():
+        folder = Path(f"/proc/{agent.process.pid}")
+        return {kind: len(list((folder / kind).iterdir())) for kind in ("fd", "task")}
+
+    await asyncio.gather(*(call(f"warm-up-{n}") for n in range(3)))  # thread pools fill up
+    before = left()
+    for n in range(5):
+        await call(f"leaves-nothing-{n}")
+    async with asyncio.timeout(10):
+        while left() != before:  # noqa: ASYNC110  another process closes them: there is nothing to wait for
+            await asyncio.sleep(0.1)
+
+
+# --- How it starts ----------------------------------------------------------------------------------------
+
+
+async def greeting_of(server):
+    report = await run_call(SHORT_CALL, url=server.url)
+    assert report.failure is None
+    return report.said_by("agent")
+
+
+def shown_passwords(server):
+    return re.findall(r"User admin, password (\S+) \(shown only now\)", "".join(server.output))
+
+
+async def test_two_copies_side_by_side_and_a_second_start(tmp_path):
+    """Each has its own database, secrets and password; a second start prepares nothing anew."""
+    one = AgentServer(tmp_path / "one", ADMIN_PASSWORD="")
+    two = AgentServer(tmp_path / "two", ADMIN_PASSWORD="")
+    with one, two:
+        greetings = await asyncio.gather(greeting_of(one), greeting_of(two))
+        assert greetings[0] == greetings[1] != ""
+        for server in (one, two):
+            assert len(server.rows("SELECT id FROM calls_callsession")) == 1
+        passwords = [*shown_passwords(one), *shown_passwords(two)]
+        assert len(set(passwords)) == 2
+        one.stop()
+        one.output.clear()
+        began = time.monotonic()
+        one.start()
+        print(f"ready again after {time.monotonic() - began:.1f} s")  # noqa: T201  a figure for the reader
+        assert shown_passwords(one) == []
+        assert "A first profile" not in "".join(one.output)
+        assert await greeting_of(one) == greetings[0]
+        assert len(one.rows("SELECT id FROM auth_user")) == 1
+        check = "from django.contrib.auth import authenticate as a; print(a(username='admin', password=%r))"
+        assert "admin" in one.python("manage.py", "shell", "--no-imports", "-c", check % passwords[0])
+
+
+async def test_a_port_in_use_is_said_in_a_line(agent):
+    """Nothing else is done: the calls of the server that has the port and the database go on."""
+    async with connect(agent.url) as ws:
+        await ws.send('{"command": "configure", "room_id": "undisturbed"}')
+        await until(ws, "configured")
+        second = AgentServer(agent.folder, port=agent.port)
+        with pytest.raises(AssertionError, match="the server ended"):
+            await asyncio.to_thread(second.start)
+        assert second.stop() == 1
+        (line,) = second.output
+        assert str(agent.port) in line
+        assert "in use" in line
+        await until(ws, "tts_completed")
+        assert agent.session("undisturbed")["status"] == "active"
