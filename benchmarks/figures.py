@@ -29,6 +29,7 @@ FIXED_TURN_S = VAD_STOP_S + STT_FINAL_S + LLM_FIRST_SENTENCE_S + TTS_FIRST_AUDIO
 
 BROKEN_PACING_P99_MS = 20.0
 BROKEN_LAG_P95_MS = 50.0
+UNANSWERED_SHARE = 0.02
 PATIENCE_S = 1.0  # no answer by so long after it is due: unanswered
 GENERATOR_LATE_P95_MS = 5.0  # beyond this the generator, not the server, may have been measured
 SHARED_CORE_PCT = 20.0  # of the server's core used by others: what came of it is marked
@@ -68,10 +69,12 @@ def broken(point: Mapping[str, Any]) -> list[str]:
         ("frames_lost", "frames lost"),
         ("calls_refused", "calls refused"),
         ("calls_dropped", "calls dropped"),
-        ("turns_unanswered", "no answer"),
     ):
         if point[key] > 0:
             reasons.append(reason)
+    # Now and then smart turn takes a finished sentence for an unfinished one, at any load.
+    if point["turns_unanswered"] > UNANSWERED_SHARE * point["turns"]:
+        reasons.append("no answer")
     return reasons
 
 
@@ -108,10 +111,14 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Something the caller said: when it truly began and ended in the audio."""
+    """Something the caller said: when it truly began and ended in the audio.
+
+    `detected` is when Silero, run beforehand, says that it has ended (about: its windows may lie otherwise).
+    """
 
     onset: float
     end: float
+    detected: float = 0.0
 
 
 @dataclass
@@ -120,6 +127,9 @@ class Outcome:
 
     pacing: list[float] = field(default_factory=list)  # |gap − the audio's length| between two messages
     added_turn: list[float] = field(default_factory=list)  # beyond FIXED_TURN_S
+    after_detection: list[float] = field(
+        default_factory=list
+    )  # beyond the detection and the providers' times
     barge_in: list[float] = field(default_factory=list)
     turns: int = 0
     unanswered: int = 0
@@ -148,6 +158,7 @@ def judge(
                 outcome.unanswered += 1
             else:
                 outcome.added_turn.append(arrivals[first] - one.end - FIXED_TURN_S)
+                outcome.after_detection.append(arrivals[first] - one.detected - (FIXED_TURN_S - VAD_STOP_S))
         # The reply is one stretch of audio: within it every gap counts, however long. But not the first, as
         # Pipecat's transport sends the first two messages together, at any load.
         reply = arrivals[first:until]

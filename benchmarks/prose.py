@@ -82,13 +82,16 @@ METHOD = f"""## How it was measured
 - **Turn** is the time from the true end of the caller's speech in the audio to the first audio message of
   the reply, less the fixed {FIXED} ms: {STOP} ms of silence that end speech (Pipecat's default), {WORDS} ms
   for the words, {SENTENCE} ms for the first sentence (known to be over with the next one's first word) and
-  {VOICE} ms for the voice. What remains is not only the server's work: detection judges audio in windows of
-  32 ms and needs a moment more than the {STOP} ms, on both sides.
+  {VOICE} ms for the voice. Detection itself takes longer than those {STOP} ms: it judges windows of 32 ms
+  and needs a few to be sure. On this speech, run beforehand, Pipecat's analyser says so 230 to 280 ms
+  after the true end. "Of it after detection" is the rest, from that moment on; as the windows lie otherwise
+  in each call, it is exact to 16 ms and can be below zero.
 - **Barge-in** is the time from when detection could have noticed that the caller speaks ({START} ms after
   the true beginning of the speech) to the last audio message of the interrupted reply; the median.
 - **Lost** are frames that were due and that the application had not counted when the call was over.
 - **Broken** is a server whose pacing p99 is above {PACING} ms or whose loop lag p95 is above {LAG} ms, that
-  loses a frame, refuses or drops a call, or leaves a turn unanswered for a second.
+  loses a frame, refuses or drops a call, or does not answer more than one turn in fifty (smart turn,
+  at any load, now and then takes a finished sentence for an unfinished one).
 - **The generator** measures its own lateness; a point where that was above {LATE} ms (p95) is marked. So
   is one where others used more than {SHARED} % of the server's core (a few percent are the kernel's, for its
   network).

@@ -5,21 +5,23 @@ the middle of its reply, and the time to hear that reply out. A call enters the 
 silent. Between the words there is the faint noise of a telephone line, not digital silence.
 """
 
+import json
+import os
 import random
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.detection import stop_delays
 from benchmarks.figures import FIXED_TURN_S, Utterance
 from benchmarks.websocket import MASK, frame_header
 
 SAMPLE_RATE = 16_000
 FRAME_S = 0.01
 FRAME_SAMPLES = round(SAMPLE_RATE * FRAME_S)
-CACHE = Path(__file__).resolve().parent.parent / "data" / "benchmarks" / "speech-1.npz"
+CACHE = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
 
 # Each is heard as finished by smart turn, and has no pause that would end speech.
 SENTENCES = (
@@ -71,7 +73,7 @@ class Script:
         found: list[Utterance] = []
         base = origin - entry * FRAME_S
         while base < until:
-            found += [Utterance(base + u.onset, base + u.end) for u in self.said]
+            found += [Utterance(base + u.onset, base + u.end, base + u.detected) for u in self.said]
             base += self.seconds
         return [u for u in found if u.onset >= origin and u.end <= until]
 
@@ -94,7 +96,10 @@ def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
     audio = np.concatenate(parts)
     audio = audio[: len(audio) // FRAME_SAMPLES * FRAME_SAMPLES]
     audio += np.random.default_rng(seed).normal(0, NOISE, len(audio))
-    pcm = np.clip(audio, -32_768, 32_767).astype("<i2").view(np.uint8).reshape(-1, FRAME_SAMPLES * 2)
+    samples = np.clip(audio, -32_768, 32_767).astype("<i2")
+    delays = _detection(samples, said, CACHE / f"detection-1-{seed}.json")
+    said = [replace(one, detected=one.end + delay) for one, delay in zip(said, delays, strict=True)]
+    pcm = samples.view(np.uint8).reshape(-1, FRAME_SAMPLES * 2)
     mask = np.resize(np.frombuffer(MASK, np.uint8), FRAME_SAMPLES * 2)
     header = np.frombuffer(frame_header(2, FRAME_SAMPLES * 2), np.uint8)
     framed = np.hstack([np.tile(header, (len(pcm), 1)), pcm ^ mask])
@@ -102,14 +107,24 @@ def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
 
 
 def _spoken() -> list[NDArray[np.int16]]:
-    if not CACHE.exists():
-        CACHE.parent.mkdir(parents=True, exist_ok=True)
+    cache = CACHE / "speech-1.npz"
+    if not cache.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
         made = {str(number): _speak(text) for number, text in enumerate(SENTENCES)}
-        unfinished = CACHE.with_suffix(".part.npz")
+        unfinished = cache.with_suffix(f".{os.getpid()}.npz")
         np.savez(unfinished, **made)  # type: ignore[arg-type]  # arrays by name, as documented
-        unfinished.replace(CACHE)
-    with np.load(CACHE) as kept:
+        unfinished.replace(cache)
+    with np.load(cache) as kept:
         return [kept[str(number)] for number in range(len(SENTENCES))]
+
+
+def _detection(samples: NDArray[np.int16], said: list[Utterance], cache: Path) -> list[float]:
+    if not cache.exists():
+        unfinished = cache.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(stop_delays(samples, said)))
+        unfinished.replace(cache)
+    delays: list[float] = json.loads(cache.read_text())
+    return delays
 
 
 def _speak(text: str) -> NDArray[np.int16]:
@@ -120,9 +135,3 @@ def _speak(text: str) -> NDArray[np.int16]:
     pcm *= LOUDEST / np.abs(pcm).max()
     audible = np.flatnonzero(np.abs(pcm) > AUDIBLE * LOUDEST)
     return pcm[audible[0] : audible[-1] + 1].astype(np.int16)
-
-
-def longest_pause_s(speech: NDArray[np.int16]) -> float:
-    """The longest stretch inside speech that is not audible: it must not look like its end."""
-    audible = np.flatnonzero(np.abs(speech.astype(np.int32)) > AUDIBLE * LOUDEST)
-    return max((b - a for a, b in pairwise(audible.tolist())), default=0) / SAMPLE_RATE
