@@ -26,7 +26,7 @@ from calls.recorder import Recorder
 logger = logging.getLogger(__name__)
 
 # A service that has not begun by then is taken for dead: transcript, model, voice.
-DUE_S = {"stt": 4.0, "llm": 8.0, "tts": 4.0}
+DUE_S = {"stt": 5.0, "llm": 8.0, "tts": 4.0}
 SAME_FAILURE_S = 3.0  # one failure often comes as several errors
 APOLOGY_EVERY_S = 8.0
 FAREWELL_S = 20.0

@@ -44,8 +44,11 @@ class CallProtocol(WebSocketProtocol):
 
         RustPBX's socket has Nagle's algorithm on: it sends no small frame while another
         is unacknowledged, and the kernel would wait 40 ms for something to send the acknowledgement with.
+
+        An upgrade of autobahn must check that its own dataReceived still only logs and calls _dataReceived:
+        the log line, which nobody reads, costs a tenth of a message.
         """
-        super().dataReceived(data)
+        self._dataReceived(data)
         if QUICK_ACK is not None and self.connected:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 

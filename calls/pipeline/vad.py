@@ -81,7 +81,8 @@ class SharedSileroVAD(SileroVADAnalyzer):
             window, self._vad_buffer = self._vad_buffer[:WINDOW_BYTES], self._vad_buffer[WINDOW_BYTES:]
             self._silent_windows = self._silent_windows + 1 if window == SILENCE else 0
             if self._silent_windows > SILENT_WINDOWS:
-                self._model.reset_states()
+                if self._silent_windows == SILENT_WINDOWS + 1:
+                    self._model.reset_states()
                 self.take_verdict(window, 0.0)
             else:
                 await _batches().judge(self, window)

@@ -28,7 +28,7 @@ from calls.providers.local.stt_wire import BYTES_PER_SECOND, SAMPLE_RATE, Kind
 
 # Speech is detected some 0.2 s late and its first sounds are soft.
 PRE_ROLL_BYTES = int(0.6 * BYTES_PER_SECOND)
-FINAL_SECONDS = 2.0
+FINAL_SECONDS = 4.0
 STOP_SECONDS = 0.5
 # From the end of speech to the words, with the usual 0.2 s of silence that ends speech.
 TTFS_P99_SECONDS = 0.35
