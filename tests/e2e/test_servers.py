@@ -1,0 +1,76 @@
+"""The same application under the other ASGI servers: uvicorn and granian."""
+
+import asyncio
+import signal
+
+import pytest
+
+from calls.simulator.call import run_call
+from calls.simulator.script import Say, Wait, WaitForAgent
+from tests.e2e.conftest import PROFILES
+from tests.e2e.server import AgentServer, free_port
+from tests.e2e.speech import recognise, say, word_error_rate
+from tests.e2e.test_lifecycle import ended
+from tests.e2e.test_socket import status_of
+
+QUESTION = "What is the capital of France?"
+STOPPED = [("interrupted", "shutdown"), ("completed", "closed")]
+APPLICATION = "voiceagent.asgi:application"
+
+
+def uvicorn(port):
+    return ["-m", "uvicorn", APPLICATION, "--lifespan", "on", "--ws", "websockets", "--port", str(port)]
+
+
+def granian(port):
+    return ["-m", "granian", APPLICATION, "--interface", "asgi", "--ws", "--port", str(port)]
+
+
+@pytest.fixture(scope="module", params=[uvicorn, granian], ids=["uvicorn", "granian"])
+def server(request, tmp_path_factory):
+    port = free_port()
+    folder = tmp_path_factory.mktemp(request.param.__name__)
+    with AgentServer(folder, profiles=PROFILES, port=port, command=request.param(port)) as server:
+        yield server
+
+
+async def test_a_conversation(server):
+    script = [WaitForAgent(0.5), Say(say(QUESTION)), WaitForAgent(1.0)]
+    report = await run_call(script, url=server.url, room_id="conversation")
+    assert report.failure is None
+    assert report.of("error") == report.dropped == report.in_vain == []
+    assert report.frames.sent >= 0.99 * report.frames.due
+    spoken = report.said_by("agent")
+    assert spoken.startswith("Hello, how can I help you today?")
+    assert word_error_rate(spoken, recognise(report.reply)) <= 0.35
+
+    session = await server.finished("conversation")
+    assert (session["status"], session["end_reason"]) == ("completed", "disconnect")
+    greeting, question, answer = server.turns("conversation")
+    assert word_error_rate(QUESTION, question["text"]) <= 0.2
+    assert f"{greeting['text']} {answer['text']}" == spoken
+
+
+async def test_a_stranger_is_refused(server):
+    assert await status_of(server.url, additional_headers={"X-Forwarded-For": "203.0.113.9"}) == 403
+    assert await status_of(server.url, origin="https://evil.example") == 403
+
+
+async def test_its_end_stores_the_call(server):
+    """The last of this server's tests. Both servers may close the socket before they say that they stop."""
+    children = server.children()
+
+    def follow(event):
+        if event.kind == "tts_completed":  # the greeting's first sentence
+            server.process.send_signal(signal.SIGTERM)
+
+    report = await run_call([Wait(30)], url=f"{server.url}?profile=long", room_id="end", on_event=follow)
+    assert report.closed_by == "server"
+    await asyncio.to_thread(server.process.wait, 15)
+    assert ended(children) == {}
+    session = server.session("end")
+    assert (session["status"], session["end_reason"]) in STOPPED
+    assert session["turn_count"] == 1
+    (greeting,) = server.turns("end")
+    assert greeting["text"].startswith("Welcome to our pizza service.")
+    assert greeting["end_ms"]
