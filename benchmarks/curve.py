@@ -84,7 +84,7 @@ def quick(say: Progress) -> list[Point]:
     """The shortest version that means something: a few numbers of calls, once, for eight seconds."""
     points = []
     for side, calls in (("ours", 1), ("baseline", 1), ("ours", 10), ("baseline", 10), ("ours", 25)):
-        options = {"ramp_s": 0.05, "settle_s": 2.0, "warm_up_s": 3.0}
+        options = {"ramp_s": 0.05, "settle_s": 2.0, "warm_up_s": 4.0}
         points.append(one(side, point.SERVERS[side][0], calls, 8.0, **options))
         say(told(points[-1]))
     return points

@@ -272,7 +272,7 @@ def _short(value: Any) -> str:
 
 
 def _join(point: Point, *keys: str) -> str:
-    return " / ".join(_short(point[key]) for key in keys)
+    return " / ".join(_short(point.get(key)) for key in keys)
 
 
 def _ratio(theirs: float | None, own: float | None) -> str:
