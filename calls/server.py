@@ -83,11 +83,13 @@ class CallServer(Server):
     """Daphne with models that are warm before it listens, and calls that end before it does."""
 
     def run(self) -> None:
-        """Warm up, listen, serve until a signal, end the calls."""
+        """Warm up, listen, serve until a signal, end the calls. Exits with 1 if it cannot listen."""
         asyncio.set_event_loop(twisted_loop)
         twisted_loop.run_until_complete(lifespan.startup())
         reactor.callWhenRunning(self._use_our_sockets)
         super().run()
+        if self.abort_start:  # it could not, and Daphne has logged why
+            raise SystemExit(1)
 
     def _use_our_sockets(self) -> None:
         self.ws_factory.protocol = CallProtocol
