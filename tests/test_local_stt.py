@@ -318,7 +318,7 @@ async def test_a_stopped_worker_is_reported_in_time():
         try:
             await utter(line, SENTENCES[0])
             error = await line.back.first(ErrorFrame)
-            assert "no words within 2 s" in error.error
+            assert "no words within 4 s" in error.error
         finally:
             os.kill(pid, signal.SIGCONT)
 

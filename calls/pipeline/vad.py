@@ -3,13 +3,16 @@
 Pipecat's own analysers load a model per call: 27 MB and 110 ms of a blocked event loop. The models keep no
 state, so sessions are shared; each call keeps the recurrent state and the audio it needs. Windows of several
 calls that come within a few milliseconds are judged at once, off the event loop: in a batch a window costs a
-third. Digital silence is not judged at all.
+third. Digital silence is not judged at all. Loudness is taken from the energy of the last 0.4 s, without the
+filters of ITU-R BS.1770, which cost half as much as the model and move speech by 2 dB at most.
 
 An upgrade of Pipecat must check: what VADAnalyzer and SileroVADAnalyzer keep in the attributes used here, and
 that BaseSmartTurn predicts in `_predict_endpoint` on `_model_executor`.
 """
 
 import asyncio
+import math
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
-from pipecat.audio.utils import exp_smoothing
+from pipecat.audio.utils import exp_smoothing, normalize_value
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams, VADState
 
@@ -26,8 +29,9 @@ WINDOW = 512  # samples, 32 ms: what Silero judges at once
 WINDOW_BYTES = WINDOW * 2
 CONTEXT = 64  # samples of the window before, which the model hears again
 SILENCE = bytes(WINDOW_BYTES)
-# After 0.4 s of digital silence the loudness, which Pipecat measures over as long, is 0 as well.
-SILENT_WINDOWS = 13
+LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
+# Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; nothing below the gate counts.
+QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
 BATCH_EVERY_S = 0.008
 
 
@@ -72,6 +76,7 @@ class SharedSileroVAD(SileroVADAnalyzer):
         self._windows_since_reset = 0
         self._low_confidence_windows = 0
         self._confidence = 0.0
+        self._energies: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)  # mean squares, full scale is 1
         self._silent_windows = 0
 
     async def analyze_audio(self, buffer: bytes) -> VADState:
@@ -80,10 +85,10 @@ class SharedSileroVAD(SileroVADAnalyzer):
         while len(self._vad_buffer) >= WINDOW_BYTES:
             window, self._vad_buffer = self._vad_buffer[:WINDOW_BYTES], self._vad_buffer[WINDOW_BYTES:]
             self._silent_windows = self._silent_windows + 1 if window == SILENCE else 0
-            if self._silent_windows > SILENT_WINDOWS:
-                if self._silent_windows == SILENT_WINDOWS + 1:
+            if self._silent_windows > LOUDNESS_WINDOWS:
+                if self._silent_windows == LOUDNESS_WINDOWS + 1:
                     self._model.reset_states()
-                self.take_verdict(window, 0.0)
+                self.take_verdict(window, 0.0, 0.0)
             else:
                 await _batches().judge(self, window)
         return self._vad_state
@@ -93,18 +98,23 @@ class SharedSileroVAD(SileroVADAnalyzer):
         self._maybe_reset_model(self._confidence)
         return self._confidence
 
-    def take_verdict(self, window: bytes, confidence: float) -> None:
-        """Bring the state up to date with a window and what the model made of it."""
+    def take_verdict(self, window: bytes, confidence: float, energy: float) -> None:
+        """Bring the state up to date with a window, what the model made of it, and its mean square."""
         self._confidence = confidence
+        self._energies.append(energy)
         rest, self._vad_buffer = self._vad_buffer, b""
         self._run_analyzer(window)
         self._vad_buffer = rest
 
     def _get_smoothed_volume(self, audio: bytes) -> float:
-        if self._silent_windows <= SILENT_WINDOWS:
-            return super()._get_smoothed_volume(audio)
-        self._volume_tracker.update(audio, RATE)  # keeps its window; measuring it would say 0
-        return exp_smoothing(0.0, self._prev_volume, self._smoothing_factor)
+        return exp_smoothing(self._volume(), self._prev_volume, self._smoothing_factor)
+
+    def _volume(self) -> float:
+        """Loudness of the last 0.4 s from 0 to 1; 0 until there is as much."""
+        if len(self._energies) < LOUDNESS_WINDOWS or not (energy := sum(self._energies)):
+            return 0.0
+        level = OFFSET_LUFS + 10 * math.log10(energy / LOUDNESS_WINDOWS)
+        return normalize_value(level, QUIET_LUFS, LOUD_LUFS) if level >= GATE_LUFS else 0.0
 
 
 class RecurrentState:
@@ -169,10 +179,12 @@ def _judge(batch: list[tuple[SharedSileroVAD, bytes]]) -> None:
         "sr": np.array(RATE, np.int64),
     }
     confidences, remembered = _silero().run(None, inputs)
+    samples = heard[:, CONTEXT:]
+    energies = np.einsum("ij,ij->i", samples, samples) / WINDOW
     for i, (analyzer, window) in enumerate(batch):
         states[i].state = remembered[:, i].copy()
         states[i].context = heard[i, -CONTEXT:].copy()
-        analyzer.take_verdict(window, float(confidences[i, 0]))
+        analyzer.take_verdict(window, float(confidences[i, 0]), float(energies[i]))
 
 
 _of_loop: _Batches | None = None
