@@ -41,11 +41,13 @@ STATUS_OF_REASON = {
 class Line:
     """The way to the client.
 
-    `tell` queues a message and never waits; `send_audio` sends 20 ms of voice (640 bytes).
+    `tell` queues a message and never waits; `send_audio` sends 20 ms of voice (640 bytes); `fail` ends the
+    connection with an error that says why.
     """
 
     tell: Callable[[Timed], None]
     send_audio: Callable[[bytes], Awaitable[None]]
+    fail: Callable[[str], None]
     remote_address: str
 
 
@@ -73,6 +75,7 @@ class Call:
         self._watchdog: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
+        self._leaving = False  # the farewell is being said
         self.config = _config(configure, chosen.snapshot)
         self._recorder.start(
             {
@@ -108,7 +111,7 @@ class Call:
 
     async def start(self) -> None:
         """Run the pipeline and greet the caller."""
-        self._conversation.start()
+        self._conversation.start(self._pipeline_ended)
         if self.config.greeting:
             await self._conversation.say(self.config.greeting)
 
@@ -127,6 +130,7 @@ class Call:
 
     async def say_goodbye(self) -> None:
         """Speak the farewell to its end, then stop; bounded."""
+        self._leaving = True
         self._stop_watching()
         if self.config.farewell:
             await self._conversation.say(self.config.farewell, interruptible=False)
@@ -211,6 +215,10 @@ class Call:
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+
+    def _pipeline_ended(self) -> None:
+        if not (self._ended or self._leaving):
+            self._line.fail("the call's pipeline ended before the call did")
 
     async def _send_audio(self, pcm: bytes) -> None:
         self.audio_out_s += len(pcm) / BYTES_PER_SECOND

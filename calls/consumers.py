@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -93,7 +94,7 @@ class Connection:
         self._send = send
         self._query = access.query_of(scope)
         self._binary_audio = self._query.get("audio") == "binary"
-        self._line = Line(self._tell, self._send_audio, access.client_address(scope))
+        self._line = Line(self._tell, self._send_audio, self._fail, access.client_address(scope))
         self._outbox: asyncio.Queue[str] = asyncio.Queue(OUTBOX_MESSAGES)
         self._limits = Limits(now)
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
@@ -103,6 +104,7 @@ class Connection:
         self._json_audio = False
         self._call: Call | None = None
         self._starting = False
+        self._reconfigured: Configure | None = None  # while the call was starting
         self._early_audio = bytearray()
         self._frames_sent = 0
         self._end: tuple[EndReason, int] | None = None
@@ -211,7 +213,9 @@ class Connection:
         if self._call is not None:
             await self._call.reconfigure(configure)
             self._tell_configured(self._call)
-        elif not self._starting:
+        elif self._starting:
+            self._reconfigured = configure
+        else:
             self._start_call(configure)
 
     # --- The call -----------------------------------------------------------------------------------------
@@ -226,17 +230,12 @@ class Connection:
 
     def _completed(self, configure: Configure) -> Configure:
         """The `configure` with what only the URL's query string says."""
-        metadata = configure.metadata or self._metadata_of_url()
-        return Configure(
-            room_id=configure.room_id,
-            system_prompt=configure.system_prompt,
-            stt_config=configure.stt_config,
-            llm_config=configure.llm_config,
-            tts_config=configure.tts_config,
+        return replace(
+            configure,
             profile=configure.profile or self._query.get("profile"),
             caller=configure.caller or self._query.get("caller"),
             callee=configure.callee or self._query.get("callee"),
-            metadata=metadata,
+            metadata=configure.metadata or self._metadata_of_url(),
         )
 
     def _metadata_of_url(self) -> dict[str, Any]:
@@ -263,6 +262,9 @@ class Connection:
             self._early_audio.clear()
             self._tell_configured(call)
             await call.start()
+            if self._reconfigured is not None:
+                await call.reconfigure(self._reconfigured)
+                self._tell_configured(call)
         except NoProfile as e:
             self._fail(str(e))
             return

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -63,9 +64,10 @@ class Conversation:
     observer: ConversationObserver
     task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Run the pipeline in a task of its own."""
+    def start(self, ended: Callable[[], None]) -> None:
+        """Run the pipeline in a task of its own; `ended` is called when it is over, for whatever reason."""
         self.task = asyncio.create_task(self._run(), name="pipeline")
+        self.task.add_done_callback(lambda _: ended())
 
     async def _run(self) -> None:
         observing = asyncio.create_task(self.observer.run(), name="observer")
