@@ -29,6 +29,7 @@ FIXED_TURN_S = VAD_STOP_S + STT_FINAL_S + LLM_FIRST_SENTENCE_S + TTS_FIRST_AUDIO
 
 BROKEN_PACING_P99_MS = 20.0
 BROKEN_LAG_P95_MS = 50.0
+PAUSE_S = 0.15  # without audio: what follows is another reply
 UNANSWERED_SHARE = 0.02
 PATIENCE_S = 1.0  # no answer by so long after it is due: unanswered
 GENERATOR_LATE_P95_MS = 5.0  # beyond this the generator, not the server, may have been measured
@@ -149,9 +150,12 @@ def judge(
     outcome = Outcome()
     begin, end = window
     for one, after in pairwise(said):
-        # An answer cannot come before half the fixed times: earlier audio is left of what was interrupted.
+        # An answer cannot come before half the fixed times, nor without a pause before it: other audio is
+        # left of what was interrupted.
         first = bisect_left(arrivals, one.end + FIXED_TURN_S / 2)
         until = bisect_right(arrivals, after.onset)
+        while 0 < first < until and arrivals[first] - arrivals[first - 1] < PAUSE_S:
+            first += 1
         if begin <= one.end and one.end + FIXED_TURN_S + PATIENCE_S <= end:
             outcome.turns += 1
             if first >= until:

@@ -91,8 +91,11 @@ class TestOneCall:
         assert (outcome.turns, outcome.unanswered) == (2, 2)
 
     def test_what_was_left_of_an_interrupted_reply_is_no_answer(self):
-        outcome = judge(self.said, self.arrivals(19, 22.2), 0.02, (21, 40))
-        assert (outcome.turns, outcome.unanswered) == (1, 1)
+        for left in (22.2, 22.7):
+            outcome = judge(self.said, self.arrivals(19, left), 0.02, (21, 40))
+            assert (outcome.turns, outcome.unanswered) == (1, 1)
+        arrivals = [*self.arrivals(19, 22.6), *self.arrivals(22 + FIXED_TURN_S, 25)]
+        assert judge(self.said, arrivals, 0.02, (21, 40)).added_turn == pytest.approx([0.0])
 
     def test_an_interruption(self):
         until = 20 + VAD_START_S + 0.08
