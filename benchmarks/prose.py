@@ -26,7 +26,7 @@ freely.
 """
 
 CLIENTS = """RustPBX's clients guard their socket with a lock that their reader holds, so that their frames
-come only in answer to messages, and each frame is answered with a `ping` (docs on the protocol say more).
+come only in answer to messages, and each frame is answered with a `ping` (see [the protocol](protocol.md)).
 That doubles the messages of a call. One run each under Daphne; `seed` is the older client, `new` the newer.
 The frame delay here includes the wait for the client's own lock. There is no baseline to compare with: from
 the older client a server that only answers hears nothing.

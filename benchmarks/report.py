@@ -205,7 +205,8 @@ def _churn(sides: Sequence[dict[str, Any]]) -> str:
                 [
                     NAMES[side["side"]], f"{phase['calls']}, {phase['at_once']} at a time", phase["failed"],
                     _join(phase, "first_audio_p50_ms", "first_audio_p95_ms"), phase["growth_mb_per_1000"],
-                    *(f"{was[key]:g} → {now[key]:g}" for key in ("rss_mb", "tasks", "threads", "fds")),
+                    f"{was['rss_mb']:.1f} → {now['rss_mb']:.1f}",
+                    *(f"{was[key]} → {now[key]}" for key in ("tasks", "threads", "fds")),
                 ]
             )  # fmt: skip
     columns = ["", "calls", "failed", "first audio p50 / p95", "MB per 1,000",
