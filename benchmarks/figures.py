@@ -168,7 +168,7 @@ def judge(
         reply = arrivals[first:until]
         gaps = [(a, b) for a, b in pairwise(reply[1:]) if begin <= a and b <= end]
         outcome.pacing += [abs(b - a - length) for a, b in gaps]
-        speaking = first < until and after.onset - reply[-1] < 2 * length + 0.02
+        speaking = first < until and after.onset - reply[-1] < PAUSE_S
         if speaking and begin <= after.onset and after.onset + PATIENCE_S <= end:
             last = arrivals[bisect_right(arrivals, after.end + FIXED_TURN_S / 2) - 1]
             outcome.barge_in.append(max(0.0, last - after.onset - VAD_START_S))
