@@ -28,6 +28,7 @@ from pipecat.frames.frames import (
     LLMTextFrame,
     MetricsFrame,
     TranscriptionFrame,
+    TTSStartedFrame,
     TTSStoppedFrame,
     TTSTextFrame,
     VADUserStartedSpeakingFrame,
@@ -164,6 +165,7 @@ class ConversationObserver:
             LLMTextFrame: self._on_reply_text,
             LLMFullResponseEndFrame: self._on_reply_ended,
             AggregatedTextFrame: self._on_announcement,
+            TTSStartedFrame: self._on_voice_started,
             TTSStoppedFrame: self._on_voice_ended,
             BotStartedSpeakingFrame: self._on_bot_started,
             TTSTextFrame: self._on_word,
@@ -181,7 +183,7 @@ class ConversationObserver:
         self._tap(
             services.llm, LLMFullResponseStartFrame, LLMTextFrame, LLMFullResponseEndFrame, MetricsFrame
         )
-        self._tap(services.tts, AggregatedTextFrame, TTSStoppedFrame, MetricsFrame)
+        self._tap(services.tts, AggregatedTextFrame, TTSStartedFrame, TTSStoppedFrame, MetricsFrame)
         self._tap(services.output, BotStartedSpeakingFrame, TTSTextFrame, BotStoppedSpeakingFrame)
         self._tap(services.agent, LLMContextAssistantTurnFrame)
         for processor in (services.stt, services.llm, services.tts, services.output):
@@ -224,7 +226,10 @@ class ConversationObserver:
 
     def _on_error(self, frame: ErrorFrame) -> None:
         self._failed = True
-        self._listener.provider_failed(self._services.kind_of(frame.processor), frame.error)
+        kind = self._services.kind_of(frame.processor)
+        if kind == "tts":
+            self._voice_ended = True  # and not to be told of again
+        self._listener.provider_failed(kind, frame.error)
 
     # --- The caller ---------------------------------------------------------------------------------------
 
@@ -313,16 +318,20 @@ class ConversationObserver:
     def _on_bot_started(self, _frame: BotStartedSpeakingFrame) -> None:
         now = time.time()
         self._bot_speaking = True
-        self._voice_ended = False
         self._listener.awaiting(None)
-        if self._agent is None or self._agent.interrupted:
-            self._agent = self._open(AGENT, now)
-            self._agent_text_is_final = False
+        agent = self._agent_turn(now)
         if self._unanswered_since is not None:
             self._measured("turn_latency", now - self._unanswered_since)
             self._unanswered_since = None
-            self._agent = replace(self._agent, latency=self._latency)
+            self._agent = replace(agent, latency=self._latency)
             self._latency = {}
+
+    def _agent_turn(self, now: float) -> TurnState:
+        """The agent's turn, which begins now if none has."""
+        if self._agent is None or self._agent.interrupted:
+            self._agent = self._open(AGENT, now)
+            self._agent_text_is_final = False
+        return self._agent
 
     def _on_word(self, frame: TTSTextFrame) -> None:
         """A word has been spoken (a whole sentence, from a service without word times)."""
@@ -337,9 +346,9 @@ class ConversationObserver:
             self._sentence = self._sentences.popleft() if self._sentences else frame.text
             self._listener.tell(TTSStarted(timestamp=now_ms(), text=self._sentence))
         self._spoken.append(frame.text)
-        if self._agent is not None and not self._agent_text_is_final and frame.append_to_context:
-            text = f"{self._agent.text} {frame.text}".strip()
-            self._agent = self._told(replace(self._agent, text=text))
+        agent = self._agent or self._agent_turn(time.time())  # a word may come just before its voice
+        if not self._agent_text_is_final and frame.append_to_context:
+            self._agent = self._told(replace(agent, text=f"{agent.text} {frame.text}".strip()))
 
     def _end_sentence(self) -> None:
         """The sentence is over, or was cut off: tell what was spoken of it."""
@@ -347,12 +356,16 @@ class ConversationObserver:
             self._listener.tell(TTSCompleted(timestamp=now_ms(), text=" ".join(self._spoken)))
         self._spoken = []
 
+    def _on_voice_started(self, _frame: TTSStartedFrame) -> None:
+        self._voice_ended = False
+
     def _on_voice_ended(self, _frame: TTSStoppedFrame) -> None:
         self._voice_ended = True
 
     def _on_bot_stopped(self, _frame: BotStoppedSpeakingFrame) -> None:
         self._bot_speaking = False
         if not self._voice_ended and self._reply is None:
+            self._voice_ended = True
             self._listener.provider_failed("tts", "the voice broke off")
         self._end_sentence()
         if self._agent is not None:
@@ -376,8 +389,8 @@ class ConversationObserver:
         if self._agent is not None and self._bot_speaking:
             self._end_sentence()
             turn = replace(self._agent, interrupted=True, end_ms=self._ms(time.time()))
-            self._agent = self._told(turn)
-            self._listener.interrupted(self._agent.text)
+            self._listener.interrupted(turn.text)
+            self._agent = self._told(turn) if turn.text else None
 
     # --- Figures ------------------------------------------------------------------------------------------
 
