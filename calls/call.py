@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 # A service that has not begun by then is taken for dead: transcript, model, voice.
 DUE_S = {"stt": 5.0, "llm": 8.0, "tts": 4.0}
 SAME_FAILURE_S = 3.0  # one failure often comes as several errors
-APOLOGY_EVERY_S = 8.0
 FAREWELL_S = 20.0
 STATUS_OF_REASON = {
     EndReason.ABUSE: CallStatus.FAILED,
@@ -70,7 +69,7 @@ class Call:
         self._started_at = timezone.now()
         self._client_prompt = configure.system_prompt
         self._last_error = ""
-        self._apologised_at = -APOLOGY_EVERY_S
+        self._apologised = False  # since the caller last said something
         self._failed_at: dict[str, float] = {}  # by kind of service
         self._watchdog: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -180,13 +179,16 @@ class Call:
 
     def interrupted(self, spoken: str) -> None:
         """Store that the caller spoke over the agent."""
+        self._apologised = False
         self.note(EventKind.INTERRUPTION, "the caller interrupted the agent", spoken=spoken)
 
     def awaiting(self, kind: str | None) -> None:
         """Give what is due a bounded time to begin."""
         self._stop_watching()
+        if kind in ("stt", "llm"):
+            self._apologised = False
         if kind == "tts" and not self._conversation.services.tts.is_usable:
-            self.provider_failed(kind, "the voice is out of service")
+            self._give_up(kind, "the voice is out of service")
         elif kind is not None:
             self._watchdog = asyncio.get_running_loop().call_later(DUE_S[kind], self._overdue, kind)
 
@@ -201,15 +203,18 @@ class Call:
         self._line.tell(Error(timestamp=now_ms(), message=self._last_error, code=ErrorCode.PROVIDER))
         self.note(EventKind.PROVIDER_FAILURE, message, provider=kind)
         self._stop_watching()
-        if self.config.apology and now - self._apologised_at >= APOLOGY_EVERY_S:
-            self._apologised_at = now
+        if self.config.apology and not self._apologised:
+            self._apologised = True
             # When the call's own voice is what failed, the embedded one speaks.
             say = self._conversation.say_with_embedded_voice if kind == "tts" else self._conversation.say
             self._spawn(say(self.config.apology))
 
     def _overdue(self, kind: str) -> None:
+        self._give_up(kind, f"nothing came from it within {DUE_S[kind]:.0f} s")
+
+    def _give_up(self, kind: str, message: str) -> None:
         self._spawn(self._conversation.give_up_reply())
-        self.provider_failed(kind, f"nothing came from it within {DUE_S[kind]:.0f} s")
+        self.provider_failed(kind, message)
 
     def _stop_watching(self) -> None:
         if self._watchdog is not None:
