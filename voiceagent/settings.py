@@ -100,7 +100,6 @@ X_FRAME_OPTIONS = "DENY"
 # --- Applications -----------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "daphne",
     "whitenoise.runserver_nostatic",
     "django.contrib.admin",
     "django.contrib.auth",
