@@ -1,0 +1,149 @@
+"""The shared models give the verdicts that Pipecat's own analysers give.
+
+A failure here after an upgrade of Pipecat says that parts of it changed on which calls.pipeline.vad relies.
+"""
+
+import asyncio
+from itertools import groupby, zip_longest
+
+import numpy as np
+import onnxruntime
+import pytest
+from pipecat.audio.turn.base_turn_analyzer import EndOfTurnState
+from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.audio.vad.vad_analyzer import VADState
+
+from calls.pipeline import vad
+from calls.pipeline.vad import RATE, WINDOW_BYTES, SharedSileroVAD, SharedSmartTurn
+from tests.e2e.speech import say
+
+HELLO = "Hello, I would like to order two large pizzas."
+HOURS = "Please tell me about your opening hours on Sunday."
+
+
+def on_the_phone(*parts):
+    """Speech (a text) and pauses (seconds) on a line that is never quite silent."""
+    noise = np.random.default_rng(7)
+    pcm = b"".join(say(part) if isinstance(part, str) else bytes(int(part * RATE) * 2) for part in parts)
+    pcm = pcm[: len(pcm) // WINDOW_BYTES * WINDOW_BYTES]
+    samples = np.frombuffer(pcm, "<i2").astype(int) + noise.integers(-8, 9, len(pcm) // 2)
+    return np.clip(samples, -32768, 32767).astype("<i2").tobytes()
+
+
+def windows(pcm):
+    return [pcm[i : i + WINDOW_BYTES] for i in range(0, len(pcm), WINDOW_BYTES)]
+
+
+def ready(analyzer):
+    analyzer.set_sample_rate(RATE)
+    return analyzer
+
+
+class PipecatsVAD(SileroVADAnalyzer):
+    """Pipecat's own analyser, with its last confidence where the shared one has it."""
+
+    def voice_confidence(self, buffer):
+        self._confidence = float(np.squeeze(super().voice_confidence(buffer)))
+        return self._confidence
+
+
+async def verdicts(analyzer, pcm):
+    """The state and the confidence after each window."""
+    said = []
+    for window in windows(pcm):
+        state = await analyzer.analyze_audio(window)
+        said.append((state, analyzer._confidence))
+    return said
+
+
+def spoken(said):
+    """The first and the last window of each stretch of speech."""
+    stretches, at = [], 0
+    for is_speech, run in groupby(said, lambda verdict: verdict[0] in (VADState.SPEAKING, VADState.STOPPING)):
+        length = len(list(run))
+        if is_speech:
+            stretches.append((at, at + length))
+        at += length
+    return stretches
+
+
+def assert_same(found, expected):
+    """Confidences are the model's; loudness is taken in another way, which may move speech by a window."""
+    assert [confidence for _, confidence in found] == pytest.approx([c for _, c in expected], abs=0.01)
+    assert spoken(found)
+    for ours, theirs in zip_longest(spoken(found), spoken(expected)):
+        assert ours == pytest.approx(theirs, abs=1)
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return [on_the_phone(0.5, HELLO, 2.2, HOURS, 0.5), on_the_phone(1.1, HOURS, 0.4, HELLO, 0.8)]
+
+
+async def test_a_call_alone(calls):
+    for pcm in calls:
+        expected = await verdicts(ready(PipecatsVAD()), pcm)
+        confidences = [confidence for _, confidence in expected]
+        assert max(confidences) > 0.9
+        assert min(confidences) < 0.1
+        assert_same(await verdicts(ready(SharedSileroVAD()), pcm), expected)
+
+
+async def test_calls_at_the_same_time_do_not_mix(calls):
+    """Their windows are judged in one batch, and each call hears itself only."""
+    expected = [await verdicts(ready(PipecatsVAD()), pcm) for pcm in calls]
+    found = await asyncio.gather(*(verdicts(ready(SharedSileroVAD()), pcm) for pcm in calls * 2))
+    for ours, theirs in zip(found, expected * 2, strict=True):
+        assert_same(ours, theirs)
+
+
+async def test_pieces_of_any_length(calls):
+    pcm = calls[0][: WINDOW_BYTES * 80]
+    analyzer = ready(SharedSileroVAD())
+    states = [await analyzer.analyze_audio(pcm[i : i + 640]) for i in range(0, len(pcm), 640)]
+    whole = [state for state, _ in await verdicts(ready(SharedSileroVAD()), pcm)]
+    for i, state in enumerate(states):
+        judged = (i + 1) * 640 // WINDOW_BYTES
+        assert state is (whole[judged - 1] if judged else VADState.QUIET)
+
+
+async def test_digital_silence_is_quiet_and_speech_after_it_is_found():
+    analyzer = ready(SharedSileroVAD())
+    silence = await verdicts(analyzer, bytes(WINDOW_BYTES * 100))
+    assert {state for state, _ in silence} == {VADState.QUIET}
+    speech = on_the_phone(HELLO, 0.5)
+    assert_same(await verdicts(analyzer, speech), await verdicts(ready(PipecatsVAD()), speech))
+
+
+async def turn_of(analyzer, pcm):
+    """Whether the turn is over after `pcm`, and how sure that is."""
+    analyzer.set_sample_rate(RATE)
+    for window in windows(pcm):
+        analyzer.append_audio(window, is_speech=True)
+        await asyncio.sleep(0)  # the other call's turn
+    state, metrics = await analyzer.analyze_end_of_turn()
+    await analyzer.cleanup()
+    return state, metrics.probability
+
+
+async def test_a_turn_ends_where_pipecat_says():
+    whole = on_the_phone(HELLO, 0.2)
+    cut = whole[: int(1.45 * RATE) * 2 // WINDOW_BYTES * WINDOW_BYTES]  # "Hello, I would like to"
+    expected = [await turn_of(LocalSmartTurnAnalyzerV3(), pcm) for pcm in (whole, cut)]
+    assert [state for state, _ in expected] == [EndOfTurnState.COMPLETE, EndOfTurnState.INCOMPLETE]
+    found = await asyncio.gather(*(turn_of(SharedSmartTurn(), pcm) for pcm in (whole, cut, cut, whole)))
+    for (ours, our_probability), (theirs, probability) in zip(found, expected + expected[::-1], strict=True):
+        assert ours is theirs
+        assert our_probability == pytest.approx(probability, abs=1e-3)
+
+
+def test_no_call_loads_a_model(monkeypatch):
+    vad.warm()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    ready(SharedSileroVAD())
+    assert SharedSmartTurn()._predict_endpoint(np.zeros(RATE, np.float32))["prediction"] in (0, 1)
