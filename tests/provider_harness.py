@@ -60,10 +60,7 @@ class Line:
     async def speak(self, pcm):
         """Send 16 kHz s16le audio in frames of 20 ms, as fast as they are taken."""
         await self.send(
-            *(
-                InputAudioRawFrame(pcm[i : i + FRAME_BYTES], 16000, 1)
-                for i in range(0, len(pcm), FRAME_BYTES)
-            )
+            *(InputAudioRawFrame(pcm[i : i + FRAME_BYTES], 16000, 1) for i in range(0, len(pcm), FRAME_BYTES))
         )
 
 
