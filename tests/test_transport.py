@@ -1,0 +1,318 @@
+"""The caller's voice in pieces of 32 ms, the agent's 20 ms at a time, and frames in their place among it."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    InputAudioRawFrame,
+    InterruptionFrame,
+    LLMAssistantPushAggregationFrame,
+    LLMFullResponseEndFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from calls.pipeline.playout import MOST_BEHIND_S, SILENT_S, Playout
+from calls.pipeline.transport import INPUT_BYTES, RustPBXInput, RustPBXOutput
+from calls.protocol import FRAME_BYTES, SAMPLE_RATE
+from tests.provider_harness import running
+
+FRAME_S = 0.02
+
+
+def voice(frames, first=1):
+    """So many 20 ms frames, the samples of each being its number."""
+    return b"".join(np.full(FRAME_BYTES // 2, n, "<i2").tobytes() for n in range(first, first + frames))
+
+
+def numbers(sent):
+    """The numbers of the frames sent, by their first sample."""
+    return [int(np.frombuffer(pcm, "<i2")[0]) for pcm in sent]
+
+
+# --- The caller's voice -----------------------------------------------------------------------------------
+
+
+async def test_the_callers_voice_goes_on_in_windows_of_the_vad():
+    entrance = RustPBXInput()
+    pcm = np.arange(INPUT_BYTES * 2, dtype="<i2").tobytes()
+    async with running(entrance) as line:
+        for start, end in [(0, 320), (320, 960), (960, 3000), (3000, 3002), (3002, len(pcm))]:
+            await entrance.feed(pcm[start:end])
+        await entrance.feed(b"\1\0")
+        await line.out.first(InputAudioRawFrame, count=4)
+        frames = line.out.of(InputAudioRawFrame)
+    assert [len(frame.audio) for frame in frames] == [INPUT_BYTES] * 4
+    assert b"".join(frame.audio for frame in frames) == pcm
+    assert {(frame.sample_rate, frame.num_channels) for frame in frames} == {(SAMPLE_RATE, 1)}
+
+
+# --- The agent's voice, in a pipeline ---------------------------------------------------------------------
+
+
+class Phone:
+    """What was sent to the client; each frame also notes how many pipeline frames had come out by then."""
+
+    def __init__(self):
+        self.sent = []
+        self.enough = asyncio.Event()
+        self.wanted = 1
+
+    async def __call__(self, pcm):
+        self.sent.append(pcm)
+        if len(self.sent) >= self.wanted:
+            self.enough.set()
+
+    async def heard(self, frames):
+        self.wanted = frames
+        if len(self.sent) < frames:
+            self.enough.clear()
+            await asyncio.wait_for(self.enough.wait(), 10)
+
+
+@pytest.fixture
+def phone():
+    return Phone()
+
+
+def spoken(pcm, rate=SAMPLE_RATE, *, interruptible=True):
+    frame = TTSAudioRawFrame(pcm, rate, 1)
+    frame.interruptible = interruptible
+    return frame
+
+
+async def test_voice_of_any_length_leaves_20_ms_at_a_time(phone):
+    pcm = voice(7)
+    async with running(RustPBXOutput(phone)) as line:
+        await line.send(TTSStartedFrame(), spoken(pcm[:100]), spoken(pcm[100:3000]), spoken(pcm[3000:4000]))
+        await line.send(TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame)
+    assert {len(frame) for frame in phone.sent} == {FRAME_BYTES}
+    assert b"".join(phone.sent) == pcm[:4000].ljust(7 * FRAME_BYTES, b"\0")
+
+
+async def test_the_pipeline_hears_when_the_agent_speaks(phone):
+    """Both ways, once a talkspurt, and frames behind the voice stay behind it."""
+    async with running(RustPBXOutput(phone)) as line:
+        await line.send(TTSStartedFrame(), spoken(voice(5)), TTSStoppedFrame(), LLMFullResponseEndFrame())
+        await line.out.first(LLMFullResponseEndFrame)
+        assert len(phone.sent) == 5
+        kinds = [type(frame) for frame in line.out.frames]
+        await line.send(spoken(voice(2)), TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame, count=2)
+    expected = [TTSStartedFrame, BotStartedSpeakingFrame, BotStoppedSpeakingFrame, TTSStoppedFrame]
+    assert [kind for kind in kinds if kind in (*expected, LLMFullResponseEndFrame)] == [
+        *expected,
+        LLMFullResponseEndFrame,
+    ]
+    assert len(line.back.of(BotStartedSpeakingFrame)) == len(line.back.of(BotStoppedSpeakingFrame)) == 2
+    assert not line.out.of(TTSAudioRawFrame)  # nobody behind the output needs it
+
+
+async def test_a_voice_at_another_rate(phone):
+    async with running(RustPBXOutput(phone)) as line:
+        second = np.sin(np.arange(24_000) / 24_000 * 2 * np.pi * 440) * 10_000
+        await line.send(spoken(second.astype("<i2").tobytes(), 24_000), TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame)
+    samples = np.frombuffer(b"".join(phone.sent), "<i2")
+    assert len(samples) == pytest.approx(SAMPLE_RATE, abs=1600)
+    spectrum = np.abs(np.fft.rfft(samples[:8000]))
+    assert spectrum.argmax() * 2 == pytest.approx(440, abs=4)  # Hz
+
+
+async def test_an_interruption_drops_what_may_be_dropped(phone):
+    async with running(RustPBXOutput(phone)) as line:
+        await line.send(spoken(voice(500)))
+        await phone.heard(3)
+        await line.send(InterruptionFrame())
+        await line.out.first(BotStoppedSpeakingFrame)
+        cut = len(phone.sent)
+        await line.send(spoken(voice(4, first=1000)), TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame, count=2)
+    heard = numbers(phone.sent)
+    assert heard[-4:] == list(range(1000, 1004))
+    assert heard[:-4] == list(range(1, len(heard) - 3))
+    assert len(heard) - 4 <= cut + 1 < 50  # one may have been on its way
+
+
+async def test_an_interruption_leaves_what_may_not_be_interrupted(phone):
+    async with running(RustPBXOutput(phone)) as line:
+        await line.send(spoken(voice(10), interruptible=False), spoken(voice(10, first=100)))
+        await phone.heard(2)
+        await line.send(InterruptionFrame())
+        await line.out.first(InterruptionFrame)
+        assert line.out.of(BotStoppedSpeakingFrame) == []
+        await line.send(TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame)
+    assert numbers(phone.sent) == list(range(1, 11))
+
+
+async def test_words_a_nanosecond_apart_keep_their_order(phone):
+    """The turn's text is gathered one nanosecond after its last word, and must not lack it."""
+    output = RustPBXOutput(phone)
+    async with running(output) as line:
+        now = output.get_clock().get_time()
+        expected = []
+        for n in range(200):
+            frame = (
+                TTSTextFrame(f"word {n}", TextType.WORD) if n % 2 == 0 else LLMAssistantPushAggregationFrame()
+            )
+            frame.pts = now + 50_000_000 + n
+            expected.append(frame)
+        await line.send(*expected)
+        await line.out.first(LLMAssistantPushAggregationFrame, count=100)
+        assert line.out.of(TTSTextFrame, LLMAssistantPushAggregationFrame) == expected
+
+
+# --- Pacing, on a clock of its own ------------------------------------------------------------------------
+
+
+class VirtualTime(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer instead of waiting for it."""
+
+    now = 100.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        timers = [handle.when() for handle in self._scheduled if not handle.cancelled()]
+        if not self._ready and timers:
+            self.now = max(self.now, min(timers))
+        super()._run_once()
+
+
+class Played:
+    """A Playout that runs, and when each thing left it, in s from the start."""
+
+    def __init__(self):
+        self.log = []
+        self.stalls = {}  # seconds that sending takes, by the number of the frame
+        self.start = asyncio.get_running_loop().time()
+        self.playout = Playout(self.send, self.release, self.begun, self.silent)
+        self.tasks = [asyncio.create_task(work) for work in (self.playout.play(), self.playout.keep_time())]
+
+    def note(self, what):
+        self.log.append((round(asyncio.get_running_loop().time() - self.start, 6), what))
+
+    async def send(self, pcm):
+        (number,) = numbers([pcm])
+        self.note(number)
+        await asyncio.sleep(self.stalls.get(number, 0))
+
+    async def release(self, frame):
+        self.note(frame)
+
+    async def begun(self):
+        self.note("begun")
+
+    async def silent(self):
+        self.note("silent")
+        self.playout.stopped()
+
+    @property
+    def voice(self):
+        return [(at, what) for at, what in self.log if isinstance(what, int)]
+
+
+def on_virtual_time(script):
+    """Run `script(played)` with a Playout, to the end; no time passes."""
+
+    async def main():
+        played = Played()
+        await script(played)
+        for task in played.tasks:
+            task.cancel()
+        return played
+
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        return runner.run(main())
+
+
+def test_a_frame_every_20_ms_without_drift():
+    async def script(played):
+        played.stalls = dict.fromkeys(range(1, 501), 0.003)  # sending takes a while, too
+        for n in range(1, 501, 5):
+            played.playout.voice(voice(5, first=n), interruptible=True)
+        await played.playout.drained()
+
+    played = on_virtual_time(script)
+    assert played.voice == [(pytest.approx(FRAME_S * n), n + 1) for n in range(500)]
+
+
+def test_a_short_stall_is_made_up():
+    async def script(played):
+        played.stalls = {5: 0.05}
+        played.playout.voice(voice(20), interruptible=True)
+        await played.playout.drained()
+
+    played = on_virtual_time(script)
+    late = [at - FRAME_S * (n - 1) for at, n in played.voice]
+    assert late[5] == pytest.approx(0.03)
+    assert late[8:] == pytest.approx([0.0] * 12)
+
+
+def test_a_long_stall_is_no_burst():
+    """Never more than three frames ahead of their time: the clock starts anew."""
+
+    async def script(played):
+        played.stalls = {5: 1.0}
+        played.playout.voice(voice(50), interruptible=True)
+        await played.playout.drained()
+
+    times = [at for at, _ in on_virtual_time(script).voice]
+    most_at_once = max(sum(1 for at in times if now <= at < now + 0.001) for now in times)
+    assert most_at_once <= 1 + MOST_BEHIND_S / FRAME_S
+    assert times[-1] - times[5] >= (50 - 6) * FRAME_S - MOST_BEHIND_S
+
+
+def test_a_new_talkspurt_starts_at_once_on_a_clock_of_its_own():
+    async def script(played):
+        played.playout.voice(voice(3), interruptible=True)
+        await played.playout.drained()
+        played.playout.stopped()
+        await asyncio.sleep(0.1234)
+        played.playout.voice(voice(3, first=10), interruptible=True)
+        await played.playout.drained()
+
+    played = on_virtual_time(script)
+    assert [what for _, what in played.log if isinstance(what, str)] == ["begun", "begun"]
+    first, second = played.voice[:3], played.voice[3:]
+    assert [n for _, n in second] == [10, 11, 12]
+    assert second[0][0] - first[-1][0] == pytest.approx(0.1234, abs=FRAME_S)
+    assert [at - second[0][0] for at, _ in second] == pytest.approx([0, FRAME_S, 2 * FRAME_S])
+
+
+def test_voice_that_runs_dry_is_over_after_three_seconds():
+    async def script(played):
+        played.playout.voice(voice(2), interruptible=True)
+        await asyncio.sleep(SILENT_S - 0.1)
+        played.playout.voice(voice(1, first=3), interruptible=True)
+        await asyncio.sleep(2 * SILENT_S)
+
+    (over,) = [at for at, what in on_virtual_time(script).log if what == "silent"]
+    assert over == pytest.approx(2 * SILENT_S - 0.1, abs=0.05)
+
+
+def test_frames_leave_in_their_place_and_at_their_time():
+    behind, word, late = (TTSTextFrame(text, TextType.WORD) for text in ("behind", "word", "late"))
+
+    async def script(played):
+        played.playout.voice(voice(5), interruptible=True)
+        played.playout.frame(behind)
+        played.playout.voice(voice(5, first=6), interruptible=True)
+        played.playout.timed(late, played.start - 1)
+        played.playout.timed(word, played.start + 0.05)
+        await played.playout.drained()
+
+    played = on_virtual_time(script)
+    order = [what for _, what in played.log if what not in ("begun", word, late)]
+    assert order == [1, 2, 3, 4, 5, behind, 6, 7, 8, 9, 10]
+    left_at = {what.text: at for at, what in played.log if what in (word, late)}
+    assert left_at == {"late": 0.0, "word": pytest.approx(0.05)}
