@@ -1,0 +1,459 @@
+"""Frames in, conversation out: turns and messages, also when frames come in an order nobody wants."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    ErrorFrame,
+    InterimTranscriptionFrame,
+    InterruptionFrame,
+    LLMContextAssistantTurnFrame,
+    LLMContextUserTurnFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    MetricsFrame,
+    TranscriptionFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.metrics.metrics import TTFBMetricsData
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from calls.pipeline import observer as module
+from calls.pipeline.observer import ConversationObserver, Services, sentences_of
+
+STARTED = 1_000.0
+GREETING = "Hello, how can I help you?"
+
+
+class Told:
+    """A listener that keeps what it is told."""
+
+    def __init__(self):
+        self.log = []
+        self.turns = {}
+        self.interruptions = []
+        self.failures = []
+        self.due = []
+
+    def tell(self, message):
+        self.log.append(message)
+
+    def turn(self, turn):
+        self.turns[turn.index] = turn
+
+    def interrupted(self, spoken):
+        self.interruptions.append(spoken)
+
+    def provider_failed(self, kind, message):
+        self.failures.append((kind, message))
+
+    def awaiting(self, kind):
+        self.due.append(kind)
+
+    def of(self, kind):
+        return [message for message in self.log if type(message).__name__ == kind]
+
+    def texts(self, kind):
+        return [message.text for message in self.of(kind)]
+
+    @property
+    def said(self):
+        """The turns as they are stored in the end."""
+        return [(turn.speaker, turn.text, turn.interrupted) for _, turn in sorted(self.turns.items())]
+
+
+class Conversation:
+    """An observer of processors that push what the test says, at the times it says."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.told = Told()
+        names = ("stt", "caller", "llm", "tts", "output", "agent")
+        self.services = Services(**{name: FrameProcessor(name=name) for name in names})
+        self.observer = ConversationObserver(self.services, self.told, started=STARTED, language="en")
+
+    async def push(self, processor, *frames):
+        """Let a processor push frames, and the observer follow them."""
+        for frame in frames:
+            await getattr(self.services, processor)._call_event_handler("on_before_push_frame", frame)
+        await self.follow()
+
+    async def fail(self, processor, error):
+        service = getattr(self.services, processor)
+        await service._call_event_handler("on_error", ErrorFrame(error))
+        await self.follow()
+
+    async def follow(self):
+        while not self.observer._frames.empty():
+            await self.observer._follow(self.observer._frames.get_nowait())
+
+    # --- What happens in a call, in the frames that Pipecat makes of it -----------------------------------
+
+    async def speech(self, seconds=2.0, *, transcript=None):
+        """The caller speaks from now on for so long; then comes the transcript."""
+        await self.push("stt", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=self.clock.now + 0.2))
+        self.clock.now += seconds
+        await self.push("stt", VADUserStoppedSpeakingFrame(stop_secs=0.2, timestamp=self.clock.now + 0.2))
+        self.clock.now += 0.3
+        if transcript:
+            await self.push("stt", TranscriptionFrame(transcript, "caller", "now", "en"))
+
+    async def question(self, text, seconds=2.0):
+        """The caller speaks and is done."""
+        await self.speech(seconds, transcript=text)
+        await self.push("caller", LLMContextUserTurnFrame(text, "now"))
+
+    async def reply(self, *pieces):
+        """The model writes."""
+        texts = [LLMTextFrame(piece) for piece in pieces]
+        await self.push("llm", LLMFullResponseStartFrame(), *texts, LLMFullResponseEndFrame())
+
+    async def announce(self, text, *, voice=True):
+        """Text-to-speech takes up a text, of which voice comes; the text's id."""
+        frame = AggregatedTextFrame(text, TextType.SENTENCE)
+        await self.push("tts", frame, TTSStartedFrame())
+        if voice:
+            await self.push("tts", TTSStoppedFrame())
+        return frame.id
+
+    async def begin(self):
+        await self.push("output", BotStartedSpeakingFrame())
+
+    async def words(self, text, segment=None, **fields):
+        for word in text.split():
+            frame = TTSTextFrame(word, TextType.WORD, segment_id=segment)
+            for name, value in fields.items():
+                setattr(frame, name, value)
+            self.clock.now += 0.2
+            await self.push("output", frame)
+
+    async def stop(self):
+        await self.push("output", BotStoppedSpeakingFrame())
+
+    async def aggregated(self, text):
+        """The agent's turn enters the model's context."""
+        await self.push("agent", LLMContextAssistantTurnFrame(text, "now"))
+
+    async def interrupt(self):
+        await self.push("caller", InterruptionFrame())
+        await self.stop()
+
+    async def says(self, text):
+        """The agent speaks a text to its end."""
+        segment = await self.announce(text)
+        await self.begin()
+        await self.words(text, segment)
+        await self.aggregated(text)
+        await self.stop()
+
+
+@pytest.fixture
+def call(monkeypatch):
+    clock = SimpleNamespace(now=STARTED)
+    clock.time = lambda: clock.now
+    clock.time_ns = time.time_ns
+    monkeypatch.setattr(module, "time", clock)
+    return Conversation(clock)
+
+
+# --- The usual order --------------------------------------------------------------------------------------
+
+
+async def test_a_conversation(call):
+    await call.says(GREETING)
+    call.clock.now = STARTED + 10
+    await call.push("stt", InterimTranscriptionFrame("two", "caller", "now", "en"))
+    await call.question("two large pizzas")
+    call.clock.now = STARTED + 13
+    await call.reply("They are", " on their way. Anything", " else?")
+    segment = await call.announce("They are on their way. Anything else?")
+    await call.begin()
+    await call.words("They are on their way. Anything else?", segment)
+    await call.aggregated("They are on their way. Anything else?")
+    await call.stop()
+
+    assert call.told.said == [
+        ("agent", GREETING, False),
+        ("caller", "two large pizzas", False),
+        ("agent", "They are on their way. Anything else?", False),
+    ]
+    greeting, question, answer = call.told.turns.values()
+    assert (greeting.start_ms, greeting.end_ms) == (0, 1200)
+    assert (question.start_ms, question.end_ms, question.language) == (10_000, 12_000, "en")
+    assert (answer.start_ms, answer.end_ms) == (13_000, 14_400)
+    assert answer.latency == {"turn_latency": 1000}
+    assert greeting.latency == {}
+    assert [(m.text, m.is_final, m.language) for m in call.told.of("Transcription")] == [
+        ("two", False, "en"),
+        ("two large pizzas", True, "en"),
+    ]
+    assert [(m.text, m.is_complete) for m in call.told.of("LLMResponse")] == [
+        ("They are on their way.", False),
+        ("Anything else?", False),
+        ("They are on their way. Anything else?", True),
+    ]
+    sentences = [GREETING, "They are on their way.", "Anything else?"]
+    assert call.told.texts("TTSStarted") == call.told.texts("TTSCompleted") == sentences
+    assert call.told.failures == call.told.interruptions == []
+    assert call.told.due == [None, "stt", None, "llm", "tts", None]
+
+
+async def test_a_turn_in_several_stretches(call):
+    """Each transcript is stored at once, all in one turn."""
+    await call.speech(1.5, transcript="I would like")
+    assert call.told.said == [("caller", "I would like", False)]
+    call.clock.now += 1
+    await call.speech(1.5, transcript="two pizzas")
+    assert call.told.said == [("caller", "I would like two pizzas", False)]
+    await call.push("caller", LLMContextUserTurnFrame("I would like two pizzas.", "now"))
+    assert call.told.said == [("caller", "I would like two pizzas.", False)]
+    assert call.told.turns[0].start_ms == 0
+    assert call.told.turns[0].end_ms == round(1000 * (1.5 + 0.3 + 1 + 1.5))
+
+
+async def test_what_was_measured_belongs_to_the_turn_it_made_wait(call):
+    await call.question("hello")
+    for service, seconds in (("stt", 0.2), ("llm", 0.15), ("tts", 0.05)):
+        await call.push(service, MetricsFrame([TTFBMetricsData(processor=service, value=seconds)]))
+    # Passing by, told already; and a figure that says nothing.
+    await call.push("tts", MetricsFrame([TTFBMetricsData(processor="llm", value=0.15)]))
+    await call.push("llm", MetricsFrame([TTFBMetricsData(processor="llm", value=0)]))
+    await call.reply("Hello!")
+    await call.says("Hello!")
+    latency = {"stt": 200, "llm_ttft": 150, "tts_ttfb": 50, "turn_latency": 300}
+    assert call.told.turns[1].latency == latency
+    assert {message.key: message.duration for message in call.told.of("Metrics")} == latency
+    assert len(call.told.of("Metrics")) == 4
+
+
+async def test_of_a_frame_that_goes_both_ways_one_counts(call):
+    down, up = TranscriptionFrame("hello", "caller", "now"), TranscriptionFrame("hello", "caller", "now")
+    down.broadcast_sibling_id, up.broadcast_sibling_id = up.id, down.id
+    await call.push("stt", down, up)
+    assert call.told.said == [("caller", "hello", False)]
+
+
+# --- Interruptions ----------------------------------------------------------------------------------------
+
+
+async def test_interrupted_in_the_middle(call):
+    segment = await call.announce("We are open from nine. Come in the morning.")
+    await call.reply("We are open from nine. Come in the morning.")
+    await call.begin()
+    await call.words("We are open from nine. Come", segment)
+    await call.interrupt()
+    await call.aggregated("We are open from nine. Come")
+    assert call.told.said == [("agent", "We are open from nine. Come", True)]
+    assert call.told.turns[0].end_ms == 1200
+    assert call.told.interruptions == ["We are open from nine. Come"]
+    assert call.told.texts("TTSStarted") == ["We are open from nine.", "Come in the morning."]
+    assert call.told.texts("TTSCompleted") == ["We are open from nine.", "Come"]
+    await call.says("Yes?")
+    assert call.told.said[1:] == [("agent", "Yes?", False)]
+    assert call.told.failures == []
+
+
+async def test_interrupted_before_any_word(call):
+    """Nothing was said: there is no such turn, and the next one does not inherit anything of it."""
+    await call.announce("We are open from nine.")
+    await call.begin()
+    await call.interrupt()
+    assert call.told.said == []
+    assert call.told.interruptions == [""]
+    call.clock.now += 5
+    await call.says("Yes?")
+    assert call.told.said == [("agent", "Yes?", False)]
+    assert call.told.turns[0].start_ms == 5000
+
+
+async def test_interrupted_while_the_model_writes(call):
+    await call.push("llm", LLMFullResponseStartFrame(), LLMTextFrame("We are open"))
+    await call.interrupt()
+    await call.push("llm", LLMFullResponseEndFrame())
+    assert [(m.text, m.is_complete) for m in call.told.of("LLMResponse")] == [("We are open", True)]
+    assert call.told.interruptions == call.told.failures == []
+
+
+async def test_an_interrupted_greeting(call):
+    segment = await call.announce(GREETING)
+    await call.begin()
+    await call.words("Hello, how", segment)
+    await call.push("stt", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=call.clock.now))
+    await call.interrupt()
+    await call.aggregated("Hello, how")
+    await call.question("two pizzas")
+    await call.says("Two pizzas.")
+    assert call.told.said == [
+        ("agent", "Hello, how", True),
+        ("caller", "two pizzas", False),
+        ("agent", "Two pizzas.", False),
+    ]
+
+
+async def test_an_interruption_while_nobody_speaks_is_none(call):
+    await call.says(GREETING)
+    await call.push("caller", InterruptionFrame())
+    assert call.told.said == [("agent", GREETING, False)]
+    assert call.told.interruptions == []
+
+
+# --- Orders nobody wants ----------------------------------------------------------------------------------
+
+
+async def test_the_turn_enters_the_context_after_the_voice_has_stopped(call):
+    segment = await call.announce(GREETING)
+    await call.begin()
+    await call.words(GREETING, segment)
+    await call.stop()
+    ended = call.told.turns[0].end_ms
+    call.clock.now += 1
+    await call.aggregated(GREETING)
+    assert call.told.said == [("agent", GREETING, False)]
+    assert call.told.turns[0].end_ms == ended
+    await call.says("Hello?")
+    assert len(call.told.said) == 2
+
+
+async def test_a_word_before_its_voice(call):
+    segment = await call.announce("Hello there.")
+    await call.words("Hello", segment)
+    assert call.told.said == [("agent", "Hello", False)]
+    await call.begin()
+    await call.words("there.", segment)
+    assert call.told.said == [("agent", "Hello there.", False)]
+    assert call.told.texts("TTSStarted") == ["Hello there."]
+
+
+async def test_a_reply_without_a_voice(call):
+    """A service that claims to have spoken: what it claims is one turn, and over."""
+    segment = await call.announce("Hello there.")
+    await call.words("Hello there.", segment)
+    await call.aggregated("Hello there.")
+    assert call.told.said == [("agent", "Hello there.", False)]
+    assert call.told.turns[0].end_ms is not None
+    await call.says("Hello again.")
+    assert call.told.said == [("agent", "Hello there.", False), ("agent", "Hello again.", False)]
+
+
+async def test_a_voice_without_word_times(call):
+    """Its text comes whole, after the voice."""
+    await call.announce(GREETING)
+    await call.begin()
+    call.clock.now += 2
+    await call.push("output", TTSTextFrame(GREETING, TextType.SENTENCE))
+    await call.stop()
+    assert call.told.said == [("agent", GREETING, False)]
+    assert call.told.turns[0].start_ms == 0
+    assert call.told.texts("TTSStarted") == call.told.texts("TTSCompleted") == [GREETING]
+
+
+async def test_what_is_not_part_of_the_conversation_is_not_stored(call):
+    segment = await call.announce("One moment.")
+    await call.begin()
+    await call.words("One moment.", segment, append_to_context=False)
+    await call.stop()
+    assert call.told.said == []
+    assert call.told.texts("TTSCompleted") == ["One moment."]
+
+
+async def test_the_call_ends_while_the_agent_speaks(call):
+    segment = await call.announce(GREETING)
+    await call.begin()
+    await call.words("Hello, how", segment)
+    await call.observer.drain()
+    assert call.told.said == [("agent", "Hello, how", False)]
+    assert call.told.turns[0].end_ms == 400
+    assert call.told.texts("TTSCompleted") == ["Hello, how"]
+    assert call.told.failures == []
+
+
+# --- Failures ---------------------------------------------------------------------------------------------
+
+
+async def test_an_error_names_its_service(call):
+    for processor in ("stt", "llm", "tts", "output"):
+        await call.fail(processor, "no answer")
+    assert [kind for kind, _ in call.told.failures] == ["stt", "llm", "tts", "pipeline"]
+
+
+async def test_a_voice_that_breaks_off(call):
+    segment = await call.announce(GREETING, voice=False)
+    await call.begin()
+    await call.words("Hello, how", segment)
+    await call.stop()
+    assert call.told.failures == [("tts", "the voice broke off")]
+    # The embedded voice, which speaks instead, does not break off as well.
+    await call.begin()
+    await call.stop()
+    assert len(call.told.failures) == 1
+
+
+async def test_a_pause_of_the_voice_while_the_model_writes_is_none(call):
+    await call.push("llm", LLMFullResponseStartFrame(), LLMTextFrame("One moment."))
+    await call.announce("One moment.", voice=False)
+    await call.begin()
+    await call.stop()
+    assert call.told.failures == []
+
+
+async def test_a_voice_that_failed_is_told_of_once(call):
+    await call.announce(GREETING, voice=False)
+    await call.fail("tts", "no audio")
+    await call.begin()  # the embedded voice
+    await call.stop()
+    assert call.told.failures == [("tts", "no audio")]
+
+
+async def test_voices_one_after_the_other(call):
+    """Both are ready before the first is heard."""
+    first, second = await call.announce("One."), await call.announce("Two.")
+    await call.begin()
+    await call.words("One.", first)
+    await call.stop()
+    await call.begin()
+    await call.words("Two.", second)
+    await call.stop()
+    assert call.told.failures == []
+    assert call.told.texts("TTSCompleted") == ["One.", "Two."]
+
+
+async def test_a_model_that_writes_nothing(call):
+    await call.reply()
+    assert call.told.failures == [("llm", "the language model wrote nothing")]
+
+
+async def test_a_model_that_failed_is_told_of_once(call):
+    await call.fail("llm", "500")
+    await call.reply()
+    assert call.told.failures == [("llm", "500")]
+
+
+async def test_short_noise_is_not_waited_for(call):
+    """A cough has no words, so no transcript is due."""
+    await call.speech(0.5)
+    assert call.told.due == []
+    await call.speech(1.5)
+    assert call.told.due == ["stt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two? Three!", ["One.", "Two?", "Three!"]),
+        ("It costs 3.50 euros. Really.", ["It costs 3.50 euros.", "Really."]),
+        ("no end", ["no end"]),
+        ("", []),
+    ],
+)
+def test_sentences(text, sentences):
+    assert sentences_of(text) == sentences
