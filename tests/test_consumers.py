@@ -1,0 +1,349 @@
+"""One connection, driven as an ASGI server drives it; its providers only pass frames on."""
+
+import asyncio
+import json
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.testing import WebsocketCommunicator
+from pipecat.frames.frames import TTSAudioRawFrame, TTSSpeakFrame, TTSStartedFrame, TTSStoppedFrame
+from pipecat.processors.frame_processor import FrameProcessor
+
+from calls import consumers, profiles, recorder
+from calls.call import Call
+from calls.consumers import RustPBXConsumer
+from calls.models import CallEvent, CallSession, PromptProfile
+from calls.protocol import SAMPLE_RATE
+from calls.providers import catalogue
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CONFIGURE = {"command": "configure", "room_id": "room", "system_prompt": None}
+DISCONNECT = {"command": "disconnect", "reason": "done"}
+FRAME = bytes(640)  # 20 ms
+VOICE = b"\1\0" * (SAMPLE_RATE // 10)  # 0.1 s
+
+
+class Silent(FrameProcessor):
+    """A service that does nothing."""
+
+    async def process_frame(self, frame, direction):
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)
+
+
+class Beep(Silent):
+    """A voice that says the same to everything."""
+
+    async def process_frame(self, frame, direction):
+        await super().process_frame(frame, direction)
+        if isinstance(frame, TTSSpeakFrame):
+            for spoken in (TTSStartedFrame(), TTSAudioRawFrame(VOICE, SAMPLE_RATE, 1), TTSStoppedFrame()):
+                await self.push_frame(spoken)
+
+
+def silent(values, language):
+    return Silent()
+
+
+def beep(values, language):
+    return Beep()
+
+
+@pytest.fixture(autouse=True)
+def providers(monkeypatch):
+    """The providers named "test", and no profile remembered from another test."""
+    ours = [
+        catalogue.Provider(kind, "test", "Test", __name__, "beep" if kind == "tts" else "silent", ())
+        for kind in catalogue.KINDS
+    ]
+    monkeypatch.setattr(catalogue, "PROVIDERS", catalogue.PROVIDERS + ours)
+    monkeypatch.setattr(profiles, "_remembered", {})
+
+
+def make_profile(slug, **fields):
+    names = {f"{kind}_provider": "test" for kind in catalogue.KINDS}
+    return PromptProfile.objects.create(name=slug, slug=slug, is_published=True, **names, **fields)
+
+
+@pytest.fixture
+def profile(db):
+    return make_profile("default", is_default=True)
+
+
+class Client(WebsocketCommunicator):
+    """A client on this machine."""
+
+    def __init__(self, query=""):
+        super().__init__(RustPBXConsumer.as_asgi(), f"/ws/rustpbx?{query}")
+        self.scope["client"] = ["127.0.0.1", 4711]
+
+    async def say(self, **message):
+        await self.send_to(text_data=json.dumps(message))
+
+    async def until(self, kind):
+        """The next message of a type; what came before it is skipped."""
+        async with asyncio.timeout(10):
+            while True:
+                event = await self.receive_output(timeout=10)
+                if event["type"] == "websocket.close":
+                    raise AssertionError(f"closed with {event['code']} before {kind!r}")
+                message = json.loads(event["text"]) if event.get("text") else {"type": "voice"}
+                if message["type"] == kind:
+                    return message | ({"pcm": event["bytes"]} if kind == "voice" else {})
+
+    async def closed(self):
+        """The code the server closes with; what came before it is skipped."""
+        async with asyncio.timeout(10):
+            while (event := await self.receive_output(timeout=10))["type"] != "websocket.close":
+                pass
+        await self.wait(10)
+        return event["code"]
+
+    async def hang_up(self):
+        """Say goodbye and wait until the server is done with the connection."""
+        await self.say(**DISCONNECT)
+        assert await self.closed() == 1000
+
+
+@pytest.fixture
+async def dial():
+    """Makes connections; at the end the recorder has written all and nothing is left running."""
+    clients = []
+
+    async def connect(query=""):
+        client = Client(query)
+        clients.append(client)
+        accepted, _ = await client.connect(timeout=10)
+        assert accepted
+        return client
+
+    yield connect
+    for client in clients:
+        if not client.future.done():
+            await client.disconnect(timeout=10)
+    await recorder.close()
+    assert consumers.live == set()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@sync_to_async
+def stored():
+    """The call that was made."""
+    return CallSession.objects.get()
+
+
+async def finished():
+    """The call that was made, once it is written."""
+    assert await recorder.recorder().flush(10)
+    return await stored()
+
+
+# --- What the URL says ------------------------------------------------------------------------------------
+
+
+async def test_the_url_tells_what_configure_cannot(profile, dial):
+    client = await dial("caller=%2B15551234&callee=100&metadata=%7B%22campaign%22%3A%20%22spring%22%7D")
+    assert (await client.until("connected"))["server"] == "voiceagent"
+    await client.say(**CONFIGURE)
+    call_id = (await client.until("configured"))["call_id"]
+    await client.hang_up()
+    session = await finished()
+    assert str(session.id) == call_id
+    assert (session.caller, session.callee, session.metadata) == ("+15551234", "100", {"campaign": "spring"})
+    assert (session.end_reason, session.status) == ("disconnect", "completed")
+
+
+@pytest.mark.parametrize("metadata", ["{", "[1]", "spring", "%22text%22", "%5B" * 100_000])
+async def test_metadata_that_is_no_object_is_named_and_left_out(profile, dial, metadata):
+    client = await dial(f"metadata={metadata}")
+    await client.say(**CONFIGURE)
+    error = await client.until("error")
+    assert error["code"] == 422
+    assert "JSON object" in error["message"]
+    await client.until("configured")
+    await client.hang_up()
+    assert (await finished()).metadata == {}
+
+
+async def test_an_unknown_profile(profile, dial):
+    client = await dial("profile=nobody")
+    await client.say(**CONFIGURE)
+    error = await client.until("error")
+    assert error["code"] == 404
+    assert "'nobody'" in error["message"]
+    await client.until("configured")
+    await client.hang_up()
+    assert (await finished()).profile_id == profile.pk
+    events = await sync_to_async(lambda: list(CallEvent.objects.values_list("detail__message", flat=True)))()
+    assert events == [error["message"]]
+
+
+async def test_configure_beats_the_url(profile, dial):
+    sales = await sync_to_async(make_profile)("sales")
+    client = await dial("profile=default&caller=1")
+    await client.say(**CONFIGURE, profile="sales", caller="2")
+    await client.until("configured")
+    await client.hang_up()
+    session = await finished()
+    assert (session.profile_id, session.caller) == (sales.pk, "2")
+
+
+# --- Starting ---------------------------------------------------------------------------------------------
+
+
+async def test_nobody_to_answer(db, dial):
+    client = await dial()
+    await client.say(**CONFIGURE)
+    error = await client.until("error")
+    assert (error["code"], error["message"]) == (500, "no profile is published")
+    assert await client.closed() == 1011
+    assert await sync_to_async(CallSession.objects.count)() == 0
+
+
+async def test_a_pipeline_that_cannot_be_built(profile, dial, monkeypatch):
+    def refuse(*args):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("tests.test_consumers.beep", refuse)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    error = await client.until("error")
+    assert (error["code"], error["message"]) == (500, "the call could not be started: RuntimeError")
+    assert await client.closed() == 1011
+    session = await finished()
+    assert (session.end_reason, session.status) == ("error", "failed")
+    assert "out of memory" in session.error
+
+
+async def test_audio_without_configure_starts_the_default(profile, dial, monkeypatch):
+    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", 0.05)
+    client = await dial("caller=7")
+    await client.send_to(bytes_data=FRAME)
+    await client.until("configured")
+    await client.hang_up()
+    session = await finished()
+    assert (session.room_id, session.caller, session.audio_in_s) == ("", "7", 0.02)
+
+
+async def test_what_is_said_before_configure_is_heard_within_bounds(profile, dial):
+    client = await dial()
+    for _ in range(8 * 50):  # 8 s
+        await client.send_to(bytes_data=FRAME)
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    await client.hang_up()
+    assert (await finished()).audio_in_s == 5.0
+
+
+async def test_configure_twice_at_once(profile, dial):
+    """The second comes while the call is being started, and is not lost."""
+    client = await dial()
+    await client.say(**CONFIGURE | {"system_prompt": "Be brief."})
+    await client.say(**CONFIGURE | {"system_prompt": "Be formal."})
+    first, second = await client.until("configured"), await client.until("configured")
+    assert first["call_id"] == second["call_id"]
+    await client.hang_up()
+    assert (await finished()).client_configs["system_prompt"] == "Be brief."
+    (change,) = await sync_to_async(lambda: list(CallEvent.objects.values_list("detail", flat=True)))()
+    assert change["system_prompt"] == "Be formal."
+
+
+async def test_a_client_that_leaves_while_its_call_starts(profile, dial):
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.disconnect(timeout=10)
+    assert await recorder.recorder().flush(10)
+    statuses = await sync_to_async(lambda: set(CallSession.objects.values_list("status", flat=True)))()
+    assert statuses <= {"completed"}
+
+
+# --- The agent's voice ------------------------------------------------------------------------------------
+
+
+async def test_the_voice_as_json(profile, dial):
+    profile.greeting = "Hello"
+    await profile.asave()
+    client = await dial()
+    await client.say(**CONFIGURE)
+    frames = [await client.until("audio") for _ in range(5)]
+    assert b"".join(bytes(frame["audio_data"]) for frame in frames) == VOICE
+    assert [(frame["sample_rate"], frame["channels"]) for frame in frames] == [(16_000, 1)] * 5
+    assert len({frame["frame_id"] for frame in frames}) == 5
+    assert all(isinstance(frame["frame_id"], str) for frame in frames)
+    await client.hang_up()
+    assert (await finished()).audio_out_s == 0.1
+
+
+async def test_the_voice_as_binary(profile, dial):
+    profile.greeting = "Hello"
+    await profile.asave()
+    client = await dial("audio=binary")
+    await client.say(**CONFIGURE)
+    frames = [(await client.until("voice"))["pcm"] for _ in range(5)]
+    assert {len(frame) for frame in frames} == {640}
+    assert b"".join(frames) == VOICE
+
+
+# --- Ending -----------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_says_nothing_is_let_go(profile, dial, monkeypatch):
+    monkeypatch.setattr(consumers, "IDLE_S", 0.3)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    assert await client.closed() == 1000
+    session = await finished()
+    assert (session.end_reason, session.status) == ("idle", "completed")
+
+
+async def test_any_message_keeps_the_call(profile, dial, monkeypatch):
+    """More messages than fit into one idle time, none of them audio."""
+    monkeypatch.setattr(consumers, "IDLE_S", 1.0)
+    client = await dial()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() - began < 1.5:
+        await client.say(command="ping", timestamp=1)
+        await client.until("pong")
+        await client.until("ping")  # the pump asks an opening client for audio every 30 ms
+    assert await client.closed() == 1000
+
+
+async def test_shutdown_ends_every_call_and_stores_it(profile, dial):
+    talking, waiting = await dial(), await dial()
+    await talking.say(**CONFIGURE)
+    await talking.until("configured")
+    await consumers.shutdown()
+    assert (await talking.closed(), await waiting.closed()) == (1001, 1001)
+    session = await finished()
+    assert (session.end_reason, session.status) == ("shutdown", "interrupted")
+
+
+async def test_shutdown_waits_for_a_call_that_is_ending(profile, dial, monkeypatch):
+    """It must not cut short what stores the call."""
+    ending, end = asyncio.Event(), Call.end
+
+    async def tell_and_end(*args):
+        ending.set()
+        await end(*args)
+
+    monkeypatch.setattr(Call, "end", tell_and_end)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    await client.send_input({"type": "websocket.disconnect", "code": 1006})
+    await asyncio.wait_for(ending.wait(), 10)
+    await consumers.shutdown()
+    await client.wait(10)
+    session = await finished()
+    assert (session.end_reason, session.status) == ("closed", "completed")
+
+
+async def test_a_stranger_is_refused_before_the_upgrade(profile, dial):
+    client = Client()
+    client.scope["client"] = ["203.0.113.9", 4711]
+    accepted, code = await client.connect(timeout=10)
+    assert (accepted, code) == (False, 1008)
+    await client.wait(10)
