@@ -6,6 +6,7 @@ with a time of its own (the words, as they are spoken) leaves at that time.
 
 import asyncio
 import heapq
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -32,6 +33,7 @@ class Playout:
         release: takes a frame whose time has come.
         begun: is told before the first voice after a silence.
         silent: is told when the voice has run dry without its end being told.
+        clock: the pipeline's time in ns, which timed frames go by.
     """
 
     def __init__(
@@ -40,21 +42,24 @@ class Playout:
         release: Callable[[Frame], Awaitable[None]],
         begun: Callable[[], Awaitable[None]],
         silent: Callable[[], Awaitable[None]],
+        clock: Callable[[], int],
     ) -> None:
         self._send = send
         self._release = release
         self._begun = begun
         self._silent = silent
+        self._clock = clock
         self._queue: deque[tuple[bytes | Frame, bool]] = deque()  # what, and whether an interruption drops it
         self._partial = bytearray()  # voice that does not fill a frame yet
         self._partial_interruptible = True
-        self._timed: list[tuple[float, int, Frame]] = []  # a heap by the loop's time
+        # A heap by the pipeline's time, which alone tells which of two frames a nanosecond apart is first.
+        self._timed: list[tuple[int, int, Frame]] = []
         self._numbers = count()
         self._more = asyncio.Event()
         self._more_timed = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._due = 0.0  # when the next voice is to leave, on the loop's clock
+        self._due = 0.0  # when the next voice is to leave, on the monotonic clock
         self._speaking = False
         self._letting_go = False  # something has left the queue and not yet us
 
@@ -77,8 +82,8 @@ class Playout:
         """Queue a frame behind the voice that came before it."""
         self._put(frame, frame.interruptible)
 
-    def timed(self, frame: Frame, at: float) -> None:
-        """Let a frame go at a time of the loop's clock."""
+    def timed(self, frame: Frame, at: int) -> None:
+        """Let a frame go at a time of the pipeline's clock, in ns."""
         heapq.heappush(self._timed, (at, next(self._numbers), frame))
         self._drained.clear()
         self._more_timed.set()
@@ -125,23 +130,22 @@ class Playout:
             if not self._timed:
                 self._note_drained()
                 await self._more_timed.wait()
-            elif (wait := self._timed[0][0] - loop.time()) > 0:
-                handle = loop.call_later(wait, self._more_timed.set)
+            elif (wait := self._timed[0][0] - self._clock()) > 0:
+                handle = loop.call_later(wait / 1e9, self._more_timed.set)
                 await self._more_timed.wait()
                 handle.cancel()
             else:
                 await self._release(heapq.heappop(self._timed)[2])
 
     async def _play_voice(self, pcm: bytes) -> None:
-        loop = asyncio.get_running_loop()
         if not self._speaking:
             self._speaking = True
             await self._begun()
-        wait = self._due - loop.time()
+        wait = self._due - time.monotonic()  # uvloop's own clock moves in milliseconds, once an iteration
         if wait > 0:
             await asyncio.sleep(wait)
         elif wait < -MOST_BEHIND_S:
-            self._due = loop.time()  # a new talkspurt, or a stall too long to make up
+            self._due = time.monotonic()  # a new talkspurt, or a stall too long to make up
         self._due += FRAME_S
         await self._send(pcm)
 

@@ -59,7 +59,9 @@ class RustPBXOutput(FrameProcessor):
 
     def __init__(self, send_audio: SendAudio) -> None:
         super().__init__(enable_direct_mode=True)
-        self._playout = Playout(send_audio, self._release, self._start_speaking, self._stop_speaking)
+        self._playout = Playout(
+            send_audio, self._release, self._start_speaking, self._stop_speaking, self._now
+        )
         self._speaking = False
         self._resampler: BaseAudioResampler | None = None
 
@@ -96,8 +98,7 @@ class RustPBXOutput(FrameProcessor):
             self._playout.end_of_voice()
             self._playout.frame(frame)
         elif frame.pts:
-            ahead = (frame.pts - self.get_clock().get_time()) / 1e9
-            self._playout.timed(frame, self.get_event_loop().time() + ahead)
+            self._playout.timed(frame, frame.pts)
         else:
             self._playout.frame(frame)
 
@@ -107,6 +108,9 @@ class RustPBXOutput(FrameProcessor):
             self._resampler = self._resampler or create_stream_resampler()
             pcm = await self._resampler.resample(pcm, frame.sample_rate, SAMPLE_RATE)
         self._playout.voice(pcm, interruptible=frame.interruptible)
+
+    def _now(self) -> int:
+        return self.get_clock().get_time()
 
     async def _release(self, frame: Frame) -> None:
         if isinstance(frame, TTSStoppedFrame):
