@@ -24,6 +24,7 @@ from calls.protocol import FRAME_BYTES, SAMPLE_RATE
 from tests.provider_harness import running
 
 FRAME_S = 0.02
+NS = 1_000_000_000
 
 
 def voice(frames, first=1):
@@ -195,8 +196,11 @@ class Played:
         self.log = []
         self.stalls = {}  # seconds that sending takes, by the number of the frame
         self.start = asyncio.get_running_loop().time()
-        self.playout = Playout(self.send, self.release, self.begun, self.silent)
+        self.playout = Playout(self.send, self.release, self.begun, self.silent, self.clock)
         self.tasks = [asyncio.create_task(work) for work in (self.playout.play(), self.playout.keep_time())]
+
+    def clock(self):
+        return round(asyncio.get_running_loop().time() * 1e9)
 
     def note(self, what):
         self.log.append((round(asyncio.get_running_loop().time() - self.start, 6), what))
@@ -307,8 +311,8 @@ def test_frames_leave_in_their_place_and_at_their_time():
         played.playout.voice(voice(5), interruptible=True)
         played.playout.frame(behind)
         played.playout.voice(voice(5, first=6), interruptible=True)
-        played.playout.timed(late, played.start - 1)
-        played.playout.timed(word, played.start + 0.05)
+        played.playout.timed(late, played.clock() - NS)
+        played.playout.timed(word, played.clock() + NS // 20)
         await played.playout.drained()
 
     played = on_virtual_time(script)

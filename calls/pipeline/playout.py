@@ -6,7 +6,6 @@ with a time of its own (the words, as they are spoken) leaves at that time.
 
 import asyncio
 import heapq
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -15,7 +14,7 @@ from pipecat.frames.frames import Frame
 
 from calls.protocol import FRAME_BYTES, FRAME_MS
 
-FRAME_S = FRAME_MS / 1000
+NS = 1_000_000_000
 # Behind the clock by more than this, the clock starts anew: catching up would be a burst.
 MOST_BEHIND_S = 0.060
 # Voice that stops without its end being told is over after this; the same bound Pipecat uses.
@@ -33,7 +32,7 @@ class Playout:
         release: takes a frame whose time has come.
         begun: is told before the first voice after a silence.
         silent: is told when the voice has run dry without its end being told.
-        clock: the pipeline's time in ns, which timed frames go by.
+        clock: the pipeline's time in ns. The event loop's own may stand still for a millisecond.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Playout:
         self._more_timed = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._due = 0.0  # when the next voice is to leave, on the monotonic clock
+        self._due = 0  # when the next voice is to leave, in ns
         self._speaking = False
         self._letting_go = False  # something has left the queue and not yet us
 
@@ -101,7 +100,7 @@ class Playout:
     def stopped(self) -> None:
         """The agent has fallen silent: the next voice begins anew, on a clock of its own."""
         self._speaking = False
-        self._due = 0.0
+        self._due = 0
 
     async def drained(self) -> None:
         """Wait until everything queued has left."""
@@ -131,7 +130,7 @@ class Playout:
                 self._note_drained()
                 await self._more_timed.wait()
             elif (wait := self._timed[0][0] - self._clock()) > 0:
-                handle = loop.call_later(wait / 1e9, self._more_timed.set)
+                handle = loop.call_later(wait / NS, self._more_timed.set)
                 await self._more_timed.wait()
                 handle.cancel()
             else:
@@ -141,12 +140,12 @@ class Playout:
         if not self._speaking:
             self._speaking = True
             await self._begun()
-        wait = self._due - time.monotonic()  # uvloop's own clock moves in milliseconds, once an iteration
+        wait = self._due - self._clock()
         if wait > 0:
-            await asyncio.sleep(wait)
-        elif wait < -MOST_BEHIND_S:
-            self._due = time.monotonic()  # a new talkspurt, or a stall too long to make up
-        self._due += FRAME_S
+            await asyncio.sleep(wait / NS)
+        elif wait < -MOST_BEHIND_S * NS:
+            self._due = self._clock()  # a new talkspurt, or a stall too long to make up
+        self._due += FRAME_MS * 1_000_000
         await self._send(pcm)
 
     async def _wait_for_more(self) -> None:
