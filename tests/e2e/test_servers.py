@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import socket
+import time
 
 import pytest
 
@@ -31,7 +33,21 @@ def server(request, tmp_path_factory):
     port = free_port()
     folder = tmp_path_factory.mktemp(request.param.__name__)
     with AgentServer(folder, profiles=PROFILES, port=port, command=request.param(port)) as server:
+        await_listening(port)
         yield server
+
+
+def await_listening(port, within=10):
+    """uvicorn says that it has started just before it listens."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)  # another process listens: there is no event to wait for
+        else:
+            return
 
 
 async def test_a_conversation(server):
