@@ -136,8 +136,8 @@ class Connection:
             self._error = f"{type(e).__name__}: {e}"
             reason, code = EndReason.ERROR, INTERNAL
         finally:
-            reason, code = self._end or (reason, code)
-            await self._finish(reason, code)
+            self._end = self._end or (reason, code)  # from here on, nobody stops what is ending
+            await self._finish(*self._end)
 
     def stop(self, reason: EndReason, code: int) -> None:
         """End the connection from our side; `run` returns soon after."""
