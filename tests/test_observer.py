@@ -219,6 +219,9 @@ async def test_a_turn_in_several_stretches(call):
     assert call.told.said == [("caller", "I would like two pizzas.", False)]
     assert call.told.turns[0].start_ms == 0
     assert call.told.turns[0].end_ms == round(1000 * (1.5 + 0.3 + 1 + 1.5))
+    call.clock.now = STARTED + 9
+    await call.question("and a salad")
+    assert call.told.turns[1].start_ms == 9000
 
 
 async def test_what_was_measured_belongs_to_the_turn_it_made_wait(call):
@@ -263,7 +266,8 @@ async def test_interrupted_in_the_middle(call):
     assert call.told.failures == []
 
 
-async def test_interrupted_before_any_word(call):
+@pytest.mark.parametrize("voice", [True, False])
+async def test_interrupted_before_any_word(call, voice):
     """Nothing was said: there is no such turn, and the next one does not inherit anything of it."""
     await call.announce("We are open from nine.")
     await call.begin()
@@ -271,7 +275,10 @@ async def test_interrupted_before_any_word(call):
     assert call.told.said == []
     assert call.told.interruptions == [""]
     call.clock.now += 5
-    await call.says("Yes?")
+    if voice:
+        await call.says("Yes?")
+    else:
+        await call.aggregated("Yes?")
     assert call.told.said == [("agent", "Yes?", False)]
     assert call.told.turns[0].start_ms == 5000
 
@@ -325,13 +332,14 @@ async def test_the_turn_enters_the_context_after_the_voice_has_stopped(call):
 
 
 async def test_a_word_before_its_voice(call):
+    await call.says(GREETING)
     segment = await call.announce("Hello there.")
     await call.words("Hello", segment)
-    assert call.told.said == [("agent", "Hello", False)]
+    assert call.told.said[1:] == [("agent", "Hello", False)]
     await call.begin()
     await call.words("there.", segment)
-    assert call.told.said == [("agent", "Hello there.", False)]
-    assert call.told.texts("TTSStarted") == ["Hello there."]
+    assert call.told.said[1:] == [("agent", "Hello there.", False)]
+    assert call.told.texts("TTSStarted") == [GREETING, "Hello there."]
 
 
 async def test_a_reply_without_a_voice(call):
