@@ -114,10 +114,10 @@ class Call:
         if self.config.greeting:
             await self._conversation.say(self.config.greeting)
 
-    async def hear(self, pcm: bytes) -> None:
+    def hear(self, pcm: bytes) -> None:
         """Take the caller's voice: s16le at 16 kHz, any length."""
         self.audio_in_s += len(pcm) / BYTES_PER_SECOND
-        await self._conversation.hear(pcm)
+        self._conversation.hear(pcm)
 
     async def reconfigure(self, configure: Configure) -> None:
         """Another `configure` during the call: its prompt is in force from the next answer on."""

@@ -166,7 +166,7 @@ class Connection:
                     )
                 data = message.get("bytes")
                 if data is not None:
-                    await self._on_audio(protocol.decode_binary(data))
+                    self._on_audio(protocol.decode_binary(data))
                 else:
                     await self._on_message(protocol.decode_text(message["text"]))
             except ProtocolError as e:
@@ -180,7 +180,7 @@ class Connection:
         match message:
             case Audio():
                 self._json_audio = True
-                await self._on_audio(message)
+                self._on_audio(message)
             case Ping(timestamp):
                 self._tell(protocol.Pong(timestamp=timestamp))
             case Configure():
@@ -188,7 +188,7 @@ class Connection:
             case Disconnect():
                 self._end = (EndReason.DISCONNECT, NORMAL)
 
-    async def _on_audio(self, audio: Audio) -> None:
+    def _on_audio(self, audio: Audio) -> None:
         now = self._loop.time()
         seconds = len(audio.pcm) / BYTES_PER_SECOND
         if self._pump.frame(now, seconds):
@@ -196,7 +196,7 @@ class Connection:
         if not self._limits.audio(seconds, now):
             raise ProtocolError(ErrorCode.TOO_FAST, "expected audio at the pace of speech, got it faster")
         if self._call is not None:
-            await self._call.hear(audio.pcm)
+            self._call.hear(audio.pcm)
             return
         if not self._starting and "configure" not in self._timers:
             self._timers["configure"] = self._loop.call_later(
@@ -258,7 +258,7 @@ class Connection:
                 message = f"expected a published profile, got {configure.profile!r}; the default one answers"
                 self._tell_error(ErrorCode.NOT_FOUND, message)
                 call.note(EventKind.ERROR, message)
-            await call.hear(bytes(self._early_audio))
+            call.hear(bytes(self._early_audio))
             self._early_audio.clear()
             self._tell_configured(call)
             await call.start()

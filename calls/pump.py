@@ -28,7 +28,8 @@ RECHECKS_S = (0.5, 2.0, 5.0, 30.0)  # after locking, test the belief after these
 RETRY_RECHECK_S = 0.5  # after a test during which the agent spoke
 RECHECK_FOR_S = 0.200
 UNASKED = 5  # frames that came without any message from us: no lock holds this client
-TIMER_SLACK_S = 0.010  # a timer later than this says that we stalled, not the client
+SECOND_LOOK_S = 0.005  # frames that came while this process was busy have been read by then
+TIMER_SLACK_S = 0.005  # a timer later than this says that we stalled, not the client
 QUESTIONS = 4  # pings a client that is not held may get at once, and one more each second
 WINDOW_S = 0.200
 PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
@@ -73,6 +74,7 @@ class Pump:
         self._sent_while_testing = 0
         self._frames_while_testing = 0
         self._window: deque[tuple[float, float, float]] = deque()  # (time, seconds of audio, behind)
+        self._looking_again = False
 
     @property
     def generation(self) -> str:
@@ -120,15 +122,15 @@ class Pump:
         """Decide at `deadline`. True: send a ping."""
         if now < self.deadline:
             return False
-        stalled = now - self.deadline > TIMER_SLACK_S
+        sure = self._looking_again and now - self.deadline <= TIMER_SLACK_S
         ping = False
         if self.state is State.OPENING:
             ping = now - self._last_sent >= OPENING_S
         elif self.state is State.HELD:
             ping = now - max(self._last_frame, self._last_ping) >= SILENCE_S
-        elif stalled:
-            # Frames that came while this process was busy are read before the next look.
-            self.deadline = now + TIMER_SLACK_S / 2
+        elif not sure:
+            self._looking_again = True
+            self.deadline = now + SECOND_LOOK_S
             return False
         elif self.state is State.TESTING:
             ping = self._judge_test(now)
@@ -234,6 +236,7 @@ class Pump:
 
     def _plan(self, now: float) -> None:
         """Set the time of the next look."""
+        self._looking_again = False
         if self.state is State.OPENING:
             self.deadline = self._last_sent + OPENING_S
         elif self.state is State.HELD:

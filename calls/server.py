@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from typing import Any
 
 import calls.eventloop  # isort: skip  # noqa: F401  Daphne makes its event loop when it is imported
@@ -11,7 +12,7 @@ from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
-from calls import lifespan
+from calls import lifespan, websocket
 
 reactor: Any = _reactor  # its types are those of an interface that leaves out half of it
 logger = logging.getLogger(__name__)
@@ -24,10 +25,14 @@ QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 class CallProtocol(WebSocketProtocol):
-    """A socket that is dropped when its client has not read for ten seconds.
+    """A socket whose audio takes a short way, and that is dropped when its client does not read for 10 s.
 
     Daphne never waits for a client: what it sends gathers in the transport. Twisted tells a producer when the
     transport's buffer is full and when it has drained; between the two runs the clock.
+
+    An upgrade of autobahn, Daphne or Twisted must check what `dataReceived` and `serverSend` stand in for:
+    that autobahn's dataReceived still only logs and calls _dataReceived, the attributes `_at_rest` asks for,
+    what Daphne's onMessage and serverSend do, and where Twisted keeps what waits to be sent.
     """
 
     _giving_up: Any = None
@@ -40,17 +45,60 @@ class CallProtocol(WebSocketProtocol):
         super().onOpen()
 
     def dataReceived(self, data: bytes) -> None:
-        """Acknowledge at once.
+        """Take what came, and acknowledge it at once.
 
         RustPBX's socket has Nagle's algorithm on: it sends no small frame while another
         is unacknowledged, and the kernel would wait 40 ms for something to send the acknowledgement with.
-
-        An upgrade of autobahn must check that its own dataReceived still only logs and calls _dataReceived:
-        the log line, which nobody reads, costs a tenth of a message.
         """
-        self._dataReceived(data)
+        if self._at_rest():
+            data = self._take_audio(data)
+        if data:
+            self._dataReceived(data)
         if QUICK_ACK is not None and self.connected:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
+
+    def _at_rest(self) -> bool:
+        """Whether the socket is open and nothing is half read: no frame, no message, no ping of ours."""
+        return (
+            self.state == self.STATE_OPEN
+            and not self.data
+            and self.current_frame is None
+            and not self.inside_message
+            and self._perMessageCompress is None
+            and self.autoPingTimeoutCall is None
+            and not self.muted
+        )
+
+    def _take_audio(self, data: bytes) -> bytes:
+        """Hand over the whole binary messages that `data` begins with; the rest is for autobahn.
+
+        A call sends a hundred such messages a second. Autobahn's way through them, which can do everything
+        the RFC knows, takes five times as long.
+        """
+        at = 0
+        while (found := websocket.binary_message(data, at)) is not None:
+            payload, at = found
+            self.application_queue.put_nowait({"type": "websocket.receive", "bytes": payload})
+        if at:
+            self.last_ping = time.time()  # Daphne pings a client that says nothing
+        return data[at:]
+
+    def serverSend(self, content: str | bytes, binary: bool = False) -> None:
+        """Send a message, at once if nothing else waits to be sent.
+
+        Twisted's own way asks the event loop to tell when the socket can be written, writes then, and
+        withdraws the request: three more system calls for each 20 ms of voice.
+        """
+        if self.state != self.STATE_OPEN or self._perMessageCompress is not None:
+            super().serverSend(content, binary)
+            return
+        frame = websocket.message(content)
+        transport = self.transport
+        if transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
+            sent = transport.writeSomeData(frame)
+            frame = frame[sent:] if isinstance(sent, int) else b""  # a lost connection is reported by reading
+        if frame:
+            transport.write(frame)
 
     def serverClose(self, code: int | None = None) -> None:
         """Close with any code of the RFC: autobahn's own check lets an application say 1000 only."""

@@ -1,4 +1,4 @@
-"""The caller's voice in pieces of 32 ms, the agent's 20 ms at a time, and frames in their place among it."""
+"""The caller's voice in pieces of 128 ms, the agent's 20 ms at a time, and frames in their place among it."""
 
 import asyncio
 
@@ -15,12 +15,17 @@ from pipecat.frames.frames import (
     TTSStartedFrame,
     TTSStoppedFrame,
     TTSTextFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
 )
 from pipecat.utils.text.base_text_aggregator import TextType
 
+from calls.pipeline import transport
 from calls.pipeline.playout import MOST_BEHIND_S, SILENT_S, Playout
-from calls.pipeline.transport import INPUT_BYTES, RustPBXInput, RustPBXOutput
+from calls.pipeline.transport import PIECE_BYTES, RustPBXInput, RustPBXOutput
+from calls.pipeline.vad import WINDOW, WINDOW_BYTES, SharedSileroVAD
 from calls.protocol import FRAME_BYTES, SAMPLE_RATE
+from tests.e2e.speech import say
 from tests.provider_harness import running
 
 FRAME_S = 0.02
@@ -40,18 +45,69 @@ def numbers(sent):
 # --- The caller's voice -----------------------------------------------------------------------------------
 
 
-async def test_the_callers_voice_goes_on_in_windows_of_the_vad():
-    entrance = RustPBXInput()
-    pcm = np.arange(INPUT_BYTES * 2, dtype="<i2").tobytes()
+def line_noise(seconds):
+    """A caller who listens: the faint noise of a telephone line, in whole windows of the VAD."""
+    samples = round(seconds * SAMPLE_RATE) // WINDOW * WINDOW
+    return np.random.default_rng(3).integers(-8, 9, samples).astype("<i2").tobytes()
+
+
+def gathered(frames):
+    """All audio in these frames, which must be of the format the pipeline was promised."""
+    assert {(frame.sample_rate, frame.num_channels) for frame in frames} == {(SAMPLE_RATE, 1)}
+    return b"".join(frame.audio for frame in frames)
+
+
+async def test_the_callers_voice_goes_on_in_pieces_of_128_ms():
+    entrance = RustPBXInput(SharedSileroVAD())
+    pcm = np.arange(PIECE_BYTES, dtype="<i2").tobytes()
     async with running(entrance) as line:
         for start, end in [(0, 320), (320, 960), (960, 3000), (3000, 3002), (3002, len(pcm))]:
-            await entrance.feed(pcm[start:end])
-        await entrance.feed(b"\1\0")
-        await line.out.first(InputAudioRawFrame, count=4)
+            entrance.feed(pcm[start:end])
+        entrance.feed(b"\1\0")
+        await line.out.first(InputAudioRawFrame, count=2)
         frames = line.out.of(InputAudioRawFrame)
-    assert [len(frame.audio) for frame in frames] == [INPUT_BYTES] * 4
-    assert b"".join(frame.audio for frame in frames) == pcm
-    assert {(frame.sample_rate, frame.num_channels) for frame in frames} == {(SAMPLE_RATE, 1)}
+    assert [len(frame.audio) for frame in frames] == [PIECE_BYTES] * 2
+    assert gathered(frames) == pcm
+
+
+async def test_what_was_said_before_the_pipeline_started_is_not_lost():
+    entrance = RustPBXInput(SharedSileroVAD())
+    pcm = line_noise(1.024)
+    entrance.feed(pcm)
+    async with running(entrance) as line:
+        await line.out.first(InputAudioRawFrame, count=8)
+        assert gathered(line.out.of(InputAudioRawFrame)) == pcm
+
+
+async def test_speech_starts_and_stops_among_the_audio_it_was_heard_in():
+    """Everything up to the verdict goes on before it, and nothing is lost or comes twice."""
+    entrance = RustPBXInput(SharedSileroVAD())
+    speech = say("Please tell me about your opening hours on Sunday.")  # without a pause
+    pcm = line_noise(0.6) + speech[: len(speech) // WINDOW_BYTES * WINDOW_BYTES] + line_noise(0.9)
+    async with running(entrance) as line:
+        for start in range(0, len(pcm), 320):
+            entrance.feed(pcm[start : start + 320])
+            await asyncio.sleep(0)
+        await line.out.first(VADUserStoppedSpeakingFrame)
+        frames = line.out.of(InputAudioRawFrame, VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
+    news = [frame for frame in frames if not isinstance(frame, InputAudioRawFrame)]
+    assert [type(frame) for frame in news] == [VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame]
+    assert (news[0].start_secs, news[1].stop_secs) == (0.2, 0.2)
+    audio = gathered([frame for frame in frames if isinstance(frame, InputAudioRawFrame)])
+    assert pcm.startswith(audio)
+    before = gathered(frames[: frames.index(news[0])])
+    assert 0.8 * SAMPLE_RATE * 2 <= len(before) < 1.6 * SAMPLE_RATE * 2  # the voice begins softly
+    assert len(audio) >= len(pcm) - 0.9 * SAMPLE_RATE * 2
+
+
+async def test_a_caller_whose_audio_stops_in_mid_speech_has_stopped_speaking(monkeypatch):
+    monkeypatch.setattr(transport, "MUTED_S", 0.2)
+    entrance = RustPBXInput(SharedSileroVAD())
+    speech = say("Hello, I would like to order two large pizzas.")
+    async with running(entrance) as line:
+        entrance.feed(line_noise(0.6) + speech[: SAMPLE_RATE * 2])
+        await line.out.first(VADUserStartedSpeakingFrame)
+        await line.out.first(VADUserStoppedSpeakingFrame)
 
 
 # --- The agent's voice, in a pipeline ---------------------------------------------------------------------

@@ -35,13 +35,12 @@ def windows(pcm):
     return [pcm[i : i + WINDOW_BYTES] for i in range(0, len(pcm), WINDOW_BYTES)]
 
 
-def ready(analyzer):
-    analyzer.set_sample_rate(RATE)
-    return analyzer
-
-
 class PipecatsVAD(SileroVADAnalyzer):
     """Pipecat's own analyser, with its last confidence where the shared one has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.set_sample_rate(RATE)
 
     def voice_confidence(self, buffer):
         self._confidence = float(np.squeeze(super().voice_confidence(buffer)))
@@ -52,9 +51,20 @@ async def verdicts(analyzer, pcm):
     """The state and the confidence after each window."""
     said = []
     for window in windows(pcm):
-        state = await analyzer.analyze_audio(window)
+        state = await judged(analyzer, window)
         said.append((state, analyzer._confidence))
     return said
+
+
+async def judged(analyzer, window):
+    """The state after a window, from Pipecat's analyser or from ours."""
+    if isinstance(analyzer, PipecatsVAD):
+        return await analyzer.analyze_audio(window)
+    told = asyncio.get_running_loop().create_future()
+    analyzer.judge(window, lambda heard, state: told.set_result((heard, state)))
+    heard, state = await told
+    assert heard == window
+    return state
 
 
 def spoken(said):
@@ -69,11 +79,16 @@ def spoken(said):
 
 
 def assert_same(found, expected):
-    """Confidences are the model's; loudness is taken in another way, which may move speech by a window."""
-    assert [confidence for _, confidence in found] == pytest.approx([c for _, c in expected], abs=0.01)
+    """Speech begins and ends in the same places.
+
+    Loudness is taken in another way, and quiet windows are not judged: both may move speech by a window.
+    """
     assert spoken(found)
     for ours, theirs in zip_longest(spoken(found), spoken(expected)):
         assert ours == pytest.approx(theirs, abs=1)
+    for begin, end in spoken(expected):
+        ours, theirs = ([confidence for _, confidence in said[begin:end]] for said in (found, expected))
+        assert ours == pytest.approx(theirs, abs=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -83,37 +98,60 @@ def calls():
 
 async def test_a_call_alone(calls):
     for pcm in calls:
-        expected = await verdicts(ready(PipecatsVAD()), pcm)
+        expected = await verdicts(PipecatsVAD(), pcm)
         confidences = [confidence for _, confidence in expected]
         assert max(confidences) > 0.9
         assert min(confidences) < 0.1
-        assert_same(await verdicts(ready(SharedSileroVAD()), pcm), expected)
+        assert_same(await verdicts(SharedSileroVAD(), pcm), expected)
 
 
 async def test_calls_at_the_same_time_do_not_mix(calls):
     """Their windows are judged in one batch, and each call hears itself only."""
-    expected = [await verdicts(ready(PipecatsVAD()), pcm) for pcm in calls]
-    found = await asyncio.gather(*(verdicts(ready(SharedSileroVAD()), pcm) for pcm in calls * 2))
+    expected = [await verdicts(PipecatsVAD(), pcm) for pcm in calls]
+    found = await asyncio.gather(*(verdicts(SharedSileroVAD(), pcm) for pcm in calls * 2))
     for ours, theirs in zip(found, expected * 2, strict=True):
         assert_same(ours, theirs)
 
 
-async def test_pieces_of_any_length(calls):
-    pcm = calls[0][: WINDOW_BYTES * 80]
-    analyzer = ready(SharedSileroVAD())
-    states = [await analyzer.analyze_audio(pcm[i : i + 640]) for i in range(0, len(pcm), 640)]
-    whole = [state for state, _ in await verdicts(ready(SharedSileroVAD()), pcm)]
-    for i, state in enumerate(states):
-        judged = (i + 1) * 640 // WINDOW_BYTES
-        assert state is (whole[judged - 1] if judged else VADState.QUIET)
+async def test_windows_of_a_call_that_was_held_up_are_judged_in_their_order(calls):
+    """They are in one batch, and the state after each is what it would have been one by one."""
+    told = []
+    done = asyncio.Event()
+    analyzer = SharedSileroVAD()
+    heard = windows(calls[0])[:80]
+
+    def note(window, state):
+        told.append((window, state))
+        if len(told) == len(heard):
+            done.set()
+
+    for window in heard:
+        analyzer.judge(window, note)
+    await asyncio.wait_for(done.wait(), 10)
+    assert [window for window, _ in told] == heard
+    assert [state for _, state in told] == [
+        state for state, _ in await verdicts(SharedSileroVAD(), b"".join(heard))
+    ]
 
 
-async def test_digital_silence_is_quiet_and_speech_after_it_is_found():
-    analyzer = ready(SharedSileroVAD())
-    silence = await verdicts(analyzer, bytes(WINDOW_BYTES * 100))
-    assert {state for state, _ in silence} == {VADState.QUIET}
+async def test_the_model_judges_only_what_may_be_speech(monkeypatch):
+    """Neither digital silence nor the noise of a line costs anything, and speech after it is found."""
+    judged_by_model = []
+    whole = vad._judge
+    monkeypatch.setattr(vad, "_judge", lambda batch: judged_by_model.extend(batch) or whole(batch))
+    analyzer = SharedSileroVAD()
+    quiet = await verdicts(analyzer, bytes(WINDOW_BYTES * 50) + on_the_phone(3.0))
+    assert {state for state, _ in quiet} == {VADState.QUIET}
+    assert not judged_by_model
     speech = on_the_phone(HELLO, 0.5)
-    assert_same(await verdicts(analyzer, speech), await verdicts(ready(PipecatsVAD()), speech))
+    assert_same(await verdicts(analyzer, speech), await verdicts(PipecatsVAD(), speech))
+    assert judged_by_model
+
+
+async def test_a_model_that_fails_is_named_and_the_call_goes_on(monkeypatch, caplog):
+    monkeypatch.setattr(vad, "_silero", lambda: None)
+    assert {state for state, _ in await verdicts(SharedSileroVAD(), on_the_phone(HELLO))} == {VADState.QUIET}
+    assert "could not be judged: AttributeError" in caplog.text
 
 
 async def turn_of(analyzer, pcm):
@@ -145,5 +183,5 @@ def test_no_call_loads_a_model(monkeypatch):
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
-    ready(SharedSileroVAD())
+    SharedSileroVAD()
     assert SharedSmartTurn()._predict_endpoint(np.zeros(RATE, np.float32))["prediction"] in (0, 1)

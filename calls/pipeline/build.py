@@ -78,9 +78,9 @@ class Conversation:
             observing.cancel()
             await self.observer.drain()
 
-    async def hear(self, pcm: bytes) -> None:
+    def hear(self, pcm: bytes) -> None:
         """Take the caller's voice: s16le at 16 kHz."""
-        await self.input.feed(pcm)
+        self.input.feed(pcm)
 
     async def say(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text directly; it becomes part of the conversation."""
@@ -155,12 +155,10 @@ def build(
     context = LLMContext()
     caller = CallerAggregator(
         context,
-        params=LLMUserAggregatorParams(
-            vad_analyzer=SharedSileroVAD(), user_turn_strategies=_turn_strategies(config)
-        ),
+        params=LLMUserAggregatorParams(user_turn_strategies=_turn_strategies(config)),
     )
     agent = LLMAssistantAggregator(context)
-    hearing, speaking = RustPBXInput(), RustPBXOutput(send_audio)
+    hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio)
     services = Services(stt=stt, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
     observer = ConversationObserver(services, listener, started=started, language=config.language)
     pipeline = Pipeline([hearing, stt, caller, llm, tts, speaking, agent])

@@ -8,8 +8,11 @@ The output is a processor of its own, not a BaseOutputTransport: that one makes 
 bounded waits) and passes every frame of voice on to processors that ignore it.
 """
 
+import asyncio
+
 from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
 from pipecat.audio.utils import create_stream_resampler
+from pipecat.audio.vad.vad_analyzer import VADState
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -22,32 +25,97 @@ from pipecat.frames.frames import (
     StartFrame,
     SystemFrame,
     TTSStoppedFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_transport import TransportParams
 
 from calls.pipeline.playout import Playout, SendAudio
+from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
 from calls.protocol import SAMPLE_RATE
 
-INPUT_BYTES = 1024  # 32 ms: what the VAD judges at once, so that no processor wakes up for less
+PIECE_BYTES = 4 * WINDOW_BYTES  # 128 ms: processors wake up eight times a second, not thirty
+MUTED_S = 1.0  # a caller whose audio stops in the middle of speech has stopped speaking
 
 
 class RustPBXInput(BaseInputTransport):
-    """The caller's voice. The socket's reader feeds it; there is no task and no queue of its own."""
+    """The caller's voice, and when the caller starts and stops to speak.
 
-    def __init__(self) -> None:
+    The VAD stands before the pipeline: it hears every 32 ms as they come, off the event loop and together
+    with other calls'. What it has heard goes on in larger pieces, which suits recognisers as well; when
+    speech starts or stops, everything up to then goes on first, and the news at once.
+
+    Args:
+        vad: of this call.
+    """
+
+    def __init__(self, vad: SharedSileroVAD) -> None:
         params = TransportParams(audio_in_enabled=True, audio_in_sample_rate=SAMPLE_RATE)
         super().__init__(params, enable_direct_mode=True)
-        self._pcm = bytearray()
+        self._vad = vad
+        self._unheard = bytearray()  # less than a window
+        self._heard = bytearray()  # less than a piece
+        self._speaking = False
+        self._fed_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        # What goes on waits for the pipeline's start, which is bounded, and from then on for nobody.
+        self._frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self._pushing: asyncio.Task[None] | None = None
 
-    async def feed(self, pcm: bytes) -> None:
-        """Take s16le audio at 16 kHz of any length and pass it on in pieces of 32 ms."""
-        self._pcm += pcm
-        while len(self._pcm) >= INPUT_BYTES:
-            piece = bytes(self._pcm[:INPUT_BYTES])
-            del self._pcm[:INPUT_BYTES]
-            await self.push_frame(InputAudioRawFrame(piece, SAMPLE_RATE, 1))
+    def feed(self, pcm: bytes) -> None:
+        """Take s16le audio at 16 kHz of any length. Never waits."""
+        self._fed_at = self._loop.time()
+        self._unheard += pcm
+        while len(self._unheard) >= WINDOW_BYTES:
+            window = bytes(self._unheard[:WINDOW_BYTES])
+            del self._unheard[:WINDOW_BYTES]
+            self._vad.judge(window, self._judged)
+
+    async def start(self, frame: StartFrame) -> None:
+        """The pipeline is ready: let go what has gathered, and what comes from now on."""
+        await super().start(frame)
+        self._pushing = self.create_task(self._push())
+
+    async def cleanup(self) -> None:
+        """Stop."""
+        await super().cleanup()
+        if self._pushing is not None:
+            await self.cancel_task(self._pushing)
+
+    async def _push(self) -> None:
+        while True:
+            await self.push_frame(await self._frames.get())
+
+    def _judged(self, window: bytes, state: VADState) -> None:
+        self._heard += window
+        if state is VADState.SPEAKING and not self._speaking:
+            self._let_go()
+            self._speaking = True
+            self._frames.put_nowait(VADUserStartedSpeakingFrame(start_secs=self._vad.params.start_secs))
+            self._loop.call_later(MUTED_S, self._check_muted)
+        elif state is VADState.QUIET and self._speaking:
+            self._stopped()
+        elif len(self._heard) >= PIECE_BYTES:
+            self._let_go()
+
+    def _stopped(self) -> None:
+        self._let_go()
+        self._speaking = False
+        self._frames.put_nowait(VADUserStoppedSpeakingFrame(stop_secs=self._vad.params.stop_secs))
+
+    def _check_muted(self) -> None:
+        silent = self._loop.time() - self._fed_at
+        if self._speaking and silent >= MUTED_S:
+            self._stopped()
+        elif self._speaking:
+            self._loop.call_later(MUTED_S - silent, self._check_muted)
+
+    def _let_go(self) -> None:
+        if self._heard:
+            self._frames.put_nowait(InputAudioRawFrame(bytes(self._heard), SAMPLE_RATE, 1))
+            self._heard.clear()
 
 
 class RustPBXOutput(FrameProcessor):

@@ -3,36 +3,47 @@
 Pipecat's own analysers load a model per call: 27 MB and 110 ms of a blocked event loop. The models keep no
 state, so sessions are shared; each call keeps the recurrent state and the audio it needs. Windows of several
 calls that come within a few milliseconds are judged at once, off the event loop: in a batch a window costs a
-third. Digital silence is not judged at all. Loudness is taken from the energy of the last 0.4 s, without the
-filters of ITU-R BS.1770, which cost half as much as the model and move speech by 2 dB at most.
+third. While nobody speaks, a window too quiet to count as speech is not judged at all. Loudness is taken from
+the energy of the last 0.4 s, without the filters of ITU-R BS.1770, which cost half as much as the model and
+move speech by 2 dB at most.
 
 An upgrade of Pipecat must check: what VADAnalyzer and SileroVADAnalyzer keep in the attributes used here, and
 that BaseSmartTurn predicts in `_predict_endpoint` on `_model_executor`.
 """
 
 import asyncio
+import logging
 import math
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 from pipecat.audio.utils import exp_smoothing, normalize_value
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams, VADState
 
+logger = logging.getLogger(__name__)
+
 RATE = 16_000
 WINDOW = 512  # samples, 32 ms: what Silero judges at once
 WINDOW_BYTES = WINDOW * 2
 CONTEXT = 64  # samples of the window before, which the model hears again
-SILENCE = bytes(WINDOW_BYTES)
+FULL_SCALE = 1 / 32768
 LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
 # Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; nothing below the gate counts.
 QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
+FAINT = 1e-5  # mean square, -50 dB of full scale: where Pipecat's smallest volume for speech, 0.6, lies
 BATCH_EVERY_S = 0.008
+
+Told = Callable[[bytes, VADState], None]
+"""Is told of a window and of the state after it."""
 
 
 @cache
@@ -59,9 +70,7 @@ def _turn_executor() -> ThreadPoolExecutor:
 
 def warm() -> None:
     """Load both models and run them once. Blocks for about half a second."""
-    analyzer = SharedSileroVAD()
-    analyzer.set_sample_rate(RATE)
-    _judge([(analyzer, bytes(range(256)) * 4)])
+    _confidences([Item(SharedSileroVAD(), b"", np.zeros(WINDOW, np.float32), 0.0, lambda *_: None)])
     _smart_turn()._predict_endpoint(np.zeros(RATE, np.float32))
     _vad_executor().submit(int).result()
     _turn_executor().submit(int).result()
@@ -77,44 +86,61 @@ class SharedSileroVAD(SileroVADAnalyzer):
         self._low_confidence_windows = 0
         self._confidence = 0.0
         self._energies: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)  # mean squares, full scale is 1
-        self._silent_windows = 0
+        self._in_batches = 0  # windows on their way through the model
+        self.set_sample_rate(RATE)
 
-    async def analyze_audio(self, buffer: bytes) -> VADState:
-        """Judge s16le audio at 16 kHz; the state after it. Less than a window waits for the rest."""
-        self._vad_buffer += buffer
-        while len(self._vad_buffer) >= WINDOW_BYTES:
-            window, self._vad_buffer = self._vad_buffer[:WINDOW_BYTES], self._vad_buffer[WINDOW_BYTES:]
-            self._silent_windows = self._silent_windows + 1 if window == SILENCE else 0
-            if self._silent_windows > LOUDNESS_WINDOWS:
-                if self._silent_windows == LOUDNESS_WINDOWS + 1:
-                    self._model.reset_states()
-                self.take_verdict(window, 0.0, 0.0)
-            else:
-                await _batches().judge(self, window)
-        return self._vad_state
+    def judge(self, window: bytes, told: Told) -> None:
+        """Judge 32 ms of s16le audio at 16 kHz.
+
+        `told` is called with the window and the state after it, in the order of the windows: at once if the
+        window is too quiet to matter, else from the event loop within a few milliseconds.
+        """
+        samples = np.frombuffer(window, np.int16).astype(np.float32)
+        samples *= FULL_SCALE
+        energy = float(samples @ samples) / WINDOW
+        if not self._in_batches and self._is_beneath_notice(energy):
+            self._model.context = samples[-CONTEXT:]  # type: ignore[attr-defined]  # a RecurrentState
+            self.take_verdict(window, 0.0, energy)
+            told(window, self._vad_state)
+        else:
+            self._in_batches += 1
+            _batches().judge(Item(self, window, samples, energy, told))
 
     def voice_confidence(self, buffer: bytes) -> float:
         """The model's verdict on the window at hand, which came out of a batch."""
         self._maybe_reset_model(self._confidence)
         return self._confidence
 
+    def judged(self, item: "Item", confidence: float) -> None:
+        """The model has judged a window: pass on what it made of it."""
+        self._in_batches -= 1
+        self.take_verdict(item.window, confidence, item.energy)
+        item.told(item.window, self._vad_state)
+
     def take_verdict(self, window: bytes, confidence: float, energy: float) -> None:
         """Bring the state up to date with a window, what the model made of it, and its mean square."""
         self._confidence = confidence
         self._energies.append(energy)
-        rest, self._vad_buffer = self._vad_buffer, b""
         self._run_analyzer(window)
-        self._vad_buffer = rest
+
+    def _is_beneath_notice(self, energy: float) -> bool:
+        """Whether nobody speaks and a window is so quiet that no verdict of the model could change that."""
+        if self._vad_state is not VADState.QUIET or energy >= FAINT:
+            return False
+        loudness = _loudness([*self._energies, energy][-LOUDNESS_WINDOWS:])
+        smoothed = exp_smoothing(loudness, self._prev_volume, self._smoothing_factor)
+        return bool(smoothed < self._params.min_volume)
 
     def _get_smoothed_volume(self, audio: bytes) -> float:
-        return exp_smoothing(self._volume(), self._prev_volume, self._smoothing_factor)
+        return exp_smoothing(_loudness(self._energies), self._prev_volume, self._smoothing_factor)
 
-    def _volume(self) -> float:
-        """Loudness of the last 0.4 s from 0 to 1; 0 until there is as much."""
-        if len(self._energies) < LOUDNESS_WINDOWS or not (energy := sum(self._energies)):
-            return 0.0
-        level = OFFSET_LUFS + 10 * math.log10(energy / LOUDNESS_WINDOWS)
-        return normalize_value(level, QUIET_LUFS, LOUD_LUFS) if level >= GATE_LUFS else 0.0
+
+def _loudness(energies: Sequence[float]) -> float:
+    """Loudness of 0.4 s from 0 to 1; 0 for less than that."""
+    if len(energies) < LOUDNESS_WINDOWS or not (energy := sum(energies)):
+        return 0.0
+    level = OFFSET_LUFS + 10 * math.log10(energy / LOUDNESS_WINDOWS)
+    return normalize_value(level, QUIET_LUFS, LOUD_LUFS) if level >= GATE_LUFS else 0.0
 
 
 class RecurrentState:
@@ -129,7 +155,15 @@ class RecurrentState:
         self.context = np.zeros(CONTEXT, np.float32)
 
 
-Item = tuple[SharedSileroVAD, bytes, "asyncio.Future[None]"]
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """A window on its way through the model, as bytes and as samples from -1 to 1."""
+
+    analyzer: SharedSileroVAD
+    window: bytes
+    samples: NDArray[np.float32]
+    energy: float
+    told: Told
 
 
 class _Batches:
@@ -140,51 +174,58 @@ class _Batches:
         self._waiting: list[Item] = []
         self._next = 0.0  # no batch before this time of the loop
 
-    def judge(self, analyzer: SharedSileroVAD, window: bytes) -> "asyncio.Future[None]":
-        """The analyzer's state is up to date with the window once the future is done."""
-        judged = self._loop.create_future()
-        self._waiting.append((analyzer, window, judged))
+    def judge(self, item: Item) -> None:
+        """Have the analyzer told what the model makes of its window."""
+        self._waiting.append(item)
         if len(self._waiting) == 1:
             at = max(self._loop.time(), self._next)
             self._next = at + BATCH_EVERY_S
             self._loop.call_at(at, self._start)
-        return judged
 
     def _start(self) -> None:
         batch, self._waiting = self._waiting, []
-        running = self._loop.run_in_executor(_vad_executor(), _judge, [item[:2] for item in batch])
-        running.add_done_callback(lambda done: _settle(batch, done.exception()))
+        running = self._loop.run_in_executor(_vad_executor(), _judge, batch)
+        running.add_done_callback(partial(_tell, batch))
 
 
-def _settle(batch: list[Item], error: BaseException | None) -> None:
-    for _, _, judged in batch:
-        if judged.done():  # its call has ended meanwhile
-            continue
-        if error is None:
-            judged.set_result(None)
-        else:
-            judged.set_exception(error)
+def _tell(batch: list[Item], running: "asyncio.Future[list[float]]") -> None:
+    if running.cancelled():  # the loop is going down
+        return
+    if error := running.exception():
+        logger.error("%d windows could not be judged: %s: %s", len(batch), type(error).__name__, error)
+    confidences = [0.0] * len(batch) if error else running.result()
+    for item, confidence in zip(batch, confidences, strict=True):
+        item.analyzer.judged(item, confidence)
 
 
-def _judge(batch: list[tuple[SharedSileroVAD, bytes]]) -> None:
+def _judge(batch: list[Item]) -> list[float]:
+    """How sure the model is of speech in each window, from 0 to 1.
+
+    A call that was held up has several windows: each round takes one of every call.
+    """
+    found: dict[Item, float] = {}
+    while len(found) < len(batch):
+        now = list({item.analyzer: item for item in reversed(batch) if item not in found}.values())
+        found.update(zip(now, _confidences(now), strict=True))
+    return [found[item] for item in batch]
+
+
+def _confidences(batch: list[Item]) -> list[float]:
     """Run the model on a window each of several calls."""
-    states: list[RecurrentState] = [analyzer._model for analyzer, _ in batch]  # type: ignore[misc]  # set above
+    states: list[RecurrentState] = [item.analyzer._model for item in batch]  # type: ignore[misc]  # set above
     heard = np.empty((len(batch), CONTEXT + WINDOW), np.float32)
     heard[:, :CONTEXT] = [state.context for state in states]
-    heard[:, CONTEXT:] = [np.frombuffer(window, np.int16) for _, window in batch]
-    heard[:, CONTEXT:] /= 32768.0
+    heard[:, CONTEXT:] = [item.samples for item in batch]
     inputs = {
         "input": heard,
         "state": np.stack([state.state for state in states], axis=1),
         "sr": np.array(RATE, np.int64),
     }
     confidences, remembered = _silero().run(None, inputs)
-    samples = heard[:, CONTEXT:]
-    energies = np.einsum("ij,ij->i", samples, samples) / WINDOW
-    for i, (analyzer, window) in enumerate(batch):
-        states[i].state = remembered[:, i].copy()
-        states[i].context = heard[i, -CONTEXT:].copy()
-        analyzer.take_verdict(window, float(confidences[i, 0]), float(energies[i]))
+    for i, state in enumerate(states):
+        state.state = remembered[:, i].copy()
+        state.context = heard[i, -CONTEXT:].copy()
+    return [float(confidence) for confidence in confidences[:, 0]]
 
 
 _of_loop: _Batches | None = None

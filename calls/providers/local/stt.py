@@ -137,7 +137,7 @@ class LocalSTTService(STTService):
         await self._release()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Follow the voice activity detector, which stands behind this service in the pipeline."""
+        """Follow the voice activity detector."""
         if isinstance(frame, STTMuteFrame) and frame.mute:
             self._drop_speech()
         await super().process_frame(frame, direction)
