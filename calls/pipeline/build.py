@@ -38,12 +38,13 @@ from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnaly
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
-from calls.pipeline import vad
+from calls.pipeline import smart_turn, vad
 from calls.pipeline.config import CallConfig, Provider
 from calls.pipeline.observer import ConversationObserver, Listener, Services
 from calls.pipeline.playout import SendAudio
+from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.transport import RustPBXInput, RustPBXOutput
-from calls.pipeline.vad import SharedSileroVAD, SharedSmartTurn
+from calls.pipeline.vad import SharedSileroVAD
 from calls.protocol import SAMPLE_RATE
 from calls.providers import catalogue
 
@@ -190,6 +191,7 @@ class CallerAggregator(LLMUserAggregator):
 async def warm() -> None:
     """Make one pipeline and throw it away: its imports, and the models, are there before the first call."""
     await asyncio.to_thread(vad.warm)
+    await asyncio.to_thread(smart_turn.warm)
     auto = Provider(catalogue.AUTO)
     config = CallConfig("", "", "", "", "en", stt=auto, llm=auto, tts=auto)
     nobody = cast(Any, None)  # a pipeline that never runs calls nobody

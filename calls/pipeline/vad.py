@@ -1,14 +1,13 @@
-"""Silero VAD and smart turn, their models loaded once and shared by all calls.
+"""Silero VAD, its model loaded once and shared by all calls.
 
-Pipecat's own analysers load a model per call: 27 MB and 110 ms of a blocked event loop. The models keep no
-state, so sessions are shared; each call keeps the recurrent state and the audio it needs. Windows of several
+Pipecat's own analyser loads a model per call: 27 MB and 110 ms of a blocked event loop. The model keeps no
+state, so its session is shared; each call keeps the recurrent state it needs. Windows of several
 calls that come within a few milliseconds are judged at once, off the event loop: in a batch a window costs a
 third. While nobody speaks, a window too quiet to count as speech is not judged at all. Loudness is taken from
 the energy of the last 0.4 s, without the filters of ITU-R BS.1770, which cost half as much as the model and
 move speech by 2 dB at most.
 
-An upgrade of Pipecat must check: what VADAnalyzer and SileroVADAnalyzer keep in the attributes used here, and
-that BaseSmartTurn predicts in `_predict_endpoint` on `_model_executor`.
+An upgrade of Pipecat must check what VADAnalyzer and SileroVADAnalyzer keep in the attributes used here.
 """
 
 import asyncio
@@ -23,8 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
-from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 from pipecat.audio.utils import exp_smoothing, normalize_value
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams, VADState
@@ -35,7 +32,8 @@ RATE = 16_000
 WINDOW = 512  # samples, 32 ms: what Silero judges at once
 WINDOW_BYTES = WINDOW * 2
 CONTEXT = 64  # samples of the window before, which the model hears again
-FULL_SCALE = 1 / 32768
+FULL_SCALE = np.float32(1 / 32768)
+MEAN_SQUARE = 1 / 32768**2 / WINDOW  # of a window, from its sum of squares
 LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
 # Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; nothing below the gate counts.
 QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
@@ -53,27 +51,14 @@ def _silero() -> Any:
 
 
 @cache
-def _smart_turn() -> LocalSmartTurnAnalyzerV3:
-    return LocalSmartTurnAnalyzerV3(sample_rate=RATE)
-
-
-@cache
 def _vad_executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="vad")
 
 
-@cache
-def _turn_executor() -> ThreadPoolExecutor:
-    """A decision takes 30 ms: many at once queue here instead of competing with the audio."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="smart-turn")
-
-
 def warm() -> None:
-    """Load both models and run them once. Blocks for about half a second."""
+    """Load the model and run it once. Blocks for a tenth of a second."""
     _confidences([Item(SharedSileroVAD(), b"", np.zeros(WINDOW, np.float32), 0.0, lambda *_: None)])
-    _smart_turn()._predict_endpoint(np.zeros(RATE, np.float32))
     _vad_executor().submit(int).result()
-    _turn_executor().submit(int).result()
 
 
 class SharedSileroVAD(SileroVADAnalyzer):
@@ -87,6 +72,7 @@ class SharedSileroVAD(SileroVADAnalyzer):
         self._confidence = 0.0
         self._energies: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)  # mean squares, full scale is 1
         self._in_batches = 0  # windows on their way through the model
+        self._passed_over = b""  # the last window, if the model has not heard it
         self.set_sample_rate(RATE)
 
     def judge(self, window: bytes, told: Told) -> None:
@@ -96,15 +82,33 @@ class SharedSileroVAD(SileroVADAnalyzer):
         window is too quiet to matter, else from the event loop within a few milliseconds.
         """
         samples = np.frombuffer(window, np.int16).astype(np.float32)
-        samples *= FULL_SCALE
-        energy = float(samples @ samples) / WINDOW
-        if not self._in_batches and self._is_beneath_notice(energy):
-            self._model.context = samples[-CONTEXT:]  # type: ignore[attr-defined]  # a RecurrentState
-            self.take_verdict(window, 0.0, energy)
+        energy = float(samples.dot(samples)) * MEAN_SQUARE
+        if self._is_beneath_notice(energy):
+            self._passed_over = window
             told(window, self._vad_state)
         else:
             self._in_batches += 1
+            if self._passed_over:  # the model hears the end of the window before
+                before = np.frombuffer(self._passed_over[-CONTEXT * 2 :], np.int16)
+                self._model.context = before * FULL_SCALE  # type: ignore[attr-defined]  # a RecurrentState
+                self._passed_over = b""
+            samples *= FULL_SCALE
             _batches().judge(Item(self, window, samples, energy, told))
+
+    def _is_beneath_notice(self, energy: float) -> bool:
+        """Whether nobody speaks and a window is so quiet that no verdict of the model could change that.
+
+        If so, its loudness is taken into account, and that is all.
+        """
+        if energy >= FAINT or self._in_batches or self._vad_state is not VADState.QUIET:
+            return False
+        loudness = _loudness([*self._energies, energy][-LOUDNESS_WINDOWS:])
+        smoothed = exp_smoothing(loudness, self._prev_volume, self._smoothing_factor)
+        if smoothed >= self._params.min_volume:
+            return False
+        self._energies.append(energy)
+        self._prev_volume = smoothed
+        return True
 
     def voice_confidence(self, buffer: bytes) -> float:
         """The model's verdict on the window at hand, which came out of a batch."""
@@ -114,22 +118,9 @@ class SharedSileroVAD(SileroVADAnalyzer):
     def judged(self, item: "Item", confidence: float) -> None:
         """The model has judged a window: pass on what it made of it."""
         self._in_batches -= 1
-        self.take_verdict(item.window, confidence, item.energy)
-        item.told(item.window, self._vad_state)
-
-    def take_verdict(self, window: bytes, confidence: float, energy: float) -> None:
-        """Bring the state up to date with a window, what the model made of it, and its mean square."""
         self._confidence = confidence
-        self._energies.append(energy)
-        self._run_analyzer(window)
-
-    def _is_beneath_notice(self, energy: float) -> bool:
-        """Whether nobody speaks and a window is so quiet that no verdict of the model could change that."""
-        if self._vad_state is not VADState.QUIET or energy >= FAINT:
-            return False
-        loudness = _loudness([*self._energies, energy][-LOUDNESS_WINDOWS:])
-        smoothed = exp_smoothing(loudness, self._prev_volume, self._smoothing_factor)
-        return bool(smoothed < self._params.min_volume)
+        self._energies.append(item.energy)
+        item.told(item.window, self._run_analyzer(item.window))
 
     def _get_smoothed_volume(self, audio: bytes) -> float:
         return exp_smoothing(_loudness(self._energies), self._prev_volume, self._smoothing_factor)
@@ -236,20 +227,3 @@ def _batches() -> _Batches:
     if _of_loop is None or _of_loop._loop is not asyncio.get_running_loop():
         _of_loop = _Batches()
     return _of_loop
-
-
-class SharedSmartTurn(BaseSmartTurn):
-    """Smart turn v3 with this call's audio on the shared model."""
-
-    def __init__(self, params: SmartTurnParams | None = None) -> None:
-        super().__init__(sample_rate=RATE, params=params)
-
-    @property
-    def _model_executor(self) -> ThreadPoolExecutor:
-        return _turn_executor()
-
-    async def cleanup(self) -> None:
-        """Leave the shared thread alone."""
-
-    def _predict_endpoint(self, audio_array: np.ndarray) -> dict[str, Any]:
-        return _smart_turn()._predict_endpoint(audio_array)
