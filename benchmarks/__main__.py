@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import churn, coldstart, curve, longcall, point, report, store
+from benchmarks import churn, coldstart, curve, longcall, point, report, store, voice
 from benchmarks.figures import broken
 
 CLIMB = (10, 25, 50, 100)  # calls, for what is measured beside the curve
@@ -47,6 +47,7 @@ def _all(options: Options) -> None:
     if not options.quick:
         _keep(churn=[churn.measure("ours", "daphne", 1000)])
         _keep(coldstart=coldstart.measure())
+        _keep(voice=voice.measure())
         _keep(longcall=longcall.measure("daphne", 60, 10))
 
 
@@ -56,6 +57,10 @@ def _churn(options: Options) -> None:
 
 def _coldstart(_options: Options) -> None:
     _keep(coldstart=coldstart.measure())
+
+
+def _voice(_options: Options) -> None:
+    _keep(voice=voice.measure())
 
 
 def _longcall(options: Options) -> None:
@@ -101,6 +106,7 @@ def main() -> None:
     short.add_argument("--calls", type=int, default=1000)
     short.add_argument("--sides", nargs="+", choices=point.SERVERS, default=["ours"])
     command("coldstart", _coldstart, "from starting a server to its first word")
+    command("voice", _voice, "from the caller's last word to the agent's first, with the embedded models")
     long = command("longcall", _longcall, "what a call costs as it gets long")
     long.add_argument("--minutes", type=float, default=60)
     long.add_argument("--speed", type=int, default=10)

@@ -18,7 +18,7 @@ from benchmarks.speech import Script, scripts
 WARM_UP_CALLS = 100
 CALL_S = 20.0  # no call may last longer
 SETTLE_S = 4.0  # until the server has written, closed and forgotten the last call
-KEPT = ("rss_mb", "tasks", "threads", "fds")
+KEPT = ("rss_mb", "blocks", "tasks", "threads", "fds")
 
 
 async def _call(clock: Clock, port: int, script: Script, number: int) -> float | None:

@@ -51,7 +51,7 @@ def measure() -> list[dict[str, Any]]:
         with running(side, server) as under_test:
             calls = asyncio.run(_two_calls(under_test.port))
             rows.append(_row(side, "fixed", under_test.started_s, calls))
-    with _product() as (port, ready_s):
+    with product() as (port, ready_s):
         rows.append(_row("ours", "embedded", ready_s, asyncio.run(_two_calls(port))))
     return rows
 
@@ -61,7 +61,7 @@ def _row(side: str, providers: str, ready_s: float, calls: dict[str, Any]) -> di
 
 
 @contextmanager
-def _product() -> Iterator[tuple[int, float]]:
+def product() -> Iterator[tuple[int, float]]:
     """`manage.py serve` with nothing prepared: its port, and the seconds until it took connections."""
     with scratch() as folder:
         port = free_port()

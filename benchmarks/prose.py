@@ -35,13 +35,22 @@ the older client a server that only answers hears nothing.
 CHURN = """After a hundred calls to warm up: calls one after the other, then fifty at a time, then once
 more. Each streams until it hears the greeting's first audio (which takes 100 ms of the fixed voice), says
 `disconnect` and closes. Memory is what the process keeps once garbage is collected and free memory is given
-back. What is allocated once for fifty calls at a time shows in the second row and not in the third.
+back. What is allocated once for fifty calls at a time shows in the second row and not in the third. Blocks
+are Python's allocated ones: where they stay the same and memory grows, it is the C library that keeps what
+was freed, in pieces too scattered to give back.
 """
 
 COLDSTART = f"""From starting the process until it takes connections, and from connecting until the first
 audio of the greeting. The fixed providers' voice begins after {VOICE} ms. "Embedded" is `manage.py serve`
 on an empty data folder: migrations, static files, and every embedded model loaded and tried before it
 listens.
+"""
+
+VOICE_TO_VOICE = """One call to `manage.py serve` with the embedded speech-to-text, language model and
+voice, on all cores of the machine, from a client that streams freely: {questions} questions, {answers}
+answers. The whole is what the caller waits, from the true end of the speech to the first audio message. The
+parts are what the server reports of each answer (`metrics`); they overlap, and the rest is detection, the
+wait for the first whole sentence, and the way. Medians.
 """
 
 LONGCALL = """One call of {minutes:g} minutes under Daphne, compressed: audio came, and the providers

@@ -80,8 +80,8 @@ class Script:
 
 def scripts() -> list[Script]:
     """Two conversations; the speech is made at first use and kept in the data folder."""
-    spoken = _spoken()
-    return [_script(spoken[:3], seed=1), _script(spoken[3:], seed=2)]
+    said = spoken()
+    return [_script(said[:3], seed=1), _script(said[3:], seed=2)]
 
 
 def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
@@ -106,7 +106,8 @@ def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
     return Script(framed.tobytes(), framed.shape[1], len(pcm), tuple(said))
 
 
-def _spoken() -> list[NDArray[np.int16]]:
+def spoken() -> list[NDArray[np.int16]]:
+    """The sentences, cut to where they are audible: made at first use and kept in the data folder."""
     cache = CACHE / "speech-1.npz"
     if not cache.exists():
         CACHE.mkdir(parents=True, exist_ok=True)

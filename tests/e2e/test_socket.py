@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 from tests.e2e.server import AgentServer
 
@@ -109,6 +110,55 @@ async def test_bad_input_is_named_and_the_call_goes_on(agent, bad, code, says):
         assert says in error["message"]
         await send(ws, {"command": "ping", "timestamp": 1})
         await until(ws, "pong")
+
+
+async def test_audio_arrives_whole_however_its_frames_are_cut(agent):
+    """Frames in one piece, in many, two at once, fragmented, and with a ping of the protocol among them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+    writer.write(handshake(agent.port))
+    await reader.readuntil(b"\r\n\r\n")
+    configure = json.dumps({**CONFIGURE, "room_id": "cut"}).encode()
+    writer.write(framed(configure, Opcode.TEXT))
+    audio = framed(bytes(640))
+    pieces = [
+        audio,
+        audio + audio,
+        audio[:1], audio[1:7], audio[7:],
+        audio + audio[:100], audio[100:] + audio,
+        framed(bytes(320), fin=False) + framed(b"here?", Opcode.PING), framed(bytes(320), Opcode.CONT),
+        audio + framed(b'{"command": "ping", "timestamp": 7}', Opcode.TEXT) + audio,
+        audio + framed(b'{"command": "disconnect", "reason": "done"}', Opcode.TEXT),
+    ]  # fmt: skip
+    said = bytearray()
+    listening = asyncio.create_task(listen(reader, said))
+    for piece in pieces:
+        await asyncio.sleep(0.05)  # so that each arrives by itself, at the pace of speech
+        writer.write(piece)
+    await asyncio.wait_for(listening, 10)
+    writer.close()
+    assert framed(b"here?", Opcode.PONG, mask=False) in said
+    assert b'"type": "pong", "timestamp": 7' in said
+    assert b'"error"' not in said
+    session = await agent.finished("cut")
+    assert (session["audio_in_s"], session["end_reason"]) == (0.22, "disconnect")
+
+
+async def listen(reader, said):
+    """Gather what the server says until it closes."""
+    with suppress(ConnectionError):
+        while more := await reader.read(4096):
+            said += more
+
+
+def handshake(port):
+    return (
+        f"GET /ws/rustpbx HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+
+
+def framed(payload, opcode=Opcode.BINARY, *, fin=True, mask=True):
+    return Frame(opcode, payload, fin=fin).serialize(mask=mask)
 
 
 async def test_configure_twenty_times_is_too_fast_and_the_call_goes_on(agent):
