@@ -155,8 +155,7 @@ def _ratios(curve: Sequence[Point]) -> str:
 def _targets(curve: Sequence[Point]) -> str:
     """The project's targets, and whether this run met them."""
     ours = {p["calls"]: p for p in _of(curve, "ours") if not p.get("failed")}
-    base = {p["calls"]: p for p in _of(curve, "baseline") if not p.get("failed")}
-    both = max(ours.keys() & base.keys(), default=None)
+    pair = _common(curve)
     at_50 = ours.get(50)
     carried = _carried(_of(curve, "ours"))
     rows: list[list[Any]] = []
@@ -164,10 +163,11 @@ def _targets(curve: Sequence[Point]) -> str:
     def row(target: str, value: float | None, limit: float, unit: str) -> None:
         rows.append([target, "–" if value is None else f"{_short(value)} {unit}", _met(value, limit)])
 
-    if both is not None:
-        cpu = ours[both]["cpu_per_call_pct"] / base[both]["cpu_per_call_pct"]
-        memory = ours[both]["rss_per_call_mb"] / base[both]["rss_per_call_mb"]
-        row(f"CPU a call, {both} calls: at most 0.2 of the usual way", round(cpu, 3), 0.2, "of it")
+    if pair:
+        own, base = pair
+        cpu = own["cpu_per_call_pct"] / base["cpu_per_call_pct"]
+        memory = own["rss_per_call_mb"] / base["rss_per_call_mb"]
+        row(f"CPU a call, {own['calls']} calls: at most 0.2 of the usual way", round(cpu, 3), 0.2, "of it")
         most = _carried(_of(curve, "baseline"))
         if carried and most:
             cpu = carried["cpu_per_call_pct"] / most["cpu_per_call_pct"]
@@ -175,7 +175,10 @@ def _targets(curve: Sequence[Point]) -> str:
                 f"the same, {carried['calls']} calls here, {most['calls']} the usual way (what each carries)"
             )
             row(target, round(cpu, 3), 0.2, "of it")
-        row(f"memory a call, {both} calls: at most 0.05 of the usual way", round(memory, 4), 0.05, "of it")
+        row(
+            f"memory a call, {own['calls']} calls: at most 0.05 of the usual way",
+            round(memory, 4), 0.05, "of it",
+        )  # fmt: skip
     largest = carried["calls"] if carried else 0
     rows.append(["50 calls at once on one core", f"{largest} carried", "yes" if largest >= 50 else "**no**"])
     for name, key, limit, unit in (
@@ -214,7 +217,10 @@ def _churn(sides: Sequence[dict[str, Any]]) -> str:
                     NAMES[side["side"]], f"{phase['calls']}, {phase['at_once']} at a time", phase["failed"],
                     _join(phase, "first_audio_p50_ms", "first_audio_p95_ms"), phase["growth_mb_per_1000"],
                     f"{was['rss_mb']:.1f} → {now['rss_mb']:.1f}",
-                    *(f"{was[key]} → {now[key]}" for key in ("blocks", "tasks", "threads", "fds")),
+                    *(
+                        f"{was.get(key, '–')} → {now.get(key, '–')}"
+                        for key in ("blocks", "tasks", "threads", "fds")
+                    ),
                 ]
             )  # fmt: skip
     columns = ["", "calls", "failed", "first audio p50 / p95", "MB per 1,000",

@@ -25,7 +25,17 @@ BRIEF = (
     "bargein_ms",
     "frames_lost",
 )
-PACKAGES = ("pipecat-ai", "django", "channels", "daphne", "uvicorn", "granian", "uvloop", "onnxruntime")
+PACKAGES = (
+    "pipecat-ai",
+    "django",
+    "channels",
+    "daphne",
+    "uvicorn",
+    "granian",
+    "uvloop",
+    "onnxruntime",
+    "openvino",
+)
 
 
 def write_results(points: Sequence[dict[str, Any]]) -> None:

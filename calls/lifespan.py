@@ -23,7 +23,6 @@ async def startup() -> None:
     closed = await database_sync_to_async(CallSession.objects.close_orphans)(settings.NODE_NAME)
     if closed:
         logger.warning("%d calls of this node were left open by a server that died", closed)
-    await catalogue.warm()
     await build.warm()
     # What is loaded by now stays: the collector need not walk half a million objects again and again.
     gc.collect()

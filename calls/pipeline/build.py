@@ -189,9 +189,9 @@ class CallerAggregator(LLMUserAggregator):
 
 
 async def warm() -> None:
-    """Make one pipeline and throw it away: its imports, and the models, are there before the first call."""
-    await asyncio.to_thread(vad.warm)
-    await asyncio.to_thread(smart_turn.warm)
+    """Load every model, all at once, then make one pipeline and throw it away: no call waits for either."""
+    loading = (asyncio.to_thread(vad.warm), asyncio.to_thread(smart_turn.warm), catalogue.warm())
+    await asyncio.gather(*loading)
     auto = Provider(catalogue.AUTO)
     config = CallConfig("", "", "", "", "en", stt=auto, llm=auto, tts=auto)
     nobody = cast(Any, None)  # a pipeline that never runs calls nobody
