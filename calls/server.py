@@ -28,7 +28,8 @@ class CallProtocol(WebSocketProtocol):
     """A socket whose audio takes a short way, and that is dropped when its client does not read for 10 s.
 
     Daphne never waits for a client: what it sends gathers in the transport. Twisted tells a producer when the
-    transport's buffer is full and when it has drained; between the two runs the clock.
+    transport's buffer is full and when it has drained; between the two runs the clock. For plain TCP
+    only: TLS is the proxy's.
 
     An upgrade of autobahn, Daphne or Twisted must check what `dataReceived` and `serverSend` stand in for:
     that autobahn's dataReceived still only logs and calls _dataReceived, the attributes `_at_rest` asks for,
