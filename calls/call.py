@@ -1,7 +1,7 @@
 """One call: its configuration, its pipeline, and where what happens in it goes.
 
 The consumer owns the socket and its timers; this owns the conversation. What the pipeline reports (see
-`calls.pipeline.observer.Listener`) is sent to RustPBX and handed to the recorder from here.
+`calls.pipeline.listener.Listener`) is sent to RustPBX and handed to the recorder from here.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from django.utils import timezone
 from calls.models import CallStatus, EndReason, EventKind
 from calls.pipeline.build import Conversation, build
 from calls.pipeline.config import CallConfig, Provider
-from calls.pipeline.observer import TurnState, now_ms
+from calls.pipeline.listener import TurnState
+from calls.pipeline.observer import now_ms
 from calls.profiles import ChosenProfile
 from calls.protocol import BYTES_PER_SECOND, Configure, Error, ErrorCode, Timed
 from calls.providers import catalogue

@@ -29,7 +29,8 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from calls.pipeline import observer as module
-from calls.pipeline.observer import ConversationObserver, Services, sentences_of
+from calls.pipeline.listener import Services
+from calls.pipeline.observer import ConversationObserver, sentences_of
 
 STARTED = 1_000.0
 GREETING = "Hello, how can I help you?"

@@ -106,8 +106,9 @@ async def test_a_caller_whose_audio_stops_in_mid_speech_has_stopped_speaking(mon
     speech = say("Hello, I would like to order two large pizzas.")
     async with running(entrance) as line:
         entrance.feed(line_noise(0.6) + speech[: SAMPLE_RATE * 2])
-        await line.out.first(VADUserStartedSpeakingFrame)
         await line.out.first(VADUserStoppedSpeakingFrame)
+        news = line.out.of(VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
+        assert [type(frame) for frame in news] == [VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame]
 
 
 # --- The agent's voice, in a pipeline ---------------------------------------------------------------------

@@ -17,7 +17,8 @@ from pipecat.audio.vad.vad_analyzer import VADState
 
 from calls.pipeline import smart_turn, vad
 from calls.pipeline.smart_turn import SharedSmartTurn
-from calls.pipeline.vad import RATE, WINDOW_BYTES, SharedSileroVAD
+from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
+from calls.protocol import SAMPLE_RATE
 from tests.e2e.speech import say
 
 HELLO = "Hello, I would like to order two large pizzas."
@@ -27,7 +28,9 @@ HOURS = "Please tell me about your opening hours on Sunday."
 def on_the_phone(*parts):
     """Speech (a text) and pauses (seconds) on a line that is never quite silent."""
     noise = np.random.default_rng(7)
-    pcm = b"".join(say(part) if isinstance(part, str) else bytes(int(part * RATE) * 2) for part in parts)
+    pcm = b"".join(
+        say(part) if isinstance(part, str) else bytes(int(part * SAMPLE_RATE) * 2) for part in parts
+    )
     pcm = pcm[: len(pcm) // WINDOW_BYTES * WINDOW_BYTES]
     samples = np.frombuffer(pcm, "<i2").astype(int) + noise.integers(-8, 9, len(pcm) // 2)
     return np.clip(samples, -32768, 32767).astype("<i2").tobytes()
@@ -42,7 +45,7 @@ class PipecatsVAD(SileroVADAnalyzer):
 
     def __init__(self):
         super().__init__()
-        self.set_sample_rate(RATE)
+        self.set_sample_rate(SAMPLE_RATE)
 
     def voice_confidence(self, buffer):
         self._confidence = float(np.squeeze(super().voice_confidence(buffer)))
@@ -158,7 +161,7 @@ async def test_a_model_that_fails_is_named_and_the_call_goes_on(monkeypatch, cap
 
 async def turn_of(analyzer, pcm):
     """Whether the turn is over after `pcm`, and how sure that is."""
-    analyzer.set_sample_rate(RATE)
+    analyzer.set_sample_rate(SAMPLE_RATE)
     for window in windows(pcm):
         analyzer.append_audio(window, is_speech=True)
         await asyncio.sleep(0)  # the other call's turn
@@ -169,7 +172,7 @@ async def turn_of(analyzer, pcm):
 
 async def test_a_turn_ends_where_pipecat_says():
     whole = on_the_phone(HELLO, 0.2)
-    cut = whole[: int(1.45 * RATE) * 2 // WINDOW_BYTES * WINDOW_BYTES]  # "Hello, I would like to"
+    cut = whole[: int(1.45 * SAMPLE_RATE) * 2 // WINDOW_BYTES * WINDOW_BYTES]  # "Hello, I would like to"
     expected = [await turn_of(LocalSmartTurnAnalyzerV3(), pcm) for pcm in (whole, cut)]
     assert [state for state, _ in expected] == [EndOfTurnState.COMPLETE, EndOfTurnState.INCOMPLETE]
     found = await asyncio.gather(*(turn_of(SharedSmartTurn(), pcm) for pcm in (whole, cut, cut, whole)))
@@ -188,4 +191,4 @@ def test_no_call_loads_a_model(monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     monkeypatch.setattr(openvino, "Core", refuse)
     SharedSileroVAD()
-    assert SharedSmartTurn()._predict_endpoint(np.zeros(RATE, np.float32))["prediction"] in (0, 1)
+    assert SharedSmartTurn()._predict_endpoint(np.zeros(SAMPLE_RATE, np.float32))["prediction"] in (0, 1)

@@ -40,7 +40,8 @@ from pipecat.workers.runner import WorkerRunner
 
 from calls.pipeline import smart_turn, vad
 from calls.pipeline.config import CallConfig, Provider
-from calls.pipeline.observer import ConversationObserver, Listener, Services
+from calls.pipeline.listener import Listener, Services
+from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.playout import SendAudio
 from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.transport import RustPBXInput, RustPBXOutput
@@ -91,7 +92,6 @@ class Conversation:
 
     async def prompt(self, system_prompt: str) -> None:
         """Put another system prompt in force, from the next answer on."""
-
         settings = OpenAILLMSettings(system_instruction=system_prompt)
         await self.worker.queue_frame(LLMUpdateSettingsFrame(delta=settings))
 

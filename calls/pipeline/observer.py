@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from pipecat.frames.frames import (
     AggregatedTextFrame,
@@ -39,64 +39,10 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.utils.string import match_endofsentence
 from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
-from calls.protocol import LLMResponse, Metrics, Timed, Transcription, TTSCompleted, TTSStarted
+from calls.pipeline.listener import AGENT, CALLER, UNTOLD, Listener, Services, TurnState
+from calls.protocol import LLMResponse, Metrics, Transcription, TTSCompleted, TTSStarted
 
-CALLER, AGENT = "caller", "agent"
-UNTOLD = -1
 WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
-
-
-@dataclass(frozen=True, slots=True)
-class TurnState:
-    """A turn as far as it is known. Times are ms from the call's start; `end_ms` is None while it lasts."""
-
-    speaker: str
-    start_ms: int
-    index: int = UNTOLD  # in the order in which turns were first told
-    text: str = ""
-    end_ms: int | None = None
-    interrupted: bool = False
-    language: str = ""
-    latency: dict[str, int] = field(default_factory=dict)  # ms by stt, llm_ttft, tts_ttfb, turn_latency
-
-
-class Listener(Protocol):
-    """Whom the observer tells. Nothing here may wait: it is called for every word."""
-
-    def tell(self, message: Timed) -> None:
-        """A message for RustPBX."""
-
-    def turn(self, turn: TurnState) -> None:
-        """A turn that began, went on or ended; the same index replaces what was told before."""
-
-    def interrupted(self, spoken: str) -> None:
-        """The caller spoke over the agent, which had said so much of its turn."""
-
-    def provider_failed(self, kind: str, message: str) -> None:
-        """A service (stt, llm, tts, or pipeline for anything else) reported an error."""
-
-    def awaiting(self, kind: str | None) -> None:
-        """What is due now: a transcript ("stt"), the model ("llm"), its voice ("tts"), or nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The processors whose frames mean something here."""
-
-    stt: FrameProcessor
-    caller: FrameProcessor  # the aggregator of the caller's turns
-    llm: FrameProcessor
-    tts: FrameProcessor
-    output: FrameProcessor
-    agent: FrameProcessor  # the aggregator of the agent's turns
-
-    def kind_of(self, processor: FrameProcessor | str | None) -> str:
-        """stt, llm or tts; anything else is the pipeline's."""
-        for kind in ("stt", "llm", "tts"):
-            service = getattr(self, kind)
-            if processor is service or processor == service.name:
-                return kind
-        return "pipeline"
 
 
 TTFB_KEYS = {"stt": "stt", "llm": "llm_ttft", "tts": "tts_ttfb"}
@@ -177,8 +123,7 @@ class ConversationObserver:
         }
         # Each kind of frame is taken where it means what happened: words where they are played, for instance.
         self._tap(services.stt, InterimTranscriptionFrame, TranscriptionFrame, MetricsFrame)
-        # On their way up: the recogniser sees each of the aggregator's two copies once.
-        self._tap(services.stt, VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
+        self._tap(services.stt, VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)  # passing by
         self._tap(services.caller, LLMContextUserTurnFrame, InterruptionFrame)
         self._tap(
             services.llm, LLMFullResponseStartFrame, LLMTextFrame, LLMFullResponseEndFrame, MetricsFrame

@@ -1,8 +1,7 @@
 """Smart turn, its model loaded once and shared by all calls: has the caller finished, or only paused?
 
 Pipecat's own analyser loads a model per call and runs it with ONNX Runtime, where a decision takes 46 ms of
-one core. OpenVINO runs the same file in 22 ms: it knows the processor's instructions for matrices of bytes,
-and fuses what lies between them. A decision is the most expensive thing a call does.
+one core. OpenVINO runs the same file in 22 ms. A decision is the most expensive thing a call does.
 
 An upgrade of Pipecat must check that BaseSmartTurn predicts in `_predict_endpoint` on `_model_executor`, and
 that LocalSmartTurnAnalyzerV3 does so with `_session` and has nothing else to set up.
@@ -22,24 +21,25 @@ from numpy.typing import NDArray
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 
-RATE = 16_000
+from calls.protocol import SAMPLE_RATE
+
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
 FEATURES = [1, 80, 800]  # one call's 80 bands of 8 s in steps of 10 ms
-NICENESS = 4  # a tenth of the event loop's share where both want the same core
+NICENESS = 4  # two fifths of the event loop's share where both want the same core
 # Half precision, the default where the processor has it, is slower here: it converts to and fro.
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
 
 
 def warm() -> None:
     """Load the model and run it once. Blocks for about a second."""
-    _executor().submit(_model()._predict_endpoint, np.zeros(RATE, np.float32)).result()
+    _executor().submit(_model()._predict_endpoint, np.zeros(SAMPLE_RATE, np.float32)).result()
 
 
 class SharedSmartTurn(BaseSmartTurn):
     """Smart turn v3 with this call's audio on the shared model."""
 
     def __init__(self, params: SmartTurnParams | None = None) -> None:
-        super().__init__(sample_rate=RATE, params=params)
+        super().__init__(sample_rate=SAMPLE_RATE, params=params)
 
     @property
     def _model_executor(self) -> ThreadPoolExecutor:
@@ -72,7 +72,9 @@ class _Model(LocalSmartTurnAnalyzerV3):
     """Pipecat's way from audio to a verdict, on OpenVINO."""
 
     def __init__(self) -> None:
-        BaseSmartTurn.__init__(self, sample_rate=RATE)  # LocalSmartTurnAnalyzerV3's would load the model, too
+        BaseSmartTurn.__init__(
+            self, sample_rate=SAMPLE_RATE
+        )  # LocalSmartTurnAnalyzerV3's would load the model, too
         self._log_data = False
         self._session = _Session()
 

@@ -26,9 +26,10 @@ from pipecat.audio.utils import exp_smoothing, normalize_value
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams, VADState
 
+from calls.protocol import SAMPLE_RATE
+
 logger = logging.getLogger(__name__)
 
-RATE = 16_000
 WINDOW = 512  # samples, 32 ms: what Silero judges at once
 WINDOW_BYTES = WINDOW * 2
 CONTEXT = 64  # samples of the window before, which the model hears again
@@ -47,7 +48,7 @@ Told = Callable[[bytes, VADState], None]
 @cache
 def _silero() -> Any:
     """The model's session: Pipecat knows where the file is."""
-    return SileroVADAnalyzer(sample_rate=RATE)._model.session
+    return SileroVADAnalyzer(sample_rate=SAMPLE_RATE)._model.session
 
 
 @cache
@@ -73,7 +74,7 @@ class SharedSileroVAD(SileroVADAnalyzer):
         self._energies: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)  # mean squares, full scale is 1
         self._in_batches = 0  # windows on their way through the model
         self._passed_over = b""  # the last window, if the model has not heard it
-        self.set_sample_rate(RATE)
+        self.set_sample_rate(SAMPLE_RATE)
 
     def judge(self, window: bytes, told: Told) -> None:
         """Judge 32 ms of s16le audio at 16 kHz.
@@ -210,7 +211,7 @@ def _confidences(batch: list[Item]) -> list[float]:
     inputs = {
         "input": heard,
         "state": np.stack([state.state for state in states], axis=1),
-        "sr": np.array(RATE, np.int64),
+        "sr": np.array(SAMPLE_RATE, np.int64),
     }
     confidences, remembered = _silero().run(None, inputs)
     for i, state in enumerate(states):
