@@ -100,6 +100,7 @@ class Connection:
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
         self._errors = Bucket.full(ERRORS_PER_S, ERRORS_AT_ONCE, now)
         self._pump = Pump(now)
+        self._poll_at = now
         self._last_message = now
         self._json_audio = False
         self._call: Call | None = None
@@ -121,7 +122,7 @@ class Connection:
         self._sender = asyncio.create_task(self._send_outbox(), name="outbox")
         version = voiceagent.__version__
         self._tell(protocol.Connected(timestamp=now_ms(), server="voiceagent", version=version))
-        self._timers["pump"] = self._loop.call_at(self._pump.deadline, self._poll_pump)
+        self._plan_poll(self._loop.time())
         self._timers["idle"] = self._loop.call_later(IDLE_S, self._check_idle)
         reason, code = EndReason.CLOSED, NORMAL
         try:
@@ -193,6 +194,9 @@ class Connection:
         seconds = len(audio.pcm) / BYTES_PER_SECOND
         if self._pump.frame(now, seconds):
             self._ping()
+        if self._pump.deadline < self._poll_at:
+            self._timers["pump"].cancel()
+            self._plan_poll(now)
         if not self._limits.audio(seconds, now):
             raise ProtocolError(ErrorCode.TOO_FAST, "expected audio at the pace of speech, got it faster")
         if self._call is not None:
@@ -359,7 +363,11 @@ class Connection:
         now = self._loop.time()
         if self._pump.poll(now):
             self._ping()
-        self._timers["pump"] = self._loop.call_at(max(self._pump.deadline, now + 0.001), self._poll_pump)
+        self._plan_poll(now)
+
+    def _plan_poll(self, now: float) -> None:
+        self._poll_at = max(self._pump.deadline, now + 0.001)
+        self._timers["pump"] = self._loop.call_at(self._poll_at, self._poll_pump)
 
     def _check_idle(self) -> None:
         silent = self._loop.time() - self._last_message

@@ -9,10 +9,12 @@ Measured with the real clients and 10 ms frames, one ping for each frame and one
 A client that reads and writes freely needs none of this. We tell the two apart by how far the audio is behind
 the clock: when it falls behind we send a ping as a question, and if frames come in answer to it, twice in a
 row, the client is held by its lock and every frame is answered from then on. That belief is tested again now
-and then by not answering for a moment.
+and then by not answering for a moment. The frames that have queued up by the end of such a test tell the two
+generations apart: one of them never sends more frames than it got messages.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 
 SILENCE_S = 0.020  # a held client gets a ping after this long without one
@@ -23,9 +25,9 @@ HELD_FRAMES = 3  # this many frames behind the clock: the client is held, not me
 TOLERANCE_S = 0.055
 ANSWERS = 2  # pings answered by frames, in close succession, that prove the lock
 ANSWERS_WITHIN_S = 0.300
-ANSWER_S = 0.008  # frames this soon after a ping were waiting for it
+COUNT_S = 0.005  # frames of one burst come within this
 RECHECKS_S = (0.5, 2.0, 5.0, 30.0)  # after locking, test the belief after these; the last repeats
-RETRY_RECHECK_S = 0.5  # after a test during which the agent spoke
+RETRY_RECHECK_S = 0.5  # after a test during which the agent spoke, which proves little
 RECHECK_FOR_S = 0.200
 UNASKED = 5  # frames that came without any message from us: no lock holds this client
 SECOND_LOOK_S = 0.005  # frames that came while this process was busy have been read by then
@@ -44,17 +46,25 @@ class State(Enum):
     TESTING = "was held; we keep quiet to see whether it still is"
 
 
+@dataclass
+class _Count:
+    """What came and what went since a question; `sure` if nothing we sent before could still be answered."""
+
+    sure: bool
+    frames: int = 0
+    messages: int = 0
+
+
 class Pump:
     """One call's pump. All times are seconds on one monotonic clock.
 
     The caller reports frames (`frame`) and messages sent (`sent`), calls `poll` at `deadline` or later, and
-    sends a ping whenever `frame` or `poll` returns True.
+    sends a ping whenever `frame` or `poll` returns True. Both move `deadline`; `frame` may bring it forward.
     """
 
     def __init__(self, now: float) -> None:
         self.state = State.OPENING
         self.deadline = now + OPENING_S
-        self.frames_per_answer = 0  # the most frames one ping released while we watched
         self._opened = now
         self._origin = now  # when the first sample was spoken, by the client's clock
         self._received = 0.0  # seconds of audio
@@ -67,7 +77,10 @@ class Pump:
         self._questions_at = now
         self._answers: deque[float] = deque(maxlen=ANSWERS)
         self._asked = False  # a question is open: no frame has come since
-        self._frames_since_question = 0
+        self._asked_at = -ANSWERS_WITHIN_S
+        self._bursts = False  # more frames came than we sent messages
+        self._sure = False  # nothing sent earlier could account for them
+        self._count: _Count | None = None
         self._recheck = 0
         self._recheck_at = 0.0
         self._testing_since = 0.0
@@ -83,7 +96,7 @@ class Pump:
             return ""
         if self.state is State.WATCHING:
             return "free"
-        return "new" if self.frames_per_answer > 1 else "seed"
+        return "new" if self._bursts else "seed"
 
     def behind(self, now: float) -> float:
         """Seconds of audio the client should have sent by now and has not."""
@@ -102,6 +115,8 @@ class Pump:
         if self.behind(now) < 0:
             self._origin = now - self._received
         self._follow_clock(now, seconds)
+        if self._count is not None:
+            self._count.frames += 1
         if self.state is State.HELD:
             return self._answer_held(now)
         if self.state is State.WATCHING:
@@ -115,6 +130,8 @@ class Pump:
     def sent(self, now: float) -> None:
         """Account for a message to the client, a ping or any other: each may release the lock."""
         self._last_sent = now
+        if self._count is not None:
+            self._count.messages += 1
         if self.state is State.TESTING:
             self._sent_while_testing += 1
 
@@ -127,7 +144,7 @@ class Pump:
         if self.state is State.OPENING:
             ping = now - self._last_sent >= OPENING_S
         elif self.state is State.HELD:
-            ping = now - max(self._last_frame, self._last_ping) >= SILENCE_S
+            ping = self._judge_count(now) or now - max(self._last_frame, self._last_ping) >= SILENCE_S
         elif not sure:
             self._looking_again = True
             self.deadline = now + SECOND_LOOK_S
@@ -161,18 +178,20 @@ class Pump:
         """Send a ping as a question, within the budget of a client that needs none."""
         self._questions = min(QUESTIONS, self._questions + now - self._questions_at)
         self._questions_at = now
-        if self._questions < 1:
+        if self._questions < self._questions_needed(now):
             return False
         self._questions -= 1
         self._asked = True
-        self._frames_since_question = 0
+        self._asked_at = now
+        self._count = _Count(sure=now - self._last_sent >= SILENCE_S)
         return True
+
+    def _questions_needed(self, now: float) -> int:
+        """What the budget must hold for a question: one alone proves nothing."""
+        return 1 if now - self._asked_at <= ANSWERS_WITHIN_S else ANSWERS
 
     def _note_answer(self, now: float) -> bool:
         """A frame came: was it the answer to a question, and does that prove the lock?"""
-        self._frames_since_question += 1
-        if now - self._last_ping < ANSWER_S:
-            self.frames_per_answer = max(self.frames_per_answer, self._frames_since_question)
         if self._asked:
             self._asked = False
             self._answers.append(now)
@@ -206,18 +225,37 @@ class Pump:
             self._testing_since = now
             self._sent_while_testing = 0
             self._frames_while_testing = 0
-            self._recheck = min(self._recheck + 1, len(RECHECKS_S) - 1)
             self._plan(now)
             return False
+        if self._count is not None and self._count.frames > 1:
+            return False  # the deadline stands
         self._last_ping = self._last_sent = now
         self._plan(now)
         return True
+
+    def _judge_count(self, now: float) -> bool:
+        """End the count when it is time. True: frames have come that were left without an answer for it."""
+        count, since = self._count, now - self._last_ping
+        if count is None or not count.frames or since < COUNT_S:
+            return False
+        told = count.frames >= count.messages  # else some are still on their way
+        if not told and since < SILENCE_S:
+            return False
+        self._count = None
+        if told and (count.sure or not self._sure):
+            proved = self._sure and self._bursts  # a busy client's burst may come in parts another time
+            self._bursts, self._sure = proved or count.frames > count.messages, count.sure
+        return count.frames > 1
 
     def _judge_test(self, now: float) -> bool:
         """End the test once it has shown something. True: still held, and here is the ping it waits for."""
         if self._is_held(now):
             self.state = State.HELD
-            self._recheck_at = now + RECHECKS_S[self._recheck]
+            self._count = _Count(sure=not self._sent_while_testing)
+            if self._count.sure:
+                self._recheck = min(self._recheck + 1, len(RECHECKS_S) - 1)
+            known = self._sure or self._count.sure
+            self._recheck_at = now + (RECHECKS_S[self._recheck] if known else RETRY_RECHECK_S)
             return True
         if now - self._testing_since < RECHECK_FOR_S:
             return False
@@ -232,7 +270,8 @@ class Pump:
         self.state = State.WATCHING
         self._proved_free = True
         self._answers.clear()
-        self.frames_per_answer = 0
+        self._bursts = self._sure = False
+        self._count = None
 
     def _plan(self, now: float) -> None:
         """Set the time of the next look."""
@@ -240,13 +279,14 @@ class Pump:
         if self.state is State.OPENING:
             self.deadline = self._last_sent + OPENING_S
         elif self.state is State.HELD:
-            self.deadline = max(self._last_frame, self._last_ping) + SILENCE_S
+            silence = max(self._last_frame, self._last_ping) + SILENCE_S
+            self.deadline = silence if self._count is None else min(silence, now + COUNT_S)
         else:
             held_at = self._origin + self._received + self._tolerance
             self.deadline = max(
                 held_at, self._last_frame + 1.5 * self._frame_s, self._last_ping + SILENCE_S, now + 0.005
             )
-            if self._questions < 1:
-                self.deadline = max(self.deadline, self._questions_at + 1 - self._questions)
             if self.state is State.TESTING:
                 self.deadline = min(self.deadline, max(self._testing_since + RECHECK_FOR_S, now + 0.005))
+            elif (missing := self._questions_needed(now) - self._questions) > 0:
+                self.deadline = max(self.deadline, self._questions_at + missing)

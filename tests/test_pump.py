@@ -12,6 +12,11 @@ from calls.pump import Pump, State
 WIRE_S = 0.0005  # one way
 
 
+def after(when, stalls):
+    """`when`, or the end of the stall that it falls into."""
+    return next((end for start, end in stalls if start <= when < end), when)
+
+
 @dataclass
 class Simulation:
     """A client, the pump and a wire between them."""
@@ -22,6 +27,8 @@ class Simulation:
     jitter_s: float = 0.0
     pauses: tuple[tuple[float, float], ...] = ()
     lost: tuple[float, ...] = ()
+    client_stalls: tuple[tuple[float, float], ...] = ()
+    server_stalls: tuple[tuple[float, float], ...] = ()
     now: float = 0.0
     events: list = field(default_factory=list)
     order: int = 0
@@ -47,11 +54,11 @@ class Simulation:
                 self.at(due + self.rng.random() * self.jitter_s, self.speak, due)
         t, end = self.agent_speaks
         while t < end:
-            self.at(t, self.to_client)
+            self.at(after(t, self.server_stalls), self.to_client)
             t += 0.02
         if self.kind == "new":
             self.at(0.1, self.give_up_lock)
-        self.at(self.pump.deadline, self.poll)
+        self.plan_poll()
         while self.events and self.events[0][0] < seconds + 0.3:
             self.now, _, action, args = heapq.heappop(self.events)
             action(*args)
@@ -69,17 +76,25 @@ class Simulation:
         for _ in range(min(most, len(self.queue))):
             due = self.queue.pop(0)
             self.lags.append(self.now - due)
-            self.at(self.now + WIRE_S, self.arrive)
+            self.at(after(self.now + WIRE_S, self.server_stalls), self.arrive)
             self.held = True
 
     def arrive(self):
         if self.pump.frame(self.now, self.frame_s):
             self.ping()
+        if self.pump.deadline < self.poll_at:
+            self.plan_poll()
 
-    def poll(self):
+    def plan_poll(self):
+        self.poll_at = max(self.pump.deadline, self.now + 0.0001)
+        self.at(after(self.poll_at, self.server_stalls), self.poll, self.poll_at)
+
+    def poll(self, planned_at):
+        if planned_at != self.poll_at:
+            return  # planned anew since
         if self.pump.poll(self.now):
             self.ping()
-        self.at(max(self.pump.deadline, self.now + 0.0001), self.poll)
+        self.plan_poll()
 
     def ping(self):
         self.pings.append(self.now)
@@ -87,7 +102,7 @@ class Simulation:
 
     def to_client(self):
         self.pump.sent(self.now)
-        self.at(self.now + WIRE_S, self.release)
+        self.at(after(self.now + WIRE_S, self.client_stalls), self.release)
 
     def release(self):
         """The reader got a message: it gives the lock up once, then waits again (and holds it)."""
@@ -117,6 +132,29 @@ def test_a_held_client_gets_its_frames_through(kind, frame_s, agent_speaks):
 def test_the_generation_is_told(kind):
     sim = Simulation(kind).run(3)
     assert sim.pump.generation == kind
+
+
+def random_stalls(rng, seconds):
+    """A process that is now and then busy for up to 80 ms."""
+    stalls, t = [], 0.0
+    while t < seconds:
+        t += rng.uniform(0.02, 0.3)
+        stalls.append((t, t + rng.uniform(0.005, 0.08)))
+        t = stalls[-1][1]
+    return tuple(stalls)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("kind", ["seed", "new"])
+def test_a_held_client_is_known_in_spite_of_busy_processes(kind, seed):
+    """The agent speaks and both sides stall, so much is in flight at once. Then both are quiet."""
+    rng = random.Random(seed)
+    sim = Simulation(kind, agent_speaks=(0.06, 4.0))
+    sim.client_stalls, sim.server_stalls = random_stalls(rng, 5), random_stalls(rng, 5)
+    sim.run(9)
+    late = sim.lags[-100:]
+    assert sim.pump.generation == kind
+    assert sum(late) / len(late) <= 0.020
 
 
 def test_a_free_client_whose_kernel_sends_in_bursts_is_soon_let_be():
