@@ -104,16 +104,26 @@ class Worker:
         self._unpacker = Unpacker()
         self._idle: list[Recogniser] = [Recogniser()]
         self._may_load = max_decoders - 1
+        self._busiest = 1  # the most utterances there have been at once
         self._utterances: dict[int, Utterance] = {}
         self._turns: deque[Utterance] = deque()
 
     def run(self) -> None:
         """Serve until the server closes the socket."""
         self._socket.sendall(pack(Kind.READY))
-        while self._read(wait=not self._has_work()):
+        while self._read(wait=not (self._has_work() or self._wants_spare())):
             utterance = self._next()
             if utterance:
                 self._decode(utterance)
+            elif self._wants_spare():
+                self._may_load -= 1
+                self._idle.append(Recogniser())
+
+    def _wants_spare(self) -> bool:
+        """Whether a decoder is to be loaded ahead, which takes half a second: nobody speaks, and if one more
+        caller does than ever before, there will be one for each.
+        """
+        return not self._utterances and self._may_load > 0 and len(self._idle) <= self._busiest
 
     def _read(self, *, wait: bool) -> bool:
         """Take what has arrived, or the first thing to arrive; False once the socket is closed."""
@@ -129,6 +139,7 @@ class Worker:
         if kind is Kind.START:
             utterance = self._utterances[number] = Utterance(number)
             self._turns.append(utterance)
+            self._busiest = max(self._busiest, len(self._utterances))
         elif found := self._utterances.get(number):
             if kind is Kind.AUDIO:
                 found.backlog += payload
