@@ -4,6 +4,7 @@ import pytest
 
 from tests.e2e.server import AgentServer
 
+SHOWN_LINES = 200
 LONG_GREETING = (
     "Welcome to our pizza service. We have many kinds of pizza on our menu today. You can order a small one, "
     "a large one, or a family size. We also deliver to your home every day of the week."
@@ -21,6 +22,16 @@ PROFILES = [
     {**SHORT, "slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0},
     {**SHORT, "slug": "short", "max_duration_s": 10, "farewell": "Our time is over, goodbye."},
 ]  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """A failing test shows what its servers said."""
+    report = yield
+    if report.failed:
+        servers = [each for each in getattr(item, "funcargs", {}).values() if isinstance(each, AgentServer)]
+        report.sections += [("Output of the server", "".join(each.output[-SHOWN_LINES:])) for each in servers]
+    return report
 
 
 @pytest.fixture(scope="session")
