@@ -115,10 +115,10 @@ class Call:
         if self.config.greeting:
             await self._conversation.say(self.config.greeting)
 
-    def hear(self, pcm: bytes) -> None:
-        """Take the caller's voice: s16le at 16 kHz, any length."""
+    def hear(self, pcm: bytes) -> int:
+        """Take the caller's voice: s16le at 16 kHz, any length. How many bytes of it would be judged next."""
         self.audio_in_s += len(pcm) / BYTES_PER_SECOND
-        self._conversation.hear(pcm)
+        return self._conversation.hear(pcm)
 
     async def reconfigure(self, configure: Configure) -> None:
         """Another `configure` during the call: its prompt is in force from the next answer on."""

@@ -30,6 +30,7 @@ from calls.protocol import (
 )
 from calls.pump import Pump
 from calls.recorder import recorder
+from calls.websocket import GATHER
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Connection:
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
         self._errors = Bucket.full(ERRORS_PER_S, ERRORS_AT_ONCE, now)
         self._pump = Pump(now)
+        self._gather: Callable[[int], None] | None = scope.get("extensions", {}).get(GATHER)
         self._poll_at = now
         self._last_message = now
         self._json_audio = False
@@ -161,13 +163,14 @@ class Connection:
                 return
             now = self._last_message = self._loop.time()
             try:
-                if not self._limits.message(now):
+                messages = message.get("messages", 1)
+                if not self._limits.messages(messages, now):
                     raise ProtocolError(
                         ErrorCode.TOO_FAST, "expected at most 250 messages a second, got more"
                     )
                 data = message.get("bytes")
                 if data is not None:
-                    self._on_audio(protocol.decode_binary(data))
+                    self._on_audio(protocol.decode_binary(data), messages)
                 else:
                     await self._on_message(protocol.decode_text(message["text"]))
             except ProtocolError as e:
@@ -189,10 +192,10 @@ class Connection:
             case Disconnect():
                 self._end = (EndReason.DISCONNECT, NORMAL)
 
-    def _on_audio(self, audio: Audio) -> None:
-        now = self._loop.time()
+    def _on_audio(self, audio: Audio, frames: int = 1) -> None:
+        now = self._last_message
         seconds = len(audio.pcm) / BYTES_PER_SECOND
-        if self._pump.frame(now, seconds):
+        if self._pump.frame(now, seconds, frames):
             self._ping()
         if self._pump.deadline < self._poll_at:
             self._timers["pump"].cancel()
@@ -200,7 +203,10 @@ class Connection:
         if not self._limits.audio(seconds, now):
             raise ProtocolError(ErrorCode.TOO_FAST, "expected audio at the pace of speech, got it faster")
         if self._call is not None:
-            self._call.hear(audio.pcm)
+            missing = self._call.hear(audio.pcm)
+            if self._gather is not None:
+                frames = -(-missing * frames // len(audio.pcm))  # as many as the next verdict needs
+                self._gather(self._pump.gather(now, frames))
             return
         if not self._starting and "configure" not in self._timers:
             self._timers["configure"] = self._loop.call_later(
@@ -361,6 +367,8 @@ class Connection:
 
     def _poll_pump(self) -> None:
         now = self._loop.time()
+        if self._gather is not None:  # they are late: whatever is there is to be read
+            self._gather(1)
         if self._pump.poll(now):
             self._ping()
         self._plan_poll(now)

@@ -46,9 +46,9 @@ class Limits:
         self._patience = Bucket.full(FORGIVEN_PER_S, ABUSE_AFTER, now)
         self.abused = False  # the client goes on and on: close the socket
 
-    def message(self, now: float) -> bool:
-        """Whether one more message may be read."""
-        return self._within(self._messages.take(1.0, now), now)
+    def messages(self, count: int, now: float) -> bool:
+        """Whether so many more messages may be read."""
+        return self._within(self._messages.take(count, now), now)
 
     def audio(self, seconds: float, now: float) -> bool:
         """Whether so many seconds of audio may be taken."""

@@ -35,6 +35,12 @@ TIMER_SLACK_S = 0.005  # a timer later than this says that we stalled, not the c
 QUESTIONS = 4  # pings a client that is not held may get at once, and one more each second
 WINDOW_S = 0.200
 PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
+STEADY_S = 1.0  # a client that has streamed by itself for so long, unasked, is read several frames at a time
+# A client with Nagle's algorithm is late each time it is not acknowledged at once: three times in a row by more
+# than this many frames, and its frames are read one by one for a while.
+LATE_FRAMES = 1.5
+LATE_READS = 3
+SINGLY_S = 10.0
 
 
 class State(Enum):
@@ -88,6 +94,10 @@ class Pump:
         self._frames_while_testing = 0
         self._window: deque[tuple[float, float, float]] = deque()  # (time, seconds of audio, behind)
         self._looking_again = False
+        self._gathering = 1  # frames that may come before we read again
+        self._gathering_since = now
+        self._late_reads = 0
+        self._singly_until = now + STEADY_S
 
     @property
     def generation(self) -> str:
@@ -102,26 +112,38 @@ class Pump:
         """Seconds of audio the client should have sent by now and has not."""
         return now - self._origin - self._received
 
-    def frame(self, now: float, seconds: float) -> bool:
-        """Account for a frame of so many seconds. True: answer it with a ping."""
+    def gather(self, now: float, frames: int) -> int:
+        """How many frames to let come before reading again: `frames`, or 1 if the client may wait for us."""
+        steady = self.state is State.WATCHING and not self._asked and now - self._asked_at >= STEADY_S
+        self._gathering = frames if steady and now >= self._singly_until else 1
+        self._gathering_since = now
+        if steady:
+            self._plan(now)
+        return self._gathering
+
+    def frame(self, now: float, seconds: float, frames: int = 1) -> bool:
+        """Account for so many seconds of audio in so many frames. True: answer with a ping."""
         if self.state is State.OPENING:
             self.state = State.WATCHING
             self._origin = now - seconds
+            self._singly_until = now + STEADY_S
         elif self.state is State.WATCHING and now - self._last_frame > PAUSE_S:
             self._origin = now - self._received - seconds
         self._received += seconds
-        self._frame_s = seconds
+        self._frame_s = seconds / frames
+        if self._gathering > 1:
+            self._note_gathered(now)
         self._last_frame = now
         if self.behind(now) < 0:
             self._origin = now - self._received
         self._follow_clock(now, seconds)
         if self._count is not None:
-            self._count.frames += 1
+            self._count.frames += frames
         if self.state is State.HELD:
             return self._answer_held(now)
         if self.state is State.WATCHING:
             return self._note_answer(now)
-        self._frames_while_testing += 1
+        self._frames_while_testing += frames
         if self._frames_while_testing >= UNASKED and not self._sent_while_testing:
             self._let_go()
         self._plan(now)
@@ -201,6 +223,14 @@ class Pump:
                 return self._answer_held(now)
         self._plan(now)
         return False
+
+    def _note_gathered(self, now: float) -> None:
+        """The frames let gather are here: were they in time, although nothing acknowledged the first of them?"""
+        due = self._gathering_since + self._gathering * self._frame_s
+        self._late_reads = self._late_reads + 1 if now - due > LATE_FRAMES * self._frame_s else 0
+        if self._late_reads == LATE_READS:
+            self._late_reads = 0
+            self._singly_until = now + SINGLY_S
 
     def _follow_clock(self, now: float, seconds: float) -> None:
         """Forget a lag that stays: frames the client never had, or a clock slower than ours."""
@@ -282,7 +312,8 @@ class Pump:
             silence = max(self._last_frame, self._last_ping) + SILENCE_S
             self.deadline = silence if self._count is None else min(silence, now + COUNT_S)
         else:
-            held_at = self._origin + self._received + self._tolerance
+            unread_s = (self._gathering - 1) * self._frame_s
+            held_at = self._origin + self._received + self._tolerance + unread_s
             self.deadline = max(
                 held_at, self._last_frame + 1.5 * self._frame_s, self._last_ping + SILENCE_S, now + 0.005
             )

@@ -80,9 +80,9 @@ class Conversation:
             observing.cancel()
             await self.observer.drain()
 
-    def hear(self, pcm: bytes) -> None:
-        """Take the caller's voice: s16le at 16 kHz."""
-        self.input.feed(pcm)
+    def hear(self, pcm: bytes) -> int:
+        """Take the caller's voice: s16le at 16 kHz. How many bytes more the next verdict on it needs."""
+        return self.input.feed(pcm)
 
     async def say(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text directly; it becomes part of the conversation."""

@@ -64,14 +64,15 @@ class RustPBXInput(BaseInputTransport):
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._pushing: asyncio.Task[None] | None = None
 
-    def feed(self, pcm: bytes) -> None:
-        """Take s16le audio at 16 kHz of any length. Never waits."""
+    def feed(self, pcm: bytes) -> int:
+        """Take s16le audio at 16 kHz of any length, and never wait. How many bytes the next window lacks."""
         self._fed_at = self._loop.time()
         self._unheard += pcm
         while len(self._unheard) >= WINDOW_BYTES:
             window = bytes(self._unheard[:WINDOW_BYTES])
             del self._unheard[:WINDOW_BYTES]
             self._vad.judge(window, self._judged)
+        return WINDOW_BYTES - len(self._unheard)
 
     async def start(self, frame: StartFrame) -> None:
         """The pipeline is ready: let go what has gathered, and what comes from now on."""
