@@ -367,8 +367,8 @@ class Connection:
 
     def _poll_pump(self) -> None:
         now = self._loop.time()
-        if self._gather is not None:  # they are late: whatever is there is to be read
-            self._gather(1)
+        if self._gather is not None and now >= self._pump.deadline:
+            self._gather(1)  # what is late may be here and wait for more
         if self._pump.poll(now):
             self._ping()
         self._plan_poll(now)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
 
+import numpy as np
+
 SAMPLE_RATE = 16_000  # Hz, mono, s16le, in both directions
 BYTES_PER_SECOND = SAMPLE_RATE * 2
 FRAME_MS = 20  # RustPBX plays each audio message as one 20 ms packet
@@ -348,12 +350,13 @@ def encode_audio(pcm: bytes, frame_id: str) -> str:
         pcm: s16le mono at 16 kHz, 640 bytes.
         frame_id: unique in the call; plain ASCII without quotes.
     """
-    # Joining ready-made numbers takes 15 µs where json.dumps takes 34: this runs 50 times a second a call.
-    samples = ",".join(map(_BYTE_TEXTS.__getitem__, pcm))
+    # Looked up as numbers of one width, with spaces behind the short ones: 3 µs where json.dumps takes 34 and
+    # joining strings 10. This runs 50 times a second a call.
+    samples = _BYTE_TEXTS[np.frombuffer(pcm, np.uint8)].tobytes().rstrip(b", ").decode("ascii")
     return (
         f'{{"type":"audio","audio_data":[{samples}],"sample_rate":{SAMPLE_RATE},"channels":1,'
         f'"frame_id":"{frame_id}"}}'
     )
 
 
-_BYTE_TEXTS = [str(byte) for byte in range(256)]
+_BYTE_TEXTS = np.array([f"{byte},".ljust(4).encode() for byte in range(256)])

@@ -58,7 +58,7 @@ class CallProtocol(WebSocketProtocol):
             data = self._take_audio(data)
         if data:
             self._dataReceived(data)
-        if QUICK_ACK is not None and self.connected:
+        if QUICK_ACK is not None and self.connected and self._low_water == 1:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     def _at_rest(self) -> bool:

@@ -142,8 +142,8 @@ async def test_windows_of_a_call_that_was_held_up_are_judged_in_their_order(call
 async def test_the_model_judges_only_what_may_be_speech(monkeypatch):
     """Neither digital silence nor the noise of a line costs anything, and speech after it is found."""
     judged_by_model = []
-    whole = vad._judge
-    monkeypatch.setattr(vad, "_judge", lambda batch: judged_by_model.extend(batch) or whole(batch))
+    whole = vad._confidences
+    monkeypatch.setattr(vad, "_confidences", lambda batch: judged_by_model.extend(batch) or whole(batch))
     analyzer = SharedSileroVAD()
     quiet = await verdicts(analyzer, bytes(WINDOW_BYTES * 50) + on_the_phone(3.0))
     assert {state for state, _ in quiet} == {VADState.QUIET}

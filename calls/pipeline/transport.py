@@ -14,6 +14,7 @@ from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
 from pipecat.audio.utils import create_stream_resampler
 from pipecat.audio.vad.vad_analyzer import VADState
 from pipecat.frames.frames import (
+    AggregatedTextProgressFrame,
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
     CancelFrame,
@@ -21,6 +22,7 @@ from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
     InterruptionFrame,
+    MetricsFrame,
     OutputAudioRawFrame,
     StartFrame,
     SystemFrame,
@@ -37,6 +39,7 @@ from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
 from calls.protocol import SAMPLE_RATE
 
 PIECE_BYTES = 4 * WINDOW_BYTES  # 128 ms: processors wake up eight times a second, not thirty
+QUIET_PIECE_BYTES = 2 * PIECE_BYTES  # while nobody speaks, and so nobody waits
 MUTED_S = 1.0  # a caller whose audio stops in the middle of speech has stopped speaking
 
 
@@ -98,7 +101,7 @@ class RustPBXInput(BaseInputTransport):
             self._loop.call_later(MUTED_S, self._check_muted)
         elif state is VADState.QUIET and self._speaking:
             self._stopped()
-        elif len(self._heard) >= PIECE_BYTES:
+        elif len(self._heard) >= (QUIET_PIECE_BYTES if state is VADState.QUIET else PIECE_BYTES):
             self._let_go()
 
     def _stopped(self) -> None:
@@ -156,6 +159,8 @@ class RustPBXOutput(FrameProcessor):
             await self.push_frame(frame, direction)
             if not self._playout.interrupt():
                 await self._stop_speaking()
+        elif isinstance(frame, (MetricsFrame, AggregatedTextProgressFrame)):
+            pass  # nobody behind listens to them: the observer has them from their makers
         elif isinstance(frame, (StartFrame, SystemFrame)):
             if isinstance(frame, CancelFrame):
                 self._playout.interrupt()

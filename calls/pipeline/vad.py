@@ -15,9 +15,8 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ logger = logging.getLogger(__name__)
 WINDOW = 512  # samples, 32 ms: what Silero judges at once
 WINDOW_BYTES = WINDOW * 2
 CONTEXT = 64  # samples of the window before, which the model hears again
+RATE = np.array(SAMPLE_RATE, np.int64)
 FULL_SCALE = np.float32(1 / 32768)
 MEAN_SQUARE = 1 / 32768**2 / WINDOW  # of a window, from its sum of squares
 LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
@@ -40,6 +40,7 @@ LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
 QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
 FAINT = 1e-5  # mean square, -50 dB of full scale: where Pipecat's smallest volume for speech, 0.6, lies
 BATCH_EVERY_S = 0.008
+MOST_AT_ONCE = 64  # windows: 2 ms of the event loop
 
 Told = Callable[[bytes, VADState], None]
 """Is told of a window and of the state after it."""
@@ -51,15 +52,9 @@ def _silero() -> Any:
     return SileroVADAnalyzer(sample_rate=SAMPLE_RATE)._model.session
 
 
-@cache
-def _vad_executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="vad")
-
-
 def warm() -> None:
     """Load the model and run it once. Blocks for a tenth of a second."""
     _confidences([Item(SharedSileroVAD(), b"", np.zeros(WINDOW, np.float32), 0.0, lambda *_: None)])
-    _vad_executor().submit(int).result()
 
 
 class SharedSileroVAD(SileroVADAnalyzer):
@@ -143,7 +138,7 @@ class RecurrentState:
 
     def reset_states(self) -> None:
         """Forget."""
-        self.state = np.zeros((2, 128), np.float32)
+        self.state = np.zeros((2, 1, 128), np.float32)
         self.context = np.zeros(CONTEXT, np.float32)
 
 
@@ -175,31 +170,30 @@ class _Batches:
             self._loop.call_at(at, self._start)
 
     def _start(self) -> None:
-        batch, self._waiting = self._waiting, []
-        running = self._loop.run_in_executor(_vad_executor(), _judge, batch)
-        running.add_done_callback(partial(_tell, batch))
+        batch, rest = _one_of_each(self._waiting)
+        self._waiting = rest
+        if rest:  # the windows of a call that was held up, or of a great crowd
+            self._next = self._loop.time()
+            self._loop.call_soon(self._start)
+        try:
+            confidences = _confidences(batch)
+        except Exception as e:  # without verdicts nobody is heard to speak, but the calls go on
+            logger.error("%d windows could not be judged: %s: %s", len(batch), type(e).__name__, e)
+            confidences = [0.0] * len(batch)
+        for item, confidence in zip(batch, confidences, strict=True):
+            item.analyzer.judged(item, confidence)
 
 
-def _tell(batch: list[Item], running: "asyncio.Future[list[float]]") -> None:
-    if running.cancelled():  # the loop is going down
-        return
-    if error := running.exception():
-        logger.error("%d windows could not be judged: %s: %s", len(batch), type(error).__name__, error)
-    confidences = [0.0] * len(batch) if error else running.result()
-    for item, confidence in zip(batch, confidences, strict=True):
-        item.analyzer.judged(item, confidence)
-
-
-def _judge(batch: list[Item]) -> list[float]:
-    """How sure the model is of speech in each window, from 0 to 1.
-
-    A call that was held up has several windows: each round takes one of every call.
-    """
-    found: dict[Item, float] = {}
-    while len(found) < len(batch):
-        now = list({item.analyzer: item for item in reversed(batch) if item not in found}.values())
-        found.update(zip(now, _confidences(now), strict=True))
-    return [found[item] for item in batch]
+def _one_of_each(waiting: list[Item]) -> tuple[list[Item], list[Item]]:
+    """The first window of each call, as many as are judged at once, and what is left."""
+    first: dict[SharedSileroVAD, Item] = {}
+    rest = []
+    for item in waiting:
+        if item.analyzer in first or len(first) == MOST_AT_ONCE:
+            rest.append(item)
+        else:
+            first[item.analyzer] = item
+    return list(first.values()), rest
 
 
 def _confidences(batch: list[Item]) -> list[float]:
@@ -208,16 +202,13 @@ def _confidences(batch: list[Item]) -> list[float]:
     heard = np.empty((len(batch), CONTEXT + WINDOW), np.float32)
     heard[:, :CONTEXT] = [state.context for state in states]
     heard[:, CONTEXT:] = [item.samples for item in batch]
-    inputs = {
-        "input": heard,
-        "state": np.stack([state.state for state in states], axis=1),
-        "sr": np.array(SAMPLE_RATE, np.int64),
-    }
+    remembered = np.concatenate([state.state for state in states], axis=1)
+    inputs = {"input": heard, "state": remembered, "sr": RATE}
     confidences, remembered = _silero().run(None, inputs)
     for i, state in enumerate(states):
-        state.state = remembered[:, i].copy()
+        state.state = remembered[:, i : i + 1].copy()
         state.context = heard[i, -CONTEXT:].copy()
-    return [float(confidence) for confidence in confidences[:, 0]]
+    return confidences[:, 0].tolist()  # type: ignore[no-any-return]  # the model's output has no type
 
 
 _of_loop: _Batches | None = None
