@@ -101,7 +101,7 @@ class Connection:
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
         self._errors = Bucket.full(ERRORS_PER_S, ERRORS_AT_ONCE, now)
         self._pump = Pump(now)
-        self._gather: Callable[[int], None] | None = scope.get("extensions", {}).get(GATHER)
+        self._gather: Callable[[int, float], None] | None = scope.get("extensions", {}).get(GATHER)
         self._poll_at = now
         self._last_message = now
         self._json_audio = False
@@ -205,8 +205,7 @@ class Connection:
         if self._call is not None:
             missing = self._call.hear(audio.pcm)
             if self._gather is not None:
-                frames = -(-missing * frames // len(audio.pcm))  # as many as the next verdict needs
-                self._gather(self._pump.gather(now, frames))
+                self._plan_read(now, -(-missing * frames // len(audio.pcm)))
             return
         if not self._starting and "configure" not in self._timers:
             self._timers["configure"] = self._loop.call_later(
@@ -214,6 +213,12 @@ class Connection:
             )
         if len(self._early_audio) < EARLY_AUDIO_BYTES:
             self._early_audio += audio.pcm
+
+    def _plan_read(self, now: float, frames: int) -> None:
+        """Of a client that streams steadily, read no more until there is a window to judge."""
+        at = self._pump.read_at(now, frames)
+        if at is not None and self._gather is not None:
+            self._gather(frames, at)
 
     async def _on_configure(self, configure: Configure) -> None:
         if not self._configures.take(1.0, self._loop.time()):
@@ -368,7 +373,7 @@ class Connection:
     def _poll_pump(self) -> None:
         now = self._loop.time()
         if self._gather is not None and now >= self._pump.deadline:
-            self._gather(1)  # what is late may be here and wait for more
+            self._gather(0, now)  # what is late may be here and wait for more
         if self._pump.poll(now):
             self._ping()
         self._plan_poll(now)

@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
+from calls.beat import BEAT_S, next_beat
+
 SILENCE_S = 0.020  # a held client gets a ping after this long without one
 OPENING_S = 0.030  # before the first frame, any message may be the one the client waits for
 HELD_FRAMES = 3  # this many frames behind the clock: the client is held, not merely late
@@ -35,12 +37,13 @@ TIMER_SLACK_S = 0.005  # a timer later than this says that we stalled, not the c
 QUESTIONS = 4  # pings a client that is not held may get at once, and one more each second
 WINDOW_S = 0.200
 PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
-STEADY_S = 1.0  # a client that has streamed by itself for so long, unasked, is read several frames at a time
+STEADY_S = 1.0  # a client that has streamed by itself for so long, unasked, is read when audio is needed
+JITTER_S = 0.0015  # how much later than usual a frame may come and still count
 # A client with Nagle's algorithm is late each time it is not acknowledged at once: three times in a row by more
-# than this many frames, and its frames are read one by one for a while.
-LATE_FRAMES = 1.5
+# than this many frames, and its frames are read as they come for a while.
+LATE_FRAMES = 2.5
 LATE_READS = 3
-SINGLY_S = 10.0
+AS_THEY_COME_S = 10.0
 
 
 class State(Enum):
@@ -94,10 +97,9 @@ class Pump:
         self._frames_while_testing = 0
         self._window: deque[tuple[float, float, float]] = deque()  # (time, seconds of audio, behind)
         self._looking_again = False
-        self._gathering = 1  # frames that may come before we read again
-        self._gathering_since = now
+        self._read_at: float | None = None
         self._late_reads = 0
-        self._singly_until = now + STEADY_S
+        self._as_they_come_until = now + STEADY_S
 
     @property
     def generation(self) -> str:
@@ -112,30 +114,30 @@ class Pump:
         """Seconds of audio the client should have sent by now and has not."""
         return now - self._origin - self._received
 
-    def gather(self, now: float, frames: int) -> int:
-        """How many frames to let come before reading again: `frames`, or 1 if the client may wait for us."""
+    def read_at(self, now: float, frames: int) -> float | None:
+        """When so many more frames will be there; None if they must be read as they come."""
         steady = self.state is State.WATCHING and not self._asked and now - self._asked_at >= STEADY_S
-        self._gathering = frames if steady and now >= self._singly_until else 1
-        self._gathering_since = now
-        if steady:
+        due = next_beat(self._origin + self._received + frames * self._frame_s + JITTER_S)
+        self._read_at = due if steady and now >= self._as_they_come_until else None
+        if self._read_at is not None:
             self._plan(now)
-        return self._gathering
+        return self._read_at
 
     def frame(self, now: float, seconds: float, frames: int = 1) -> bool:
         """Account for so many seconds of audio in so many frames. True: answer with a ping."""
         if self.state is State.OPENING:
             self.state = State.WATCHING
             self._origin = now - seconds
-            self._singly_until = now + STEADY_S
+            self._as_they_come_until = now + STEADY_S
         elif self.state is State.WATCHING and now - self._last_frame > PAUSE_S:
             self._origin = now - self._received - seconds
         self._received += seconds
         self._frame_s = seconds / frames
-        if self._gathering > 1:
-            self._note_gathered(now)
         self._last_frame = now
         if self.behind(now) < 0:
             self._origin = now - self._received
+        if self._read_at is not None:
+            self._note_lateness(now)
         self._follow_clock(now, seconds)
         if self._count is not None:
             self._count.frames += frames
@@ -224,13 +226,13 @@ class Pump:
         self._plan(now)
         return False
 
-    def _note_gathered(self, now: float) -> None:
-        """The frames let gather are here: were they in time, although nothing acknowledged the first of them?"""
-        due = self._gathering_since + self._gathering * self._frame_s
-        self._late_reads = self._late_reads + 1 if now - due > LATE_FRAMES * self._frame_s else 0
+    def _note_lateness(self, now: float) -> None:
+        """All that has come was read: was it in time, although nothing acknowledged it before?"""
+        late = self.behind(now) > LATE_FRAMES * self._frame_s
+        self._late_reads = self._late_reads + 1 if late else 0
         if self._late_reads == LATE_READS:
             self._late_reads = 0
-            self._singly_until = now + SINGLY_S
+            self._as_they_come_until = now + AS_THEY_COME_S
 
     def _follow_clock(self, now: float, seconds: float) -> None:
         """Forget a lag that stays: frames the client never had, or a clock slower than ours."""
@@ -312,8 +314,9 @@ class Pump:
             silence = max(self._last_frame, self._last_ping) + SILENCE_S
             self.deadline = silence if self._count is None else min(silence, now + COUNT_S)
         else:
-            unread_s = (self._gathering - 1) * self._frame_s
-            held_at = self._origin + self._received + self._tolerance + unread_s
+            held_at = self._origin + self._received + self._tolerance
+            if self._read_at is not None:  # until then nothing is known
+                held_at = max(held_at, self._read_at + BEAT_S + self._frame_s)
             self.deadline = max(
                 held_at, self._last_frame + 1.5 * self._frame_s, self._last_ping + SILENCE_S, now + 0.005
             )
@@ -321,3 +324,5 @@ class Pump:
                 self.deadline = min(self.deadline, max(self._testing_since + RECHECK_FOR_S, now + 0.005))
             elif (missing := self._questions_needed(now) - self._questions) > 0:
                 self.deadline = max(self.deadline, self._questions_at + missing)
+            if self._read_at is not None:
+                self.deadline = next_beat(self.deadline)

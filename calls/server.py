@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte gathers until then
 NOT_READING = 1008
 SEND_BUFFER_BYTES = 64 * 1024  # half a second of voice as JSON; the kernel would let megabytes grow stale
+UNREAD_BYTES = 4096  # more than gathers in the 40 ms it is left to: a tenth of a second of audio
 # Linux has it, and forgets it after a while: it is set anew with every message.
 QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
@@ -38,8 +39,8 @@ class CallProtocol(WebSocketProtocol):
     """
 
     _giving_up: Any = None
-    _audio_frame_bytes = 0  # of the last one, on the wire
-    _low_water = 1  # bytes; the kernel tells of no less
+    _gathering: asyncio.TimerHandle | None = None  # audio gathers unread until then
+    _frame_bytes = 0  # of the last message of audio, on the wire
 
     def onOpen(self) -> None:
         """The handshake is done: from here on, this object hears about the transport's buffer."""
@@ -54,11 +55,16 @@ class CallProtocol(WebSocketProtocol):
         RustPBX's socket has Nagle's algorithm on: it sends no small frame while another
         is unacknowledged, and the kernel would wait 40 ms for something to send the acknowledgement with.
         """
+        gathered, self._gathering = self._gathering, None
+        if gathered is not None:
+            gathered.cancel()
         if self._at_rest():
-            data = self._take_audio(data)
+            data = self._take_audio(data, as_one=gathered is not None)
         if data:
             self._dataReceived(data)
-        if QUICK_ACK is not None and self.connected and self._low_water == 1:
+        if gathered is not None and self._gathering is None:
+            self._tell_of(1)
+        if QUICK_ACK is not None and self.connected and gathered is None:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     def _at_rest(self) -> bool:
@@ -73,22 +79,23 @@ class CallProtocol(WebSocketProtocol):
             and not self.muted
         )
 
-    def _take_audio(self, data: bytes) -> bytes:
+    def _take_audio(self, data: bytes, *, as_one: bool) -> bytes:
         """Hand over the whole binary messages that `data` begins with; the rest is for autobahn.
+
+        Those of one length go `as_one` event, if asked, which has their number in "messages".
 
         A call sends a hundred such messages a second. Autobahn's way through them, which can do everything
         the RFC knows, takes five times as long.
         """
         at, payloads = 0, []
         while (found := websocket.binary_message(data, at)) is not None:
-            payload, end = found
+            self._frame_bytes = found[1] - at
+            payload, at = found
             payloads.append(payload)
-            self._audio_frame_bytes, at = end - at, end
         if not payloads:
             return data
         self.last_ping = time.time()  # Daphne pings a client that says nothing
-        lengths = set(map(len, payloads))
-        if self._low_water > 1 and len(lengths) == 1:
+        if as_one and len(set(map(len, payloads))) == 1:
             event = {"type": "websocket.receive", "bytes": b"".join(payloads), "messages": len(payloads)}
             self.application_queue.put_nowait(event)
         else:
@@ -96,15 +103,27 @@ class CallProtocol(WebSocketProtocol):
                 self.application_queue.put_nowait({"type": "websocket.receive", "bytes": payload})
         return data[at:]
 
-    def gather(self, frames: int) -> None:
-        """Read again only when so many more frames like the last are there, and hand them over as one.
+    def gather(self, messages: int, until: float) -> None:
+        """Let so many messages of audio come before they are read, and hand them over as one event.
 
-        The event then has their number in "messages". What is half read already counts.
+        They are expected at `until`, a time of the event loop, and not read before then even if they come
+        earlier; 0 messages: read whatever is there.
         """
-        low_water = max(1, frames * self._audio_frame_bytes - len(self.data)) if frames > 1 else 1
-        if low_water != self._low_water and self.connected:
-            self._low_water = low_water
-            self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
+        if self._gathering is not None:
+            self._gathering.cancel()
+        if not self.connected:
+            return
+        if messages:
+            self._tell_of(UNREAD_BYTES)
+            wanted = messages * self._frame_bytes - len(self.data)
+            self._gathering = asyncio.get_running_loop().call_at(until, self._tell_of, max(1, wanted))
+        else:
+            self._tell_of(1)
+
+    def _tell_of(self, size: int) -> None:
+        """Have the kernel tell us once so many bytes are there; of the connection's end it tells anyway."""
+        if self.connected:
+            self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def serverSend(self, content: str | bytes, binary: bool = False) -> None:
         """Send a message, at once if nothing else waits to be sent.

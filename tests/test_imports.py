@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "calls.apps": set(),
     "calls.protocol": set(),
-    "calls.pump": set(),
+    "calls.beat": set(),
+    "calls.pump": {"calls.beat"},
     "calls.limits": set(),
     "calls.access": set(),
     "calls.events": set(),
@@ -19,7 +20,7 @@ ALLOWED = {
     "calls.templatetags": {"calls.models", "calls.timeline"},
     "calls.simulator": set(),
     "calls.providers": set(),
-    "calls.pipeline": {"calls.protocol", "calls.providers"},
+    "calls.pipeline": {"calls.beat", "calls.protocol", "calls.providers"},
     "calls.recorder": {"calls.models", "calls.events"},
     "calls.profiles": {"calls.models"},
     "calls.call": {
@@ -28,7 +29,7 @@ ALLOWED = {
     },
     "calls.consumers": {
         "calls.access", "calls.call", "calls.limits", "calls.models", "calls.pipeline", "calls.profiles",
-        "calls.protocol", "calls.pump", "calls.recorder", "voiceagent",
+        "calls.protocol", "calls.pump", "calls.recorder", "calls.websocket", "voiceagent",
     },
     "calls.routing": {"calls.consumers"},
     "calls.lifespan": {

@@ -1,6 +1,7 @@
 """What the agent has still to say: voice and frames in order, each let go when its time has come.
 
-Voice leaves 20 ms every 20 ms by the clock. A frame among the voice leaves after the voice before it; a frame
+Voice leaves 20 ms every 20 ms by the clock: the first at once, the second up to a beat later than that, and on
+the beat from then on. A frame among the voice leaves after the voice before it; a frame
 with a time of its own (the words, as they are spoken) leaves at that time.
 """
 
@@ -12,6 +13,7 @@ from itertools import count
 
 from pipecat.frames.frames import Frame
 
+from calls.beat import next_beat, until
 from calls.protocol import FRAME_BYTES, FRAME_MS
 
 NS = 1_000_000_000
@@ -32,7 +34,8 @@ class Playout:
         release: takes a frame whose time has come.
         begun: is told before the first voice after a silence.
         silent: is told when the voice has run dry without its end being told.
-        clock: the pipeline's time in ns. The event loop's own may stand still for a millisecond.
+        clock: the pipeline's time in ns, for frames with a time of their own. The event loop's may stand still
+            for a millisecond.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Playout:
         self._more_timed = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._due = 0  # when the next voice is to leave, in ns
+        self._due = 0.0  # when the next voice is to leave, by the event loop
         self._speaking = False
         self._letting_go = False  # something has left the queue and not yet us
 
@@ -100,7 +103,7 @@ class Playout:
     def stopped(self) -> None:
         """The agent has fallen silent: the next voice begins anew, on a clock of its own."""
         self._speaking = False
-        self._due = 0
+        self._due = 0.0
 
     async def drained(self) -> None:
         """Wait until everything queued has left."""
@@ -140,12 +143,12 @@ class Playout:
         if not self._speaking:
             self._speaking = True
             await self._begun()
-        wait = self._due - self._clock()
-        if wait > 0:
-            await asyncio.sleep(wait / NS)
-        elif wait < -MOST_BEHIND_S * NS:
-            self._due = self._clock()  # a new talkspurt, or a stall too long to make up
-        self._due += FRAME_MS * 1_000_000
+        now = asyncio.get_running_loop().time()
+        if self._due > now:
+            await until(self._due)
+        elif self._due < now - MOST_BEHIND_S:
+            self._due = now  # a new talkspurt, or a stall too long to make up
+        self._due = next_beat(self._due + FRAME_MS / 1000)
         await self._send(pcm)
 
     async def _wait_for_more(self) -> None:

@@ -4,7 +4,7 @@ Pipecat's own analyser loads a model per call and runs it with ONNX Runtime, whe
 one core. OpenVINO runs the same file in 22 ms. A decision is the most expensive thing a call does.
 
 An upgrade of Pipecat must check that BaseSmartTurn predicts in `_predict_endpoint` on `_model_executor`, and
-that LocalSmartTurnAnalyzerV3 does so with `_session` and has nothing else to set up.
+what LocalSmartTurnAnalyzerV3 makes of audio before and after the model.
 """
 
 import os
@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import openvino  # type: ignore[import-untyped]  # it has stubs, but does not say so
 from numpy.typing import NDArray
+from pipecat.audio.turn.smart_turn import _whisper_features as whisper
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
-from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 
 from calls.protocol import SAMPLE_RATE
 
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
-FEATURES = [1, 80, 800]  # one call's 80 bands of 8 s in steps of 10 ms
+BANDS, STEPS = 80, 800
+SAMPLES = 8 * SAMPLE_RATE
+SURE = 0.5
 NICENESS = 4  # two fifths of the event loop's share where both want the same core
 # Half precision, the default where the processor has it, is slower here: it converts to and fro.
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
@@ -32,7 +34,7 @@ OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HI
 
 def warm() -> None:
     """Load the model and run it once. Blocks for about a second."""
-    _executor().submit(_model()._predict_endpoint, np.zeros(SAMPLE_RATE, np.float32)).result()
+    _executor().submit(_model().finished, np.zeros(SAMPLE_RATE, np.float32)).result()
 
 
 class SharedSmartTurn(BaseSmartTurn):
@@ -49,34 +51,39 @@ class SharedSmartTurn(BaseSmartTurn):
         """Leave the shared thread alone."""
 
     def _predict_endpoint(self, audio_array: NDArray[np.float32]) -> dict[str, Any]:
-        return _model()._predict_endpoint(audio_array)
+        probability = _model().finished(audio_array)
+        return {"prediction": int(probability > SURE), "probability": probability}
 
 
-class _Session:
-    """The model in OpenVINO, with as much of ONNX Runtime's interface as Pipecat's analyser uses."""
+class _Model:
+    """The model in OpenVINO. Of one thread: it has one place for what it works on."""
 
     def __init__(self) -> None:
         core = openvino.Core()
         with as_file(MODEL) as path:
             model = core.read_model(path)
-        model.reshape(FEATURES)
-        compiled = core.compile_model(model, "CPU", OPTIONS)
-        self._request = compiled.create_infer_request()
+        model.reshape([1, BANDS, STEPS])
+        self._request = core.compile_model(model, "CPU", OPTIONS).create_infer_request()
 
-    def run(self, _outputs: None, inputs: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """The model's only output, for 8 s of one call's features."""
-        return [self._request.infer(inputs)[0]]
+    def finished(self, audio: NDArray[np.float32]) -> float:
+        """How sure the model is, from 0 to 1, that who speaks in `audio` (mono, 16 kHz, -1 to 1) has finished."""
+        return float(self._request.infer([log_mel(audio)[np.newaxis]])[0].item())
 
 
-class _Model(LocalSmartTurnAnalyzerV3):
-    """Pipecat's way from audio to a verdict, on OpenVINO."""
+def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Whisper's features of the last 8 s of `audio`: 80 bands in 800 steps of 10 ms.
 
-    def __init__(self) -> None:
-        BaseSmartTurn.__init__(
-            self, sample_rate=SAMPLE_RATE
-        )  # LocalSmartTurnAnalyzerV3's would load the model, too
-        self._log_data = False
-        self._session = _Session()
+    What is missing of 8 s is silence before it, and one step of silence looks like another: it is worked out once.
+    """
+    silent = max(0, SAMPLES - len(audio))
+    samples = np.pad(audio[-SAMPLES:], (silent, 0))
+    samples = (samples - samples.mean()) / np.sqrt(samples.var() + whisper._NORM_VARIANCE_EPS)
+    same = max(0, (silent - whisper._N_FFT // 2) // whisper._HOP_LENGTH)  # steps that hear nothing else
+    rest = samples[same * whisper._HOP_LENGTH :]
+    power = whisper._power_spectrogram(rest, whisper._HANN_WINDOW, whisper._N_FFT, whisper._HOP_LENGTH)
+    bands = np.log10(np.maximum(whisper._MEL_FILTERS.T @ power, whisper._MEL_FLOOR))[:, :-1]
+    bands = np.pad(np.maximum(bands, bands.max() - 8.0), ((0, 0), (same, 0)), mode="edge")
+    return ((bands + 4.0) / 4.0).astype(np.float32)
 
 
 @cache
