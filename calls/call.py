@@ -108,6 +108,8 @@ class Call:
         except Exception as e:
             self._store_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
             raise
+        for kind, why in self._conversation.stood_in.items():
+            self._tell_failure(kind, f"{why}; the embedded one stands in")
 
     async def start(self) -> None:
         """Run the pipeline and greet the caller."""
@@ -196,19 +198,23 @@ class Call:
     def provider_failed(self, kind: str, message: str) -> None:
         """Tell RustPBX, store it, and apologise to the caller. The call goes on."""
         now = asyncio.get_running_loop().time()
-        logger.warning("call %s: %s: %s", self.id, kind, message)
         if self._ended or now - self._failed_at.get(kind, -SAME_FAILURE_S) < SAME_FAILURE_S:
+            logger.warning("call %s: %s: %s", self.id, kind, message)
             return
         self._failed_at[kind] = now
-        self._last_error = f"{kind}: {message}"
-        self._line.tell(Error(timestamp=now_ms(), message=self._last_error, code=ErrorCode.PROVIDER))
-        self.note(EventKind.PROVIDER_FAILURE, message, provider=kind)
+        self._tell_failure(kind, message)
         self._stop_watching()
         if self.config.apology and not self._apologised:
             self._apologised = True
             # When the call's own voice is what failed, the embedded one speaks.
             say = self._conversation.say_with_embedded_voice if kind == "tts" else self._conversation.say
             self._spawn(say(self.config.apology))
+
+    def _tell_failure(self, kind: str, message: str) -> None:
+        logger.warning("call %s: %s: %s", self.id, kind, message)
+        self._last_error = f"{kind}: {message}"
+        self._line.tell(Error(timestamp=now_ms(), message=self._last_error, code=ErrorCode.PROVIDER))
+        self.note(EventKind.PROVIDER_FAILURE, message, provider=kind)
 
     def _overdue(self, kind: str) -> None:
         self._give_up(kind, f"nothing came from it within {DUE_S[kind]:.0f} s")

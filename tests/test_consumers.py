@@ -123,6 +123,7 @@ async def dial():
         if not client.future.done():
             await client.disconnect(timeout=10)
     await recorder.close()
+    await catalogue.close()
     assert consumers.live == set()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -131,6 +132,12 @@ async def dial():
 def stored():
     """The call that was made."""
     return CallSession.objects.get()
+
+
+@sync_to_async
+def stored_events():
+    """The events of all calls."""
+    return list(CallEvent.objects.all())
 
 
 async def finished():
@@ -175,8 +182,7 @@ async def test_an_unknown_profile(profile, dial):
     await client.until("configured")
     await client.hang_up()
     assert (await finished()).profile_id == profile.pk
-    events = await sync_to_async(lambda: list(CallEvent.objects.values_list("detail__message", flat=True)))()
-    assert events == [error["message"]]
+    assert [event.message for event in await stored_events()] == [error["message"]]
 
 
 async def test_configure_beats_the_url(profile, dial):
@@ -216,6 +222,38 @@ async def test_a_pipeline_that_cannot_be_built(profile, dial, monkeypatch):
     assert "out of memory" in session.error
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "why"),
+    [
+        ("stt", {"stt_provider": "cartesia"}, "CARTESIA_API_KEY"),
+        ("llm", {"llm_provider": "openai"}, "OPENAI_API_KEY"),
+        ("tts", {"tts_provider": "cartesia"}, "CARTESIA_API_KEY"),
+        ("stt", {"stt_provider": "local", "language": "de"}, "'de'"),
+        ("stt", {"stt_provider": "local", "language": "en-us"}, "en-us"),  # Pipecat knows en-US
+        ("stt", {"stt_provider": "local", "stt_settings": {"language": "Elvish"}}, "Elvish"),
+        ("tts", {"tts_settings": {"voice": "bass"}}, "voice"),
+    ],
+)
+async def test_the_embedded_provider_stands_in(profile, dial, kind, fields, why):
+    """RustPBX is told and it is stored; the caller, who is answered, hears no apology."""
+    await PromptProfile.objects.aupdate(apology="Sorry!", **fields)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    error = await client.until("error")
+    assert error["code"] == 502
+    assert error["message"].startswith(f"{kind}: ")
+    assert why in error["message"]
+    assert error["message"].endswith("; the embedded one stands in")
+    await client.until("configured")
+    await client.hang_up()
+    session = await finished()
+    assert (session.status, session.error) == ("completed", error["message"])
+    assert session.audio_out_s == 0
+    (event,) = await stored_events()
+    assert (event.kind, event.detail["provider"]) == ("provider_failure", kind)
+    assert f"{kind}: {event.message}" == error["message"]
+
+
 async def test_audio_without_configure_starts_the_default(profile, dial, monkeypatch):
     monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", 0.05)
     client = await dial("caller=7")
@@ -245,8 +283,8 @@ async def test_configure_twice_at_once(profile, dial):
     assert first["call_id"] == second["call_id"]
     await client.hang_up()
     assert (await finished()).client_configs["system_prompt"] == "Be brief."
-    (change,) = await sync_to_async(lambda: list(CallEvent.objects.values_list("detail", flat=True)))()
-    assert change["system_prompt"] == "Be formal."
+    (change,) = await stored_events()
+    assert change.detail["system_prompt"] == "Be formal."
 
 
 async def test_a_client_that_leaves_while_its_call_starts(profile, dial):

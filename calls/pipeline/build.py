@@ -64,6 +64,7 @@ class Conversation:
     runner: WorkerRunner
     services: Services
     observer: ConversationObserver
+    stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
     task: asyncio.Task[None] | None = None
 
     def start(self, ended: Callable[[], None]) -> None:
@@ -150,9 +151,10 @@ def build(
         listener: is told of turns, messages and failures.
         started: when the call started, seconds since 1970.
     """
-    stt = _service("stt", config.stt, config, listener)
-    llm = _service("llm", config.llm, config, listener, system_prompt)
-    tts = _service("tts", config.tts, config, listener)
+    stood_in: dict[str, str] = {}
+    stt = _service("stt", config.stt, config, stood_in)
+    llm = _service("llm", config.llm, config, stood_in, system_prompt)
+    tts = _service("tts", config.tts, config, stood_in)
     context = LLMContext()
     caller = CallerAggregator(
         context,
@@ -176,7 +178,7 @@ def build(
         start_timeout_secs=10,
     )
     runner = WorkerRunner(handle_sigint=False)
-    return Conversation(hearing, speaking, worker, runner, services, observer)
+    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in)
 
 
 class CallerAggregator(LLMUserAggregator):
@@ -199,14 +201,17 @@ async def warm() -> None:
 
 
 def _service(
-    kind: str, provider: Provider, config: CallConfig, listener: Listener, system_prompt: str = ""
+    kind: str, provider: Provider, config: CallConfig, stood_in: dict[str, str], system_prompt: str = ""
 ) -> FrameProcessor:
-    """The service asked for; the embedded one if it cannot be had, so that the caller is answered at all."""
+    """The service asked for; the embedded one if it cannot be had, so that the caller is answered at all.
+
+    `stood_in` then gets the reason.
+    """
     create = partial(catalogue.create, kind, system_prompt=system_prompt)
     try:
         return create(provider.name, provider.settings, language=config.language)
     except (ValueError, catalogue.ProviderUnavailable) as e:
-        listener.provider_failed(kind, f"{e}; the embedded one stands in")
+        stood_in[kind] = str(e)
         return create(catalogue.LOCAL, {}, language="en")
 
 
