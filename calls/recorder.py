@@ -98,14 +98,12 @@ class Batch:
             of(call_id).finishes[call_id] = finish
         return list(batches.values())
 
-    def before(self, later: "Batch") -> "Batch":
-        """This batch with a later one's rows added: of two rows for the same thing the later counts."""
-        return Batch(
-            {**self.starts, **later.starts},
-            {**self.turns, **later.turns},
-            [*self.events, *later.events],
-            {**self.finishes, **later.finishes},
-        )
+    def add(self, later: "Batch") -> None:
+        """Take a later batch's rows, too: of two rows for the same thing the later counts."""
+        self.starts |= later.starts
+        self.turns |= later.turns
+        self.events += later.events
+        self.finishes |= later.finishes
 
     def changes(self) -> list[live.CallChanged]:
         """What to tell the watchers once this is written."""
@@ -163,9 +161,7 @@ class Recorder:
     async def close(self, timeout: float = 2.0) -> None:
         """Write what is left, at most for `timeout` seconds, and stop."""
         if not await self.flush(timeout):
-            logger.error(
-                "%d rows could not be stored before the end", len(self._pending) + len(self._writing)
-            )
+            logger.error("%d rows could not be stored before the end", self._waiting)
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -173,8 +169,12 @@ class Recorder:
         await self._publisher.close()
         self._executor.shutdown(wait=False)
 
+    @property
+    def _waiting(self) -> int:
+        return len(self._pending) + len(self._writing)
+
     def _put(self, add: Callable[[Batch], None]) -> None:
-        if len(self._pending) >= MOST_ROWS:
+        if self._waiting >= MOST_ROWS:
             self._dropped += 1
             if self._dropped % 1000 == 1:
                 logger.error("the database is behind: %d rows were not stored", self._dropped)
@@ -191,30 +191,36 @@ class Recorder:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), GATHER_S)
             self._wake.clear()
-            self._writing = self._writing.before(self._pending)
+            self._writing.add(self._pending)
             self._pending = Batch()
-            if await self._write(self._writing):
-                written, self._writing = self._writing, Batch()
-                if not len(self._pending):
-                    self._idle.set()
-                self._publisher.put(written.changes())
-            else:
+            self._writing = await self._write(self._writing)
+            if len(self._writing):
                 self._wake.set()
                 await asyncio.sleep(RETRY_S)
+            elif not len(self._pending):
+                self._idle.set()
 
-    async def _write(self, batch: Batch) -> bool:
-        """Write a batch; False: the database is away, try again. Rows it refuses are dropped and named."""
+    async def _write(self, batch: Batch) -> Batch:
+        """Write a batch. What is left as the database is away; rows it refuses are dropped and named."""
         try:
             await self._in_thread(batch.write)
         except (OperationalError, InterfaceError) as e:
             logger.error("the database is away, %d rows wait: %s", len(batch), e)
-            return False
+            return batch
         except Exception:
             if len(calls := batch.by_call()) > 1:
-                results = [await self._write(call) for call in calls]
-                return all(results)
+                return await self._write_each(calls)
             logger.exception("%d rows of a call were refused by the database and are lost", len(batch))
-        return True
+            return Batch()
+        self._publisher.put(batch.changes())
+        return Batch()
+
+    async def _write_each(self, calls: list[Batch]) -> Batch:
+        """Write each call's batch until the database is away; what is left then."""
+        left = Batch()
+        for call in calls:
+            left.add(call if len(left) else await self._write(call))
+        return left
 
     async def _in_thread(self, write: Callable[[], None]) -> None:
         await database_sync_to_async(write, thread_sensitive=False, executor=self._executor)()

@@ -63,7 +63,7 @@ async def test_a_whole_call_is_stored(recorder):
     recorder.turn(turn_row(call_id, 0, "caller", "hel", end_ms=None))
     recorder.turn(turn_row(call_id, 0, "caller", "hello"))
     recorder.turn(turn_row(call_id, 1, "agent", "hi", latency={"turn_latency": 700}))
-    recorder.event({"session_id": call_id, "ms": 5, "kind": "error", "detail": {"message": "m"}})
+    recorder.event(event_row(call_id))
     recorder.finish(finish_row(call_id))
     assert await recorder.flush(5)
 
@@ -93,6 +93,10 @@ async def test_the_watchers_of_one_call_hear_of_its_turns(recorder):
     recorder.turn(turn_row(call_id, 3))
     heard = [await asyncio.wait_for(layer.receive(channel), 5) for _ in range(2)]
     assert events.turn(call_id, 3) in heard
+
+
+def event_row(call_id, message="m"):
+    return {"session_id": call_id, "ms": 5, "kind": "error", "detail": {"message": message}}
 
 
 async def test_a_database_that_is_away_is_tried_again(recorder, monkeypatch):
@@ -135,6 +139,50 @@ async def test_what_gathers_is_bounded(recorder, monkeypatch):
     assert await recorder.flush(5)
     assert len(await rows(Turn)) == 9
     assert MOST_ROWS > 1_000
+
+
+async def test_what_gathers_is_bounded_while_the_database_is_away(recorder, monkeypatch):
+    monkeypatch.setattr("calls.recorder.MOST_ROWS", 10)
+    monkeypatch.setattr("calls.recorder.RETRY_S", 0)
+    call_id, real = uuid4(), Batch.write
+    loop, tries, away = asyncio.get_running_loop(), asyncio.Queue(), True
+
+    def write(batch):
+        if away:
+            loop.call_soon_threadsafe(tries.put_nowait, len(batch))
+            raise OperationalError("gone")
+        real(batch)
+
+    monkeypatch.setattr(Batch, "write", write)
+    recorder.start(start_row(call_id))
+    for number in range(20):
+        recorder.event(event_row(call_id, str(number)))
+        await asyncio.wait_for(tries.get(), 5)
+    away = False
+    assert await recorder.flush(5)
+    assert [event.message for event in await rows(CallEvent)] == [str(number) for number in range(9)]
+
+
+async def test_what_was_written_before_the_database_went_away_is_not_written_again(recorder, monkeypatch):
+    """It goes away while calls are written one by one, as it refused one of them."""
+    first, second, unknown, real = uuid4(), uuid4(), uuid4(), Batch.write
+    outages = [OperationalError("gone")]
+
+    def write(batch):
+        if outages and list(batch.starts) == [second]:
+            raise outages.pop()
+        real(batch)
+
+    monkeypatch.setattr("calls.recorder.RETRY_S", 0.01)
+    monkeypatch.setattr(Batch, "write", write)
+    for call_id in (first, second):
+        recorder.start(start_row(call_id))
+        recorder.event(event_row(call_id))
+    recorder.event(event_row(unknown))  # its call was never started: a foreign key to nowhere
+    assert await recorder.flush(5)
+    assert not outages
+    assert {event.session_id for event in await rows(CallEvent)} == {first, second}
+    assert len(await rows(CallEvent)) == 2
 
 
 async def test_flushing_nothing_returns_at_once(recorder):
