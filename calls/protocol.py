@@ -22,6 +22,7 @@ MAX_BINARY_BYTES = 64 * 1024
 
 # Some fields are columns of bounded width; a longer one is the client's mistake and is named, not cut.
 MAX_NAME_CHARS = 255
+MAX_DEPTH = 32  # of a value within the message; what lies deeper would not be stored
 
 
 class ErrorCode(IntEnum):
@@ -136,14 +137,35 @@ def _refuse_constant(name: str) -> None:
 
 
 def _refuse_unstorable(data: dict[str, Any]) -> None:
-    """No database stores a NUL or half a surrogate pair: refuse them where they can be named."""
-    text = json.dumps(data, ensure_ascii=False)
+    """No database stores a NUL or half a surrogate pair: refuse them where they can be named.
+
+    Goes from depth to depth: a recursion would end where the client decides.
+    """
+    values: list[Any] = [data]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for value in values:
+            if isinstance(value, str):
+                _refuse_unstorable_text(value)
+            elif isinstance(value, dict):
+                inner += (*value.keys(), *value.values())
+            elif isinstance(value, list):
+                inner += value
+        if not inner:
+            return
+        values = inner
+    raise ProtocolError(
+        ErrorCode.BAD_VALUE, f"expected values nested at most {MAX_DEPTH} deep, got some nested deeper"
+    )
+
+
+def _refuse_unstorable_text(text: str) -> None:
+    if "\0" in text:
+        raise ProtocolError(ErrorCode.BAD_VALUE, "expected text without NUL characters, got one")
     try:
         text.encode()
     except UnicodeEncodeError:
         raise ProtocolError(ErrorCode.BAD_VALUE, "expected Unicode text, got half a surrogate pair") from None
-    if "\\u0000" in text:
-        raise ProtocolError(ErrorCode.BAD_VALUE, "expected text without NUL characters, got one")
 
 
 def _decode_configure(data: dict[str, Any]) -> Configure:

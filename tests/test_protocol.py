@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calls import protocol
+from calls.models.storable import storable_json
 from calls.protocol import (
     Audio,
     Configure,
@@ -119,6 +120,8 @@ def test_the_other_commands():
         ('{"command":"configure","room_id":"' + "r" * 256 + '"}', 422, "255 characters, got 256"),
         ('{"command":"configure","room_id":"a\\u0000b"}', 422, "NUL"),
         ('{"command":"configure","room_id":"r","system_prompt":"\\ud800"}', 422, "surrogate"),
+        ('{"command":"configure","room_id":"r","metadata":{"\\u0000":1}}', 422, "NUL"),
+        ('{"command":"configure","room_id":"r","metadata":{"a":["\\udfff"]}}', 422, "surrogate"),
         ("[" * 60_000, 400, "JSON object"),
         ('{"x":"' + "y" * protocol.MAX_TEXT_CHARS + '"}', 413, "65536"),
     ],
@@ -128,6 +131,29 @@ def test_each_mistake_has_a_code_and_says_what_was_expected(text, code, says):
     assert error.code == code
     assert says in str(error)
     assert len(str(error)) < 300
+
+
+def nested(depth):
+    """A configure with a value so deep in it."""
+    return '{"command":"configure","room_id":"r","metadata":' + '{"a":' * (depth - 1) + "1" + "}" * depth
+
+
+def test_values_may_be_nested_as_deep_as_they_are_stored():
+    metadata = decode_text(nested(protocol.MAX_DEPTH)).metadata
+    assert storable_json({"of": metadata}) == {"of": metadata}
+    error = refused(nested(protocol.MAX_DEPTH + 1))
+    assert (error.code, str(error)) == (422, "expected values nested at most 32 deep, got some nested deeper")
+
+
+def test_no_depth_does_anything_but_be_refused():
+    """Somewhere below a thousand the parser itself gives up."""
+    for depth in (500, *range(900, 1000), 5000):
+        assert refused(nested(depth)).code in (400, 422)
+
+
+def test_what_is_written_like_nul_is_none():
+    message = decode_text(r'{"command":"configure","room_id":"r","system_prompt":"never write \\u0000"}')
+    assert message.system_prompt == r"never write \u0000"
 
 
 @pytest.mark.parametrize(
