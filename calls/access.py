@@ -8,14 +8,31 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
-from django.http.request import split_domain_port, validate_host
+from django.http.request import HttpRequest, split_domain_port, validate_host
+from django.utils.deprecation import MiddlewareMixin
 
 logger = logging.getLogger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-FORWARDING_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+FORWARDING_HEADERS = (
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"via",
+)
+
+
+class TrustedProxiesMiddleware(MiddlewareMixin):
+    """X-Forwarded-Proto counts from TRUSTED_PROXIES only: anybody can send it, and would pass for https."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Drop the header of anyone else, before Django's own middleware reads it."""
+        if not _in_networks(request.META.get("REMOTE_ADDR", ""), settings.TRUSTED_PROXIES):
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
 
 
 def query_of(scope: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import ipaddress
 
 import pytest
+from django.urls import reverse
 
 from calls import access
 
@@ -22,7 +23,7 @@ def test_this_machine_needs_nothing():
     assert access.refusal(scope("::1")) is None
 
 
-@pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "x_real_ip", "via"])
+@pytest.mark.parametrize("header", ["x_forwarded_for", "x_forwarded_proto", "forwarded", "x_real_ip", "via"])
 def test_a_proxy_on_this_machine_is_not_this_machine(header):
     assert "STREAM_TOKENS" in access.refusal(scope(**{header: "203.0.113.9"}))
 
@@ -64,3 +65,12 @@ def test_the_address_behind_trusted_proxies(settings):
     assert access.client_address(scope("192.0.2.1", x_forwarded_for=chain)) == "192.0.2.1"
     assert access.client_address(scope("10.0.0.1")) == "10.0.0.1"
     assert access.client_address({"client": None, "headers": []}) == ""
+
+
+@pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.9", 301), ("", 301)])
+def test_only_a_trusted_proxy_is_believed_that_a_page_is_asked_for_by_https(settings, client, peer, status):
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.SECURE_SSL_REDIRECT = True
+    response = client.get(reverse("login"), REMOTE_ADDR=peer, headers={"X-Forwarded-Proto": "https"})
+    assert response.status_code == status
