@@ -234,7 +234,7 @@ def test_the_service_and_the_proxy_fit_the_server():
     service.read(ROOT / "deploy" / "voiceagent.service")
     assert service["Service"]["ExecStart"].endswith("/.venv/bin/python manage.py serve")
     proxy = (ROOT / "deploy" / "nginx.conf").read_text()
-    assert f"location = /{WEBSOCKET_PATH}" in proxy
+    assert f"location ~ ^/{WEBSOCKET_PATH}/?$" in proxy
     headers = ("Host $host", "X-Forwarded-For $proxy_add_x_forwarded_for", "X-Forwarded-Proto $scheme")
     for header in headers:
         # nginx takes none of the server's headers into a location that sets one of its own.

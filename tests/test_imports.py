@@ -31,7 +31,7 @@ ALLOWED = {
         "calls.access", "calls.call", "calls.limits", "calls.models", "calls.pipeline", "calls.profiles",
         "calls.protocol", "calls.pump", "calls.recorder", "calls.websocket", "voiceagent",
     },
-    "calls.routing": {"calls.consumers"},
+    "calls.routing": {"calls.access", "calls.consumers"},
     "calls.lifespan": {
         "calls.consumers", "calls.models", "calls.pipeline", "calls.providers", "calls.recorder",
     },
