@@ -272,7 +272,6 @@ class Connection:
             if not chosen.found:
                 message = f"expected a published profile, got {configure.profile!r}; the default one answers"
                 self._tell_error(ErrorCode.NOT_FOUND, message)
-                call.note(EventKind.ERROR, message)
             call.hear(bytes(self._early_audio))
             self._early_audio.clear()
             self._tell_configured(call)
@@ -339,8 +338,12 @@ class Connection:
         self._tell(protocol.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
 
     def _tell_error(self, code: ErrorCode, message: str) -> None:
-        if self._errors.take(1.0, self._loop.time()):
-            self._tell(protocol.Error(timestamp=now_ms(), message=message, code=code))
+        """Tell the client, and store it on the call; too many in a row are neither told nor stored."""
+        if not self._errors.take(1.0, self._loop.time()):
+            return
+        self._tell(protocol.Error(timestamp=now_ms(), message=message, code=code))
+        if self._call is not None:
+            self._call.note(EventKind.ERROR, message, code=int(code))
 
     def _ping(self) -> None:
         self._tell(protocol.ServerPing(timestamp=now_ms()))

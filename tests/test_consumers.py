@@ -6,10 +6,16 @@ import json
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
-from pipecat.frames.frames import TTSAudioRawFrame, TTSSpeakFrame, TTSStartedFrame, TTSStoppedFrame
+from pipecat.frames.frames import (
+    EndWorkerFrame,
+    TTSAudioRawFrame,
+    TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+)
 from pipecat.processors.frame_processor import FrameProcessor
 
-from calls import consumers, profiles, recorder
+from calls import consumers, profiles, protocol, recorder
 from calls.call import Call
 from calls.consumers import RustPBXConsumer
 from calls.models import CallEvent, CallSession, PromptProfile
@@ -42,12 +48,25 @@ class Beep(Silent):
                 await self.push_frame(spoken)
 
 
+class Quitter(Silent):
+    """A voice that ends the pipeline instead of speaking."""
+
+    async def process_frame(self, frame, direction):
+        await super().process_frame(frame, direction)
+        if isinstance(frame, TTSSpeakFrame):
+            await self.push_frame(EndWorkerFrame())
+
+
 def silent(values, language):
     return Silent()
 
 
 def beep(values, language):
     return Beep()
+
+
+def quitter(values, language):
+    return Quitter()
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +76,7 @@ def providers(monkeypatch):
         catalogue.Provider(kind, "test", "Test", __name__, "beep" if kind == "tts" else "silent", ())
         for kind in catalogue.KINDS
     ]
+    ours.append(catalogue.Provider("tts", "quitter", "Quitter", __name__, "quitter", ()))
     monkeypatch.setattr(catalogue, "PROVIDERS", catalogue.PROVIDERS + ours)
     monkeypatch.setattr(profiles, "_remembered", {})
 
@@ -182,7 +202,8 @@ async def test_an_unknown_profile(profile, dial):
     await client.until("configured")
     await client.hang_up()
     assert (await finished()).profile_id == profile.pk
-    assert [event.message for event in await stored_events()] == [error["message"]]
+    (event,) = await stored_events()
+    assert (event.kind, event.detail) == ("error", {"code": 404, "message": error["message"]})
 
 
 async def test_configure_beats_the_url(profile, dial):
@@ -294,6 +315,54 @@ async def test_a_client_that_leaves_while_its_call_starts(profile, dial):
     assert await recorder.recorder().flush(10)
     statuses = await sync_to_async(lambda: set(CallSession.objects.values_list("status", flat=True)))()
     assert statuses <= {"completed"}
+
+
+# --- Errors -----------------------------------------------------------------------------------------------
+
+
+async def test_errors_that_are_told_are_stored(profile, dial):
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    await client.send_to(text_data="hello")
+    await client.send_to(bytes_data=b"odd")
+    await client.send_to(text_data=" " * (protocol.MAX_TEXT_CHARS + 1))
+    for _ in range(consumers.CONFIGURES_AT_ONCE):
+        await client.say(**CONFIGURE)
+    told = [await client.until("error") for _ in range(4)]
+    assert [error["code"] for error in told] == [400, 422, 413, 429]
+    await client.hang_up()
+    await finished()
+    events = await stored_events()
+    assert {event.kind for event in events} == {"error"}
+    assert [event.detail for event in events] == [
+        {"code": error["code"], "message": error["message"]} for error in told
+    ]
+
+
+async def test_errors_that_are_not_told_are_not_stored(profile, dial, monkeypatch):
+    monkeypatch.setattr(consumers, "ERRORS_PER_S", 0.0)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    for _ in range(2 * consumers.ERRORS_AT_ONCE):
+        await client.send_to(text_data="hello")
+    await client.hang_up()
+    await finished()
+    assert len(await stored_events()) == consumers.ERRORS_AT_ONCE
+
+
+async def test_a_pipeline_that_ends_by_itself_ends_the_call(profile, dial):
+    await PromptProfile.objects.aupdate(greeting="Hello", tts_provider="quitter")
+    client = await dial()
+    await client.say(**CONFIGURE)
+    error = await client.until("error")
+    assert (error["code"], error["message"]) == (500, "the call's pipeline ended before the call did")
+    assert await client.closed() == 1011
+    session = await finished()
+    assert (session.status, session.error) == ("failed", error["message"])
+    (event,) = await stored_events()
+    assert (event.message, event.detail["code"]) == (error["message"], 500)
 
 
 # --- The agent's voice ------------------------------------------------------------------------------------
