@@ -22,7 +22,7 @@ from calls.pipeline.observer import now_ms
 from calls.profiles import ChosenProfile
 from calls.protocol import BYTES_PER_SECOND, Configure, Error, ErrorCode, Timed
 from calls.providers import catalogue
-from calls.recorder import Recorder
+from calls.recorder import DescriptionRow, Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Call:
 
     def __init__(self, line: Line, configure: Configure, chosen: ChosenProfile, recorder: Recorder) -> None:
         self.id = uuid.uuid4()
+        self.profile: str = chosen.snapshot["slug"]
         self.audio_in_s = 0.0
         self.audio_out_s = 0.0
         self._line = line
@@ -79,19 +80,9 @@ class Call:
         self.config = _config(configure, chosen.snapshot)
         self._recorder.start(
             {
-                "id": self.id,
-                "room_id": configure.room_id,
+                **_description(self.id, configure),
                 "profile_id": chosen.id,
                 "config": chosen.snapshot | {"in_force": _shown(self.config)},
-                "client_configs": {
-                    "system_prompt": configure.system_prompt,
-                    "stt": configure.stt_config,
-                    "llm": configure.llm_config,
-                    "tts": configure.tts_config,
-                },
-                "caller": configure.caller or "",
-                "callee": configure.callee or "",
-                "metadata": dict(configure.metadata),
                 "started_at": self._started_at,
                 "remote_address": line.remote_address,
                 "node": settings.NODE_NAME,
@@ -121,6 +112,10 @@ class Call:
         """Take the caller's voice: s16le at 16 kHz, any length. How many bytes of it would be judged next."""
         self.audio_in_s += len(pcm) / BYTES_PER_SECOND
         return self._conversation.hear(pcm)
+
+    def describe(self, configure: Configure) -> None:
+        """The first `configure` of a call that began without: store what it tells of the call."""
+        self._recorder.describe(_description(self.id, configure))
 
     async def reconfigure(self, configure: Configure) -> None:
         """Another `configure` during the call: its prompt is in force from the next answer on."""
@@ -240,6 +235,23 @@ class Call:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _description(call_id: uuid.UUID, configure: Configure) -> DescriptionRow:
+    """What a `configure` tells of its call."""
+    return {
+        "id": call_id,
+        "room_id": configure.room_id,
+        "caller": configure.caller or "",
+        "callee": configure.callee or "",
+        "metadata": dict(configure.metadata),
+        "client_configs": {
+            "system_prompt": configure.system_prompt,
+            "stt": configure.stt_config,
+            "llm": configure.llm_config,
+            "tts": configure.tts_config,
+        },
+    }
 
 
 def _config(configure: Configure, profile: Mapping[str, Any]) -> CallConfig:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -107,7 +108,8 @@ class Connection:
         self._json_audio = False
         self._call: Call | None = None
         self._starting = False
-        self._reconfigured: Configure | None = None  # while the call was starting
+        self._configured = False  # by the client: audio may start the call before
+        self._reconfigured: list[Configure] = []  # while the call was starting
         self._early_audio = bytearray()
         self._frames_sent = 0
         self._end: tuple[EndReason, int] | None = None
@@ -226,11 +228,11 @@ class Connection:
                 ErrorCode.TOO_FAST, "expected `configure` about once a second, got it more often"
             )
         if self._call is not None:
-            await self._call.reconfigure(configure)
-            self._tell_configured(self._call)
+            await self._reconfigure(self._call, configure)
         elif self._starting:
-            self._reconfigured = configure
+            self._reconfigured.append(configure)
         else:
+            self._configured = True
             self._start_call(configure)
 
     # --- The call -----------------------------------------------------------------------------------------
@@ -250,9 +252,10 @@ class Connection:
             profile=configure.profile or self._query.get("profile"),
             caller=configure.caller or self._query.get("caller"),
             callee=configure.callee or self._query.get("callee"),
-            metadata=configure.metadata or self._metadata_of_url(),
+            metadata=configure.metadata or self._metadata_of_url,
         )
 
+    @cached_property
     def _metadata_of_url(self) -> dict[str, Any]:
         text = self._query.get("metadata", "{}")
         try:
@@ -276,9 +279,8 @@ class Connection:
             self._early_audio.clear()
             self._tell_configured(call)
             await call.start()
-            if self._reconfigured is not None:
-                await call.reconfigure(self._reconfigured)
-                self._tell_configured(call)
+            for another in self._reconfigured:
+                await self._reconfigure(call, another)
         except NoProfile as e:
             self._fail(str(e))
             return
@@ -289,6 +291,18 @@ class Connection:
         self._timers["duration"] = self._loop.call_later(
             call.config.max_duration_s, lambda: self._spawn(self._say_goodbye(call))
         )
+
+    async def _reconfigure(self, call: Call, configure: Configure) -> None:
+        """Another `configure`, or the first one of a call that audio has started."""
+        if not self._configured:
+            self._configured = True
+            call.describe(self._completed(configure))
+            if configure.profile not in (None, "", call.profile):
+                began, asked = call.profile, configure.profile
+                message = f"expected profile {began!r}, with which the call has already begun, got {asked!r}"
+                self._tell_error(ErrorCode.BAD_VALUE, message)
+        await call.reconfigure(configure)
+        self._tell_configured(call)
 
     async def _say_goodbye(self, call: Call) -> None:
         await call.say_goodbye()

@@ -28,17 +28,22 @@ RETRY_S = 1.0
 MOST_ROWS = 20_000
 
 
-class StartRow(TypedDict):
-    """A call that began, as CallSession.objects.start() takes it."""
+class DescriptionRow(TypedDict):
+    """What the client told of its call, as CallSession.objects.describe() takes it."""
 
     id: UUID
     room_id: str
-    profile_id: int | None
-    config: dict[str, Any]
-    client_configs: dict[str, Any]
     caller: str
     callee: str
     metadata: dict[str, Any]
+    client_configs: dict[str, Any]
+
+
+class StartRow(DescriptionRow):
+    """A call that began, as CallSession.objects.start() takes it."""
+
+    profile_id: int | None
+    config: dict[str, Any]
     started_at: datetime
     remote_address: str
     node: str
@@ -62,18 +67,22 @@ class Batch:
     """Rows that wait to be written. A turn replaces the same turn that has not been written yet."""
 
     starts: dict[UUID, StartRow] = field(default_factory=dict)
+    descriptions: dict[UUID, DescriptionRow] = field(default_factory=dict)
     turns: dict[tuple[UUID, int], TurnRow] = field(default_factory=dict)
     events: list[EventRow] = field(default_factory=list)
     finishes: dict[UUID, FinishRow] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.starts) + len(self.turns) + len(self.events) + len(self.finishes)
+        calls = len(self.starts) + len(self.descriptions) + len(self.finishes)
+        return calls + len(self.turns) + len(self.events)
 
     def write(self) -> None:
         """Write every row in one transaction. Raises what the database raises; then nothing is written."""
         with transaction.atomic():
             for start in self.starts.values():
                 CallSession.objects.start(**start)
+            for description in self.descriptions.values():
+                CallSession.objects.describe(**description)
             if self.turns:
                 Turn.objects.record(self.turns.values())
             if self.events:
@@ -90,6 +99,8 @@ class Batch:
 
         for call_id, start in self.starts.items():
             of(call_id).starts[call_id] = start
+        for call_id, description in self.descriptions.items():
+            of(call_id).descriptions[call_id] = description
         for key, turn in self.turns.items():
             of(key[0]).turns[key] = turn
         for event in self.events:
@@ -101,6 +112,7 @@ class Batch:
     def add(self, later: "Batch") -> None:
         """Take a later batch's rows, too: of two rows for the same thing the later counts."""
         self.starts |= later.starts
+        self.descriptions |= later.descriptions
         self.turns |= later.turns
         self.events += later.events
         self.finishes |= later.finishes
@@ -110,7 +122,7 @@ class Batch:
         return [
             *(live.started(call_id) for call_id in self.starts),
             *(live.turn(call_id, index) for call_id, index in self.turns),
-            *(live.event(call_id) for call_id in dict.fromkeys(e["session_id"] for e in self.events)),
+            *map(live.event, dict.fromkeys([*self.descriptions, *(e["session_id"] for e in self.events)])),
             *(live.finished(call_id) for call_id in self.finishes),
         ]
 
@@ -133,6 +145,10 @@ class Recorder:
     def start(self, row: StartRow) -> None:
         """A call began."""
         self._put(lambda batch: batch.starts.__setitem__(row["id"], row))
+
+    def describe(self, row: DescriptionRow) -> None:
+        """The client told of a call that had begun."""
+        self._put(lambda batch: batch.descriptions.__setitem__(row["id"], row))
 
     def turn(self, row: TurnRow) -> None:
         """A turn began, went on or ended."""

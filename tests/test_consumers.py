@@ -285,6 +285,61 @@ async def test_audio_without_configure_starts_the_default(profile, dial, monkeyp
     assert (session.room_id, session.caller, session.audio_in_s) == ("", "7", 0.02)
 
 
+@pytest.mark.parametrize("within", [0, 0.05])  # it comes while the call starts, or when it is there
+async def test_the_first_configure_tells_of_a_call_that_audio_started(profile, dial, monkeypatch, within):
+    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", within)
+    client = await dial("caller=7&callee=8")
+    await client.send_to(bytes_data=FRAME)
+    if within:
+        await client.until("configured")
+    llm = {"model": "gpt-4o-mini"}
+    told = {"caller": "9", "metadata": {"queue": "bikes"}, "llm_config": llm, "system_prompt": "Be brief."}
+    await client.say(**CONFIGURE | told)
+    await client.until("configured")
+    # Others are no news of the call.
+    await client.say(**CONFIGURE | {"room_id": "another", "caller": "10", "profile": "sales"})
+    await client.say(command="ping", timestamp=1)
+    await client.until("pong")
+    await client.hang_up()
+    session = await finished()
+    assert (session.room_id, session.caller, session.callee) == ("room", "9", "8")
+    assert session.metadata == {"queue": "bikes"}
+    configs = {"system_prompt": "Be brief.", "stt": None, "llm": llm, "tts": None}
+    assert session.client_configs == configs
+    assert {event.kind for event in await stored_events()} <= {"configuration"}
+
+
+async def test_the_profile_of_a_call_that_audio_started_stays(profile, dial, monkeypatch):
+    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", 0)
+    await sync_to_async(make_profile)("sales")
+    client = await dial()
+    await client.send_to(bytes_data=FRAME)
+    await client.until("configured")
+    await client.say(**CONFIGURE, profile="sales")
+    error = await client.until("error")
+    expected = "expected profile 'default', with which the call has already begun, got 'sales'"
+    assert (error["code"], error["message"]) == (422, expected)
+    await client.until("configured")
+    await client.say(**CONFIGURE, profile="sales")
+    await client.until("configured")
+    await client.hang_up()
+    session = await finished()
+    assert (session.profile_id, session.room_id) == (profile.pk, "room")
+    assert len(await stored_events()) == 1
+
+
+async def test_the_profile_in_force_may_be_named_late(profile, dial, monkeypatch):
+    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", 0)
+    client = await dial()
+    await client.send_to(bytes_data=FRAME)
+    await client.until("configured")
+    await client.say(**CONFIGURE, profile="default")
+    await client.until("configured")
+    await client.hang_up()
+    assert (await finished()).room_id == "room"
+    assert await stored_events() == []
+
+
 async def test_what_is_said_before_configure_is_heard_within_bounds(profile, dial):
     client = await dial()
     for _ in range(8 * 50):  # 8 s

@@ -153,6 +153,17 @@ class TestStart:
         assert kept.profile is None
 
 
+class TestDescribe:
+    def test_what_is_told_later_replaces_what_was_told(self, make_call):
+        session = make_call(caller="Ann")
+        told = {"room_id": "r" * 300, "caller": "Bob\x00", "callee": "", "metadata": {"n": float("nan")}}
+        assert CallSession.objects.describe(session.id, **told, client_configs={"llm": {}})
+        session.refresh_from_db()
+        assert (session.room_id, session.caller, session.callee) == ("r" * 255, "Bob", "")
+        assert (session.metadata, session.client_configs) == ({"n": None}, {"llm": {}})
+        assert not CallSession.objects.describe(uuid4(), **told, client_configs={})
+
+
 class TestFinish:
     def test_the_first_to_finish_wins(self, make_call):
         session = make_call()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from calls import events
 from calls.models import CallEvent, CallSession, Turn
-from calls.recorder import MOST_ROWS, Batch, Recorder
+from calls.recorder import MOST_ROWS, Batch, DescriptionRow, Recorder
 from tests.conftest import turn_row
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,6 +73,19 @@ async def test_a_whole_call_is_stored(recorder):
     assert [event.kind for event in await rows(CallEvent)] == ["error"]
 
 
+async def test_what_is_told_of_a_call_later_is_stored(recorder):
+    early, late = uuid4(), uuid4()
+    recorder.start(start_row(early))
+    assert await recorder.flush(5)
+    recorder.start(start_row(late))
+    told = {"room_id": "told", "caller": "Ann", "callee": "Bob", "metadata": {"a": 1}, "client_configs": {}}
+    for call_id in (early, late):
+        recorder.describe({"id": call_id, **told})
+    assert await recorder.flush(5)
+    calls = await rows(CallSession)
+    assert [{name: getattr(call, name) for name in told} for call in calls] == [told, told]
+
+
 async def test_what_is_handed_over_is_written_without_being_asked_for(recorder):
     call_id = uuid4()
     layer = get_channel_layer()
@@ -126,6 +139,7 @@ async def test_a_call_the_database_refuses_takes_no_other_with_it(recorder):
     recorder.turn(turn_row(unknown, 0))  # its call was never started: a foreign key to nowhere
     recorder.start(start_row(good))
     recorder.turn(turn_row(good, 0))
+    recorder.describe({name: start_row(good)[name] for name in DescriptionRow.__annotations__})
     assert await recorder.flush(5)
     assert [turn.session_id for turn in await rows(Turn)] == [good]
 

@@ -73,23 +73,32 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
 
         Texts are cut to their columns. A profile deleted meanwhile leaves the call without one.
         """
-        profile = PromptProfile.objects.filter(pk=profile_id).first() if profile_id else None
-        texts = {
-            "room_id": room_id,
-            "caller": caller,
-            "callee": callee,
-            "remote_address": remote_address,
-            "node": node,
-        }
         defaults = {
-            **{name: self._cut(name, text) for name, text in texts.items()},
-            "profile": profile,
+            **self._description(room_id, caller, callee, metadata, client_configs),
+            "profile": PromptProfile.objects.filter(pk=profile_id).first() if profile_id else None,
             "config": storable_json(config),
-            "client_configs": storable_json(client_configs),
-            "metadata": storable_json(metadata),
             "started_at": started_at,
+            "remote_address": self._cut("remote_address", remote_address),
+            "node": self._cut("node", node),
         }
         return self.get_or_create(pk=id, defaults=defaults)[0]
+
+    def describe(
+        self,
+        id: UUID,
+        *,
+        room_id: str,
+        caller: str,
+        callee: str,
+        metadata: dict[str, Any],
+        client_configs: dict[str, Any],
+    ) -> bool:
+        """Store what the client told of the call `id` after it had begun; return whether the call exists.
+
+        Texts are cut to their columns.
+        """
+        described = self._description(room_id, caller, callee, metadata, client_configs)
+        return self.filter(pk=id).update(**described) == 1
 
     def finish(
         self,
@@ -183,6 +192,23 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         if to_date:
             calls = calls.filter(started_at__lt=_midnight(to_date + timedelta(days=1)))
         return calls
+
+    def _description(
+        self,
+        room_id: str,
+        caller: str,
+        callee: str,
+        metadata: dict[str, Any],
+        client_configs: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Return what a client tells of its call, by column and as the columns take it."""
+        return {
+            "room_id": self._cut("room_id", room_id),
+            "caller": self._cut("caller", caller),
+            "callee": self._cut("callee", callee),
+            "metadata": storable_json(metadata),
+            "client_configs": storable_json(client_configs),
+        }
 
     def _cut(self, name: str, text: str) -> str:
         """Return `text` as long as the column `name` takes."""
