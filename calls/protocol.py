@@ -17,7 +17,7 @@ BYTES_PER_SECOND = SAMPLE_RATE * 2
 FRAME_MS = 20  # RustPBX plays each audio message as one 20 ms packet
 FRAME_BYTES = BYTES_PER_SECOND * FRAME_MS // 1000
 
-MAX_TEXT_CHARS = 64 * 1024
+MAX_TEXT_BYTES = 64 * 1024  # in UTF-8
 MAX_BINARY_BYTES = 64 * 1024
 
 # Some fields are columns of bounded width; a longer one is the client's mistake and is named, not cut.
@@ -109,9 +109,12 @@ def decode_text(text: str) -> ClientMessage:
         ProtocolError: no JSON object, unknown command, a field missing or of another type (400), a value that
             cannot be used (422), over 64 KB (413).
     """
-    if len(text) > MAX_TEXT_CHARS:
+    size = len(text)
+    if size <= MAX_TEXT_BYTES < 4 * size and not text.isascii():  # else the number of characters decides
+        size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_TEXT_BYTES:
         raise ProtocolError(
-            ErrorCode.TOO_LARGE, f"expected at most {MAX_TEXT_CHARS} characters a message, got {len(text)}"
+            ErrorCode.TOO_LARGE, f"expected at most {MAX_TEXT_BYTES} bytes a message, got at least {size}"
         )
     try:
         # The default would accept NaN and Infinity, which are not JSON and which a database refuses later.

@@ -381,7 +381,7 @@ async def test_errors_that_are_told_are_stored(profile, dial):
     await client.until("configured")
     await client.send_to(text_data="hello")
     await client.send_to(bytes_data=b"odd")
-    await client.send_to(text_data=" " * (protocol.MAX_TEXT_CHARS + 1))
+    await client.send_to(text_data=" " * (protocol.MAX_TEXT_BYTES + 1))
     for _ in range(consumers.CONFIGURES_AT_ONCE):
         await client.say(**CONFIGURE)
     told = [await client.until("error") for _ in range(4)]

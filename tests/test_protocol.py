@@ -123,7 +123,7 @@ def test_the_other_commands():
         ('{"command":"configure","room_id":"r","metadata":{"\\u0000":1}}', 422, "NUL"),
         ('{"command":"configure","room_id":"r","metadata":{"a":["\\udfff"]}}', 422, "surrogate"),
         ("[" * 60_000, 400, "JSON object"),
-        ('{"x":"' + "y" * protocol.MAX_TEXT_CHARS + '"}', 413, "65536"),
+        ('{"x":"' + "y" * protocol.MAX_TEXT_BYTES + '"}', 413, "65536"),
     ],
 )
 def test_each_mistake_has_a_code_and_says_what_was_expected(text, code, says):
@@ -131,6 +131,21 @@ def test_each_mistake_has_a_code_and_says_what_was_expected(text, code, says):
     assert error.code == code
     assert says in str(error)
     assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize("letter", ["y", "ü", "好", "👋"])
+def test_the_size_of_a_text_is_that_of_its_bytes(letter):
+    def text(size):
+        head = '{"command":"disconnect","reason":"'
+        letters, rest = divmod(size - len(head) - len('"}'), len(letter.encode()))
+        return head + letter * letters + "x" * rest + '"}'
+
+    assert len(text(protocol.MAX_TEXT_BYTES).encode()) == protocol.MAX_TEXT_BYTES
+    decode_text(text(protocol.MAX_TEXT_BYTES))
+    for size in (protocol.MAX_TEXT_BYTES + 1, 2 * protocol.MAX_TEXT_BYTES):
+        error = refused(text(size))
+        assert error.code == 413
+        assert str(error).startswith("expected at most 65536 bytes a message, got at least ")
 
 
 def nested(depth):
