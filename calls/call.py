@@ -119,10 +119,14 @@ class Call:
 
     async def reconfigure(self, configure: Configure) -> None:
         """Another `configure` during the call: its prompt is in force from the next answer on."""
-        if configure.system_prompt is None or configure.system_prompt == self._client_prompt:
+        if configure.system_prompt is None:
             return
+        before = self.config.prompt_for(self._client_prompt)
         self._client_prompt = configure.system_prompt
-        await self._conversation.prompt(self.config.prompt_for(self._client_prompt))
+        in_force = self.config.prompt_for(self._client_prompt)
+        if in_force == before:
+            return
+        await self._conversation.prompt(in_force)
         self.note(EventKind.CONFIGURATION, "the client changed its prompt", system_prompt=self._client_prompt)
 
     async def say_goodbye(self) -> None:

@@ -363,6 +363,25 @@ async def test_configure_twice_at_once(profile, dial):
     assert change.detail["system_prompt"] == "Be formal."
 
 
+@pytest.mark.parametrize(
+    ("policy", "prompts", "changes"),
+    [
+        ("append", ["Be brief.", "Be brief.", None, "Be formal.", ""], ["Be formal.", ""]),
+        ("replace", ["Be brief.", "Be formal."], ["Be formal."]),
+        ("ignore", ["Be brief.", "Be formal.", ""], []),
+    ],
+)
+async def test_only_a_prompt_that_changes_what_is_in_force_is_noted(profile, dial, policy, prompts, changes):
+    await PromptProfile.objects.aupdate(prompt_policy=policy)
+    client = await dial()
+    for prompt in prompts:
+        await client.say(**CONFIGURE | {"system_prompt": prompt})
+        await client.until("configured")
+    await client.hang_up()
+    await finished()
+    assert [event.detail["system_prompt"] for event in await stored_events()] == changes
+
+
 async def test_a_client_that_leaves_while_its_call_starts(profile, dial):
     client = await dial()
     await client.say(**CONFIGURE)
