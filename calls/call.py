@@ -8,6 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -133,9 +134,11 @@ class Call:
         """Speak the farewell to its end, then stop; bounded."""
         self._leaving = True
         self._stop_watching()
-        if self.config.farewell:
-            await self._conversation.say(self.config.farewell, interruptible=False)
-        await self._conversation.finish(FAREWELL_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                if self.config.farewell:
+                    await self._conversation.say(self.config.farewell, interruptible=False)
+                await self._conversation.finish()
 
     async def end(self, reason: EndReason, generation: str, error: str = "") -> None:
         """Stop the pipeline and store the end. Returns within about two seconds; may be called again."""
@@ -205,7 +208,7 @@ class Call:
         self._stop_watching()
         if self.config.apology and not self._apologised:
             self._apologised = True
-            # When the call's own voice is what failed, the embedded one speaks.
+            # When the call's own voice is what failed, the embedded one speaks, though the other may recover.
             say = self._conversation.say_with_embedded_voice if kind == "tts" else self._conversation.say
             self._spawn(say(self.config.apology))
 

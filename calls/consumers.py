@@ -305,7 +305,10 @@ class Connection:
         self._tell_configured(call)
 
     async def _say_goodbye(self, call: Call) -> None:
-        await call.say_goodbye()
+        try:
+            await call.say_goodbye()
+        except Exception:
+            logger.exception("a farewell could not be spoken")
         self.stop(EndReason.MAX_DURATION, NORMAL)
 
     def _fail(self, message: str) -> None:

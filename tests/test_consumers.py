@@ -57,12 +57,22 @@ class Quitter(Silent):
             await self.push_frame(EndWorkerFrame())
 
 
+class Dead(Silent):
+    """A voice that is out of service."""
+
+    is_usable = False
+
+
 def silent(values, language):
     return Silent()
 
 
 def beep(values, language):
     return Beep()
+
+
+def dead(values, language):
+    return Dead()
 
 
 def quitter(values, language):
@@ -76,7 +86,7 @@ def providers(monkeypatch):
         catalogue.Provider(kind, "test", "Test", __name__, "beep" if kind == "tts" else "silent", ())
         for kind in catalogue.KINDS
     ]
-    ours.append(catalogue.Provider("tts", "quitter", "Quitter", __name__, "quitter", ()))
+    ours += [catalogue.Provider("tts", name, name, __name__, name, ()) for name in ("dead", "quitter")]
     monkeypatch.setattr(catalogue, "PROVIDERS", catalogue.PROVIDERS + ours)
     monkeypatch.setattr(profiles, "_remembered", {})
 
@@ -490,6 +500,24 @@ async def test_any_message_keeps_the_call(profile, dial, monkeypatch):
         await client.until("pong")
         await client.until("ping")  # the pump asks an opening client for audio every 30 ms
     assert await client.closed() == 1000
+
+
+@pytest.mark.parametrize("voice", ["test", "dead"])
+async def test_the_farewell_is_spoken_to_its_end(profile, dial, voice):
+    """With the embedded voice if the call's own is out of service."""
+    fields = {"max_duration_s": 0, "farewell": "Goodbye!", "tts_provider": voice}
+    await PromptProfile.objects.aupdate(**fields)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("audio")
+    assert await client.closed() == 1000
+    session = await finished()
+    assert (session.end_reason, session.status) == ("max_duration", "completed")
+    if voice == "dead":
+        assert session.audio_out_s > 0.3
+        assert [turn.text async for turn in session.turns.all()] == ["Goodbye!"]
+    else:
+        assert session.audio_out_s == 0.1
 
 
 async def test_shutdown_ends_every_call_and_stores_it(profile, dial):

@@ -86,7 +86,13 @@ class Conversation:
         return self.input.feed(pcm)
 
     async def say(self, text: str, *, interruptible: bool = True) -> None:
-        """Speak a text directly; it becomes part of the conversation."""
+        """Speak a text directly, in the embedded voice if the call's own is out of service.
+
+        It becomes part of the conversation.
+        """
+        if not self.services.tts.is_usable:
+            await self.say_with_embedded_voice(text, interruptible=interruptible)
+            return
         frame = TTSSpeakFrame(text)
         frame.interruptible = interruptible
         await self.worker.queue_frame(frame)
@@ -100,7 +106,7 @@ class Conversation:
         """Stop whatever answers at the moment, and what is being spoken."""
         await self.worker.queue_frame(InterruptionFrame())
 
-    async def say_with_embedded_voice(self, text: str) -> None:
+    async def say_with_embedded_voice(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text past the call's own voice, for when that is what failed. It enters the context."""
         pcm = await catalogue.emergency_speech(text, SAMPLE_RATE)
         context_id = f"emergency-{uuid.uuid4()}"
@@ -112,13 +118,14 @@ class Conversation:
             LLMAssistantPushAggregationFrame(),
         ]
         for frame in frames:
+            frame.interruptible = interruptible
             await self.output.queue_frame(frame)
 
-    async def finish(self, timeout: float) -> None:
-        """Speak what is queued, then stop; give up waiting after `timeout` seconds."""
+    async def finish(self) -> None:
+        """Speak what is queued, then stop."""
         await self.worker.queue_frame(EndFrame())
         if self.task is not None:
-            await asyncio.wait({self.task}, timeout=timeout)
+            await asyncio.wait({self.task})
 
     async def stop(self) -> None:
         """Stop at once and wait until nothing is left; at most about two seconds. May be called again."""
