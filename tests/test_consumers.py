@@ -27,6 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 CONFIGURE = {"command": "configure", "room_id": "room", "system_prompt": None}
 DISCONNECT = {"command": "disconnect", "reason": "done"}
 FRAME = bytes(640)  # 20 ms
+rustpbx = RustPBXConsumer.as_asgi()
 VOICE = b"\1\0" * (SAMPLE_RATE // 10)  # 0.1 s
 
 
@@ -104,8 +105,8 @@ def profile(db):
 class Client(WebsocketCommunicator):
     """A client on this machine."""
 
-    def __init__(self, query=""):
-        super().__init__(RustPBXConsumer.as_asgi(), f"/ws/rustpbx?{query}")
+    def __init__(self, query, application):
+        super().__init__(application, f"/ws/rustpbx?{query}")
         self.scope["client"] = ["127.0.0.1", 4711]
 
     async def say(self, **message):
@@ -141,8 +142,8 @@ async def dial():
     """Makes connections; at the end the recorder has written all and nothing is left running."""
     clients = []
 
-    async def connect(query=""):
-        client = Client(query)
+    async def connect(query="", application=rustpbx):
+        client = Client(query, application)
         clients.append(client)
         accepted, _ = await client.connect(timeout=10)
         assert accepted
@@ -530,6 +531,33 @@ async def test_shutdown_ends_every_call_and_stores_it(profile, dial):
     assert (session.end_reason, session.status) == ("shutdown", "interrupted")
 
 
+async def test_the_pipeline_stops_while_the_socket_closes(profile, dial, monkeypatch):
+    """The client gets its last message and the close code, however long the server takes to send them."""
+    stopped, cleanup = asyncio.Event(), Silent.cleanup
+
+    async def stop(service):
+        await cleanup(service)
+        stopped.set()
+
+    async def application(scope, receive, send):
+        async def send_when_stopped(event):
+            if event["type"] == "websocket.close":
+                await stopped.wait()
+            await send(event)
+
+        await rustpbx(scope, receive, send_when_stopped)
+
+    monkeypatch.setattr(Silent, "cleanup", stop)
+    client = await dial(application=application)
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    await client.say(command="ping", timestamp=9)
+    await client.say(**DISCONNECT)
+    assert (await client.until("pong"))["timestamp"] == 9
+    assert await client.closed() == 1000
+    assert (await finished()).end_reason == "disconnect"
+
+
 async def test_shutdown_waits_for_a_call_that_is_ending(profile, dial, monkeypatch):
     """It must not cut short what stores the call."""
     ending, end = asyncio.Event(), Call.end
@@ -551,7 +579,7 @@ async def test_shutdown_waits_for_a_call_that_is_ending(profile, dial, monkeypat
 
 
 async def test_a_stranger_is_refused_before_the_upgrade(profile, dial):
-    client = Client()
+    client = Client("", rustpbx)
     client.scope["client"] = ["203.0.113.9", 4711]
     accepted, code = await client.connect(timeout=10)
     assert (accepted, code) == (False, 1008)
