@@ -81,7 +81,7 @@ class LocalSTTService(STTService):
 
     It takes 16 kHz s16le audio, keeps 0.6 s of it from before the detected start, and pushes
     InterimTranscriptionFrames while words come and a finalized TranscriptionFrame when speech has stopped;
-    none if no words were recognised. A worker's failure, or none of its words within 2 s, is an ErrorFrame.
+    none if no words were recognised. A worker's failure, or no words for FINAL_SECONDS, is an ErrorFrame.
     """
 
     Settings = STTSettings
