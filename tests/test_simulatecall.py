@@ -114,8 +114,8 @@ async def test_messages_a_client_would_drop_are_listed(speech):
         await socket.wait_closed()
 
     async with toy_server(server) as url:
-        text = await simulate(speech, "--url", url, "--hold", "0.2")
-        lines = json_lines(await simulate(speech, "--url", url, "--hold", "0.2", "--json"))
+        text = await simulate(speech, "--url", url, "--hold", "0")
+        lines = json_lines(await simulate(speech, "--url", url, "--hold", "0", "--json"))
     assert "Dropped      1 messages" in text
     assert "tts_started: text must be a string, got 7" in text
     assert lines[-1]["dropped_messages"] == 1
@@ -169,7 +169,7 @@ async def test_many_calls_at_once(speech, tmp_path):
         await socket.wait_closed()
         present.discard(socket)
 
-    options = ("--calls", "3", "--hold", "0.3", "--out", str(tmp_path / "reply.wav"))
+    options = ("--calls", "3", "--hold", "0", "--out", str(tmp_path / "reply.wav"))
     async with toy_server(server) as url:
         text = await simulate(speech, "--url", url, *options)
         lines = json_lines(await simulate(speech, "--url", url, *options, "--json"))
@@ -196,6 +196,18 @@ async def test_a_failed_call_is_an_error_after_its_summary(speech):
         with pytest.raises(CommandError, match="the call failed: the server sent no `configured`"):
             await simulate(speech, "--url", url, "--hold", "0", "--json", out=out)
     assert json_lines(out.getvalue())[-1]["failure"] == "the server sent no `configured`"
+
+
+async def test_an_agent_that_does_not_answer_fails_the_call(speech):
+    async def server(socket):
+        await greet(socket)
+        await socket.send(message("tts_started", text="Hello."))
+        await socket.wait_closed()
+
+    async with toy_server(server) as url:
+        with pytest.raises(CommandError, match="the call failed: the agent did not answer"):
+            await simulate(speech, "--url", url, "--hold", "0.3")
+        await simulate(speech, "--url", url, "--hold", "0")
 
 
 async def test_one_of_several_calls_fails(speech):

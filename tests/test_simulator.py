@@ -26,6 +26,7 @@ from calls.simulator import (
 )
 from calls.simulator.audio import read_wav, speech_spans, write_wav
 from calls.simulator.clients import FrameCounts, PbxClient
+from calls.simulator.outcome import Received
 from calls.simulator.playback import Playback
 from calls.simulator.report import clean, fit
 from calls.simulator.wire import BYTES_PER_SECOND, Unreadable, read_message
@@ -488,7 +489,11 @@ async def test_a_server_that_closes_while_the_caller_speaks():
 async def test_an_agent_may_hang_up_once_all_is_said(code, speech_s, fails):
     async def server(socket):
         await greet(socket)
-        await speak(socket, 0.4)
+        async for frame in socket:
+            if is_loud(frame):
+                break
+        await asyncio.sleep(0.3)  # until it is said
+        await speak(socket, 0.1)
         await socket.close(code)
 
     async with toy_server(server) as url:
@@ -513,6 +518,60 @@ async def test_a_server_that_never_configures():
 
     report = await call_with(server, "free", seconds=0.2)
     assert report.failure == "the server sent no `configured`"
+
+
+def test_a_call_in_which_no_frame_got_through():
+    report = CallReport("", "seed", "r", FrameCounts(due=100), messages=[Received(0, {"type": "configured"})])
+    report.audio_messages = 50
+    assert report.find_failure() == "none of the caller's 100 frames got through"
+
+
+@pytest.mark.parametrize(
+    ("hold_s", "failure"), [(0.3, "the agent did not answer what the caller said"), (0, None)]
+)
+async def test_an_agent_that_greets_and_does_not_answer(hold_s, failure):
+    async def server(socket):
+        await greet(socket)
+        await speak(socket, 0.2)
+        await socket.wait_closed()
+
+    async with toy_server(server) as url:
+        report = await run_call(pcm(0.5), url=url, generation="free", hold_s=hold_s)
+    assert report.failure == failure
+
+
+async def test_an_answer_that_follows_the_greeting_without_a_pause_is_one():
+    async def server(socket):
+        await greet(socket)
+        talking = asyncio.create_task(speak(socket, 1.0))
+        async for frame in socket:
+            if is_loud(frame):
+                break
+        await socket.send(message("transcription", text="hello", is_final=True, language="en"))
+        await socket.send(message("tts_started", text="Hello yourself."))
+        await talking
+        await socket.wait_closed()
+
+    async with toy_server(server) as url:
+        report = await run_call(pcm(0.5), url=url, generation="free", hold_s=0.3)
+    assert report.reply_latencies_ms == []
+    assert report.failure is None
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [(422, None), (500, "the server reported error 500: no"), (502, "the server reported error 502: no")],
+)
+async def test_an_agent_that_reports_a_failure(code, failure):
+    async def server(socket):
+        await greet(socket)
+        await socket.send(message("error", message="oh", code=None))
+        await socket.send(message("error", message="no", code=code))
+        await speak(socket, 0.2)
+        await socket.wait_closed()
+
+    report = await call_with(server, "free", seconds=0.3)
+    assert report.failure == failure
 
 
 @pytest.mark.parametrize("kind", ["configured", "caller_waits", "progress"])

@@ -12,7 +12,7 @@ from calls.simulator import wire
 from calls.simulator.clients import GENERATIONS, CallFailed, Incoming, PbxClient, stop, without_query
 from calls.simulator.outcome import CallReport, Dropped, Received
 from calls.simulator.playback import PACKET_BYTES, Playback
-from calls.simulator.script import Caller, Microphone, Say, Step, WaitForAgent
+from calls.simulator.script import Caller, Microphone, Say, Step, WaitForAgent, awaits_reply
 
 HANG_UP_REASON = "caller hung up"
 PROGRESS_S = 1.0
@@ -54,7 +54,8 @@ async def run_call(
 
     `speech` is either s16le mono 16 kHz, followed by silence until the agent has been quiet for `hold_s` (for
     at most `timeout_s`), or a script of steps. `generation` is one of `GENERATIONS`; `extensions` adds fields
-    to `configure`. A call that fails says so in `CallReport.failure`; only what `on_event` raises is raised.
+    to `configure`. A call that fails says so in `CallReport.failure`; speech without a reply is a failure if
+    the caller listened for one (`hold_s` above 0). Only what `on_event` raises is raised.
     """
     if isinstance(speech, bytes | bytearray):
         speech = [Say(bytes(speech)), WaitForAgent(quiet_s=hold_s, timeout_s=timeout_s, reply=False)]
@@ -86,6 +87,7 @@ class _Call:
     async def run(self, configure: dict[str, Any], steps: Sequence[Step]) -> CallReport:
         """Make the call and return the finished report."""
         report, tasks = self._report, list[asyncio.Task[Any]]()
+        report.awaits_reply = awaits_reply(steps)
         try:
             if self._client.generation.streams_at_once:
                 tasks.append(asyncio.create_task(self._act(steps)))

@@ -11,6 +11,7 @@ from calls.simulator.playback import Pacing, Talkspurt
 from calls.simulator.script import Step
 
 GRACEFUL_CLOSE = (1000, 1001)
+SERVER_ERROR = 500  # and above, as in HTTP: not the client's mistake
 # A server gone wrong may have every message dropped; these are enough to see why.
 MAX_DROPPED_KEPT = 100
 MAX_DROPPED_TEXT = 500
@@ -74,6 +75,7 @@ class CallReport:
     conversation: list[Line] = field(default_factory=list)
     talkspurts: list[Talkspurt] = field(default_factory=list)
     caller_speech: list[tuple[float, float]] = field(default_factory=list)
+    awaits_reply: bool = False
     in_vain: list[Step] = field(default_factory=list)
     pacing: Pacing | None = None
     reply: bytes = b""
@@ -131,6 +133,13 @@ class CallReport:
         return latencies
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the agent said anything to the caller's speech: after its end, or after its transcript."""
+        speakers = [line.speaker for line in self.conversation]
+        said = speakers.index("caller") if "caller" in speakers else len(speakers)
+        return bool(self.reply_latencies_ms) or "agent" in speakers[said:]
+
+    @property
     def audio_s(self) -> float:
         """Length of the agent's audio, in s."""
         return sum(arrival.length for each in self.talkspurts for arrival in each.arrivals)
@@ -142,8 +151,18 @@ class CallReport:
             return f"the server closed the call after {self.duration_s:.1f} s (code {self.close_code}{why})"
         if not self.of("configured"):
             return "the server sent no `configured`"
+        for error in self.of("error"):
+            if (error.get("code") or 0) >= SERVER_ERROR:
+                return f"the server reported error {error['code']}: {error['message']}"
+        return self._find_silence()
+
+    def _find_silence(self) -> str | None:
+        if self.frames.due and not self.frames.sent:
+            return f"none of the caller's {self.frames.due} frames got through"
         if not self.audio_messages and not self.said_by("agent"):
             return "neither audio nor text came back"
+        if self.awaits_reply and self.caller_speech and not self.is_answered:
+            return "the agent did not answer what the caller said"
         return None
 
     def summary(self) -> dict[str, Any]:

@@ -56,6 +56,16 @@ class Interrupt:
 Step = Say | Wait | WaitForAgent | Send | Interrupt
 
 
+def awaits_reply(steps: Sequence[Step]) -> bool:
+    """Whether the caller, having spoken, listens for any time at all."""
+    spoken = False
+    for step in steps:
+        spoken = spoken or isinstance(step, Say | Interrupt)
+        if spoken and isinstance(step, WaitForAgent) and min(step.quiet_s, step.timeout_s) > 0:
+            return True
+    return False
+
+
 class Microphone:
     """A phone's microphone: speech when the script speaks, else silence, a frame at a time without end."""
 

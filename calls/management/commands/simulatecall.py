@@ -23,7 +23,8 @@ class Command(BaseCommand):
     """Streams a WAV file as a client generation would, tells what happens, and measures it."""
 
     help = (
-        "Call a voice agent with a WAV file as the caller's speech, as RustPBX would, and measure the call."
+        "Call a voice agent with a WAV file as the caller's speech, as RustPBX would, and measure the call. "
+        "The status is 0 only if the server took the call, heard the caller and answered without a failure."
     )
     requires_system_checks = []
 
@@ -54,7 +55,13 @@ class Command(BaseCommand):
             help="write what the phone played (-1, -2 … for more calls)",
         )
         add("--calls", type=_count, default=1, help="make so many calls at once (default: 1)")
-        add("--hold", type=_seconds, default=4.0, help="hang up when the agent was quiet for so many seconds")
+        add(
+            "--hold",
+            type=_seconds,
+            default=4.0,
+            help="hang up when the agent was quiet for so many seconds; 0 does not wait for a reply "
+            "(default: %(default)g)",
+        )
         add(
             "--timeout", type=_seconds, default=120.0, help="hang up so many seconds after the speech at most"
         )
