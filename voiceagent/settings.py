@@ -65,23 +65,30 @@ def _local_secret_key() -> str:
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
-if PRODUCTION:
-    for name, value in (("SECRET_KEY", SECRET_KEY), ("ALLOWED_HOSTS", ALLOWED_HOSTS)):
-        if not value:
-            raise ImproperlyConfigured(
-                f"HOST={HOST} is reachable from other machines, so {name} must be set."
-            )
-SECRET_KEY = SECRET_KEY or _local_secret_key()
-ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
-
 # Tokens that let a client other than this machine stream calls, separated by commas.
 STREAM_TOKENS = env.list("STREAM_TOKENS", default=[])
-if not _is_loopback(HOST) and not STREAM_TOKENS:
+
+
+def _missing() -> list[str]:
+    """What has to be set and is not, each with what it is."""
+    missing = []
+    if PRODUCTION and not SECRET_KEY:
+        missing.append("SECRET_KEY (a long random text)")
+    if PRODUCTION and not ALLOWED_HOSTS:
+        missing.append("ALLOWED_HOSTS (the names or addresses the pages are asked for by)")
+    if not _is_loopback(HOST) and not STREAM_TOKENS:
+        missing.append("STREAM_TOKENS (long random texts; one goes into RustPBX's server_url as ?token=…)")
+    return missing
+
+
+if missing := _missing():
+    why = "PRODUCTION is true" if _is_loopback(HOST) else f"other machines reach HOST={HOST}"
     raise ImproperlyConfigured(
-        f"HOST={HOST} lets other machines stream calls. Set STREAM_TOKENS to one or more long random tokens "
-        "(python -c 'import secrets; print(secrets.token_urlsafe(32))') and put one into RustPBX's "
-        "server_url as ?token=…, or set HOST=127.0.0.1."
+        f"As {why}, these must be set: {', '.join(missing)}. "
+        "python -c 'import secrets; print(secrets.token_urlsafe(32))' prints a long random text."
     )
+SECRET_KEY = SECRET_KEY or _local_secret_key()
+ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
 
 # Addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 TRUSTED_PROXIES = [ipaddress.ip_network(p) for p in env.list("TRUSTED_PROXIES", default=[])]

@@ -1,0 +1,42 @@
+"""Which settings a server refuses to start without."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.documents import ROOT
+
+SECRETS = {"SECRET_KEY": "s", "ALLOWED_HOSTS": "agent.example.org", "STREAM_TOKENS": "t"}
+
+
+def complaint(folder, **environment):
+    """The last line of what a process that reads the settings says."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import voiceagent.settings"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATA_DIR": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert bool(done.returncode) == bool(done.stderr)
+    return (done.stderr.splitlines() or [""])[-1]
+
+
+@pytest.mark.parametrize("missing", [{*SECRETS}, {"SECRET_KEY", "STREAM_TOKENS"}, {"STREAM_TOKENS"}, set()])
+def test_everything_that_is_missing_is_told_at_once(tmp_path, missing):
+    given = {name: value for name, value in SECRETS.items() if name not in missing}
+    told = complaint(tmp_path, HOST="192.0.2.1", **given)
+    assert {name for name in SECRETS if f"{name} (" in told} == missing
+    if missing:
+        assert "As other machines reach HOST=192.0.2.1, these must be set: " in told
+
+
+def test_production_on_this_machine_only_needs_no_token(tmp_path):
+    told = complaint(tmp_path, PRODUCTION="true")
+    assert "As PRODUCTION is true, these must be set: SECRET_KEY (" in told
+    assert "STREAM_TOKENS" not in told
+    assert complaint(tmp_path, PRODUCTION="true", SECRET_KEY="s", ALLOWED_HOSTS="localhost") == ""
