@@ -116,7 +116,10 @@ class Playout:
                 self._note_drained()
                 await self._wait_for_more()
                 continue
-            what, _ = self._queue.popleft()
+            what, _ = self._queue[0]
+            if isinstance(what, bytes) and await self._had_to_wait():
+                continue  # it may have been interrupted meanwhile
+            self._queue.popleft()
             self._letting_go = True
             if isinstance(what, bytes):
                 await self._play_voice(what)
@@ -139,14 +142,20 @@ class Playout:
             else:
                 await self._release(heapq.heappop(self._timed)[2])
 
-    async def _play_voice(self, pcm: bytes) -> None:
+    async def _had_to_wait(self) -> bool:
+        """Whether the next voice's time had not come yet; now it has."""
         if not self._speaking:
             self._speaking = True
             await self._begun()
-        now = asyncio.get_running_loop().time()
-        if self._due > now:
+        elif self._due > asyncio.get_running_loop().time():
             await until(self._due)
-        elif self._due < now - MOST_BEHIND_S:
+        else:
+            return False
+        return True
+
+    async def _play_voice(self, pcm: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._due < now - MOST_BEHIND_S:
             self._due = now  # a new talkspurt, or a stall too long to make up
         self._due = next_beat(self._due + FRAME_MS / 1000)
         await self._send(pcm)
