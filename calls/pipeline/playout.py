@@ -1,7 +1,7 @@
 """What the agent has still to say: voice and frames in order, each let go when its time has come.
 
-Voice leaves 20 ms every 20 ms by the clock: the first at once, the second up to a beat later than that, and on
-the beat from then on. A frame among the voice leaves after the voice before it; a frame
+Voice leaves 20 ms every 20 ms by the clock: the first at once, and on the beat from then on, which may move the
+second by half a beat. A frame among the voice leaves after the voice before it; a frame
 with a time of its own (the words, as they are spoken) leaves at that time.
 """
 
@@ -13,7 +13,7 @@ from itertools import count
 
 from pipecat.frames.frames import Frame
 
-from calls.beat import next_beat, until
+from calls.beat import nearest_beat, until
 from calls.protocol import FRAME_BYTES, FRAME_MS
 
 NS = 1_000_000_000
@@ -157,7 +157,7 @@ class Playout:
         now = asyncio.get_running_loop().time()
         if self._due < now - MOST_BEHIND_S:
             self._due = now  # a new talkspurt, or a stall too long to make up
-        self._due = next_beat(self._due + FRAME_MS / 1000)
+        self._due = nearest_beat(self._due + FRAME_MS / 1000)
         await self._send(pcm)
 
     async def _wait_for_more(self) -> None:
