@@ -93,6 +93,7 @@ class ConversationObserver:
         self._latency: dict[str, int] = {}
         self._bot_speaking = False
         self._voice_ended = True  # the voice said that it was done, before it fell silent
+        self._interruptible = True  # what is being spoken; the farewell is not
         self._failed = False  # a service, since the caller's last turn
         self._announced: dict[int, str] = {}  # texts about to be spoken, by the frame's id
         self._segment: int | None = None  # the text being spoken
@@ -291,6 +292,7 @@ class ConversationObserver:
             self._sentence = self._sentences.popleft() if self._sentences else frame.text
             self._listener.tell(TTSStarted(timestamp=now_ms(), text=self._sentence))
         self._spoken.append(frame.text)
+        self._interruptible = frame.interruptible
         agent = self._agent or self._agent_turn(time.time())  # a word may come just before its voice
         if not self._agent_text_is_final and frame.append_to_context:
             self._agent = self._told(replace(agent, text=f"{agent.text} {frame.text}".strip()))
@@ -320,6 +322,8 @@ class ConversationObserver:
 
     def _on_agent_turn(self, frame: LLMContextAssistantTurnFrame) -> None:
         """The agent's turn is in the model's context, as far as it was spoken."""
+        if self._bot_speaking and not self._interruptible:
+            return  # the caller spoke into it: the rest is still being spoken, and added word by word
         turn = self._agent or self._open(AGENT, time.time())
         end_ms = None if self._bot_speaking else turn.end_ms or self._ms(time.time())
         turn = self._told(replace(turn, text=frame.text, end_ms=end_ms))
@@ -331,7 +335,7 @@ class ConversationObserver:
         self._announced.clear()
         self._voice_ended = True
         self._listener.awaiting(None)
-        if self._agent is not None and self._bot_speaking:
+        if self._agent is not None and self._bot_speaking and self._interruptible:
             self._end_sentence()
             turn = replace(self._agent, interrupted=True, end_ms=self._ms(time.time()))
             self._listener.interrupted(turn.text)
