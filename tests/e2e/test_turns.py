@@ -1,13 +1,13 @@
 """Taking turns: interrupting, being patient, farewell, and what the model is told of it all."""
 
-import pytest
+import asyncio
 
 from calls.simulator.call import call_url, run_call
 from calls.simulator.script import Interrupt, Say, Send, Wait, WaitForAgent
 from tests.cloud.openai import KEY, ChatCompletions
 from tests.e2e.conftest import LONG_GREETING, PROFILES
 from tests.e2e.server import AgentServer
-from tests.e2e.speech import recognise, say, word_error_rate, words_of
+from tests.e2e.speech import RATE, recognise, say, word_error_rate, words_of
 
 ORDER = "I would like to order two large pizzas."
 HOURS = "Please tell me about your opening hours."
@@ -16,13 +16,21 @@ WINDOW_S = 0.032
 SLACK_S = 0.35  # of a busy machine; the benchmark measures what it really takes
 
 
-@pytest.mark.parametrize("client", ["seed", "new"])
-async def test_the_agent_falls_silent_when_the_caller_speaks(agent, client):
-    room = f"barge-in-{client}"
+async def test_the_agent_falls_silent_when_the_caller_speaks(agent):
+    """With each client, in calls at the same time."""
     url = call_url(agent.url, profile="long")
     script = [Interrupt(say(ORDER), after_s=2.0), WaitForAgent(1.0)]
-    report = await run_call(script, url=url, generation=client, room_id=room)
+    calls = [
+        run_call(script, url=url, generation=client, room_id=f"barge-in-{client}")
+        for client in ("seed", "new", "free")
+    ]
+    for report in await asyncio.gather(*calls):
+        await check_interrupted(agent, report)
+
+
+async def check_interrupted(agent, report):
     assert report.failure is None
+    room = report.room_id
     spoke_until = report.talkspurts[0].end
     onset = report.caller_speech[0][0]
     assert spoke_until - onset < VAD_START_S + WINDOW_S + 0.1 + SLACK_S
@@ -66,14 +74,21 @@ async def test_silence_may_decide_that_a_turn_is_over(agent):
 
 
 async def test_the_longest_duration_ends_with_the_farewell(agent):
+    """One caller listens to it, the other speaks into it: both hear it to its end, then the socket closes."""
     url = call_url(agent.url, profile="short")
-    report = await run_call([WaitForAgent(60, timeout_s=60)], url=url, room_id="short")
-    assert report.closed_by == "server"
-    assert report.close_code == 1000
-    assert word_error_rate("Our time is over, goodbye.", recognise(report.reply)) <= 0.25
-    session = await agent.finished("short")
-    assert (session["end_reason"], session["status"]) == ("max_duration", "completed")
-    assert agent.turns("short")[-1]["text"] == "Our time is over, goodbye."
+    listening = run_call([WaitForAgent(60, timeout_s=60)], url=url, room_id="listens")
+    at_once = say(ORDER)[RATE:]  # without the half second before its first word
+    speaking = run_call([Interrupt(at_once, after_s=0.1), Wait(60)], url=url, room_id="speaks")
+    for report in await asyncio.gather(listening, speaking):
+        assert (report.closed_by, report.close_code) == ("server", 1000)
+        assert word_error_rate("Our time is over, goodbye.", recognise(report.reply)) <= 0.25
+        session = await agent.finished(report.room_id)
+        assert (session["end_reason"], session["status"]) == ("max_duration", "completed")
+        farewell = agent.turns(report.room_id)[-1]
+        assert (farewell["text"], bool(farewell["interrupted"])) == ("Our time is over, goodbye.", False)
+        assert agent.events(report.room_id) == []
+    spoke_from, _ = report.caller_speech[0]
+    assert spoke_from + 2 * VAD_START_S < report.talkspurts[0].end - 0.5
 
 
 async def test_what_the_model_is_told(tmp_path):
