@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte gathers until then
 NOT_READING = 1008
+UNREAD_MESSAGES = 1_000  # ten seconds of a call; with more than these queued, the socket is not read
+LOOK_AGAIN_S = 0.01
 SEND_BUFFER_BYTES = 64 * 1024  # half a second of voice as JSON; the kernel would let megabytes grow stale
 UNREAD_BYTES = 4096  # more than gathers in the 40 ms it is left to: a tenth of a second of audio
 # Linux has it, and forgets it after a while: it is set anew with every message.
@@ -66,6 +68,20 @@ class CallProtocol(WebSocketProtocol):
             self._tell_of(1)
         if QUICK_ACK is not None and self.connected and gathered is None:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
+        if self._is_behind():
+            self.transport.pauseProducing()
+            reactor.callLater(LOOK_AGAIN_S, self._read_on)
+
+    def _is_behind(self) -> bool:
+        """Whether the application has much to read yet: a flood must gather in its sender, not in here."""
+        return self.state == self.STATE_OPEN and self.application_queue.qsize() > UNREAD_MESSAGES
+
+    def _read_on(self) -> None:
+        """Read the socket again once the application has caught up, or is done."""
+        if self._is_behind():
+            reactor.callLater(LOOK_AGAIN_S, self._read_on)
+        elif self.connected:
+            self.transport.resumeProducing()
 
     def _at_rest(self) -> bool:
         """Whether the socket is open and nothing is half read: no frame, no message, no ping of ours."""
@@ -143,7 +159,11 @@ class CallProtocol(WebSocketProtocol):
             transport.write(frame)
 
     def serverClose(self, code: int | None = None) -> None:
-        """Close with any code of the RFC: autobahn's own check lets an application say 1000 only."""
+        """Close with any code of the RFC: autobahn's own check lets an application say 1000 only.
+
+        What still comes is not for the application, which is done.
+        """
+        self.muted = True
         self.sendCloseFrame(code=1000 if code is None else code, isReply=False)
 
     def pauseProducing(self) -> None:

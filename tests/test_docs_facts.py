@@ -120,6 +120,7 @@ def test_the_limits_are_those_of_the_code():
         f"{limits.MESSAGES_PER_S:.0f} a second, {limits.MESSAGES_AT_ONCE:.0f} at once",
         f"{limits.AUDIO_AT_ONCE_S:.0f} s at once",
         f"{CONSUMERS['CONFIGURES_AT_ONCE']} at once",
+        f"{SERVER['UNREAD_MESSAGES']:,}",
         f"{limits.ABUSE_AFTER:,}, {limits.FORGIVEN_PER_S:.0f} a second forgiven",
         f"{protocol.MAX_BINARY_BYTES // 1024} KB",
         f"{CONSUMERS['OUTBOX_MESSAGES']} unread messages, or {SERVER['NOT_READING_S']:.0f} s",
