@@ -20,6 +20,7 @@ PROFILES = [
     {**SHORT, "slug": "long", "greeting": LONG_GREETING},
     {**SHORT, "slug": "stubborn", "greeting": LONG_GREETING, "allow_interruptions": False},
     {**SHORT, "slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0},
+    {**SHORT, "slug": "endless", "greeting": " ".join(["We have many kinds of pizza on our menu."] * 40)},
     {**SHORT, "slug": "short", "max_duration_s": 10, "farewell": "Our time is over, goodbye."},
 ]  # fmt: skip
 

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -149,6 +151,21 @@ class AgentServer:
             ):
                 await asyncio.sleep(0.05)
         return rows[0]
+
+    @contextmanager
+    def memory_grows_at_most(self, megabytes):
+        """The process's resident memory at its highest in the block, over that at its beginning."""
+        folder = Path(f"/proc/{self.process.pid}")
+
+        def memory(field):
+            line = re.search(rf"^{field}:\s+(\d+) kB", (folder / "status").read_text(), re.MULTILINE)
+            return int(line[1]) / 1024
+
+        (folder / "clear_refs").write_text("5")  # the highest is counted from now on
+        before = memory("VmRSS")
+        yield
+        grown = memory("VmHWM") - before
+        assert grown <= megabytes, f"the server's memory grew by {grown:.0f} MB"
 
     def children(self):
         """The processes the server started, by their command lines."""

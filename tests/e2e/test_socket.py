@@ -14,6 +14,7 @@ from tests.e2e.server import AgentServer
 
 CONFIGURE = {"command": "configure", "room_id": "socket", "system_prompt": None}
 FRAME = bytes(320)
+MEMORY_MB = 30
 
 
 async def until(ws, kind, within=10):
@@ -211,15 +212,41 @@ async def test_a_message_beyond_all_measure_closes_the_socket(agent):
         assert await closed(ws) == 1009
 
 
-async def test_a_client_that_never_reads_is_dropped_and_its_memory_bounded(tmp_path):
+@pytest.mark.parametrize("reads", [True, False], ids=["reading", "not reading"])
+async def test_what_a_flood_brings_gathers_in_its_sender(agent, reads):
+    """Messages so small that the server could take in thousands of them for each that it looks at."""
+    room = f"flood-{reads}"
+    said = bytearray()
+    reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+    writer.write(handshake(agent.port))
+    await reader.readuntil(b"\r\n\r\n")
+    with agent.memory_grows_at_most(MEMORY_MB):
+        writer.write(framed(json.dumps({**CONFIGURE, "room_id": room}).encode(), Opcode.TEXT))
+        listening = asyncio.create_task(listen(reader, said)) if reads else None
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(pour(writer, framed(b"\0") * 10_000), 30)
+        session = await agent.finished(room)
+    assert (session["end_reason"], session["status"]) == ("abuse", "failed")
+    if listening is not None:
+        await asyncio.wait_for(listening, 10)
+        assert framed((1008).to_bytes(2, "big"), Opcode.CLOSE, mask=False) in said
+    writer.close()
+
+
+async def pour(writer, data):
+    """Send it again and again, as fast as it is taken."""
+    while True:
+        writer.write(data)
+        await writer.drain()
+
+
+async def test_a_client_that_never_reads_is_dropped_and_its_memory_bounded(agent):
     """The greeting alone would be megabytes of JSON; without a bound all of it would gather in the server."""
-    greeting = " ".join(["We have many kinds of pizza on our menu today."] * 40)
-    profile = {"slug": "default", "is_default": True, "greeting": greeting}
-    with AgentServer(tmp_path, profiles=[profile]) as server:
-        async with connect(server.url, max_queue=1) as ws:
+    with agent.memory_grows_at_most(MEMORY_MB):
+        async with connect(f"{agent.url}?profile=endless", max_queue=1) as ws:
             await send(ws, {**CONFIGURE, "room_id": "deaf"})
             ws.transport.pause_reading()
-            session = await server.finished("deaf", within=60)
+            session = await agent.finished("deaf", within=60)
     assert (session["end_reason"], session["status"]) == ("abuse", "failed")
 
 
