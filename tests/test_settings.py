@@ -1,6 +1,8 @@
-"""Which settings a server refuses to start without."""
+"""The settings: whose value counts, and which ones a server refuses to start without."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 
 from tests.documents import ROOT
 
+SHOWN = "import json; from voiceagent import settings as s; print(json.dumps([s.PORT, s.TIME_ZONE]))"
 SECRETS = {"SECRET_KEY": "s", "ALLOWED_HOSTS": "agent.example.org", "STREAM_TOKENS": "t"}
 
 
@@ -40,3 +43,21 @@ def test_production_on_this_machine_only_needs_no_token(tmp_path):
     assert "As PRODUCTION is true, these must be set: SECRET_KEY (" in told
     assert "STREAM_TOKENS" not in told
     assert complaint(tmp_path, PRODUCTION="true", SECRET_KEY="s", ALLOWED_HOSTS="localhost") == ""
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["beside manage.py", "named by ENV_FILE"])
+def test_the_operating_systems_environment_beats_the_file(tmp_path, named):
+    """What only the file says is taken from there."""
+    shutil.copytree(ROOT / "voiceagent", tmp_path / "voiceagent")
+    file = tmp_path / ("another" if named else ".env")
+    file.write_text("PORT=1111\nTIME_ZONE=Asia/Tokyo\n")
+    environment = {"PATH": os.environ["PATH"], "PORT": "2222"} | ({"ENV_FILE": str(file)} if named else {})
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOWN],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout) == [2222, "Asia/Tokyo"]
