@@ -1,9 +1,14 @@
+import re
+from datetime import timedelta
+from html import escape, unescape
+
 import pytest
 from django.contrib.auth.models import User
 from django.forms.models import model_to_dict
 from django.urls import reverse
 
-from calls.models import CallEvent, CallSession, PromptProfile
+from calls.models import CallEvent, CallSession, PromptProfile, Turn
+from tests.conftest import STARTED_AT, turn_row
 
 pytestmark = pytest.mark.django_db
 
@@ -121,6 +126,77 @@ def test_a_call_is_found_by_what_was_said_and_shows_it(admin_client, call, make_
     page = admin_client.get(reverse("admin:calls_callsession_change", args=[call.pk]))
     assert b"is the shop open" in page.content
     assert b"no answer" in page.content
+
+
+@pytest.fixture
+def two_calls(make_call):
+    """A call of 4 March that differs in everything from one of 6 March."""
+    PromptProfile.objects.ensure_default()
+    first = make_call(profile_id=PromptProfile.objects.get().id, node="a:1")
+    second = make_call(started_at=STARTED_AT + timedelta(days=2), node="b:1")
+    CallSession.objects.finish(
+        first.id, status="failed", end_reason="abuse", ended_at=STARTED_AT + timedelta(seconds=4),
+        audio_in_s=1, audio_out_s=1, client_generation="seed", error="flooded",
+    )  # fmt: skip
+    Turn.objects.record(
+        [
+            turn_row(first.id, 0, "caller", "hello"),
+            turn_row(second.id, 0, "agent", "guten Tag", language="de", interrupted=True),
+        ]
+    )
+    event = {"ms": 5, "detail": {"message": "no answer"}}
+    CallEvent.objects.record(
+        [
+            {**event, "session_id": first.id, "kind": "error"},
+            {**event, "session_id": second.id, "kind": "interruption"},
+        ]
+    )
+    return first, second
+
+
+def calls_of(listing):
+    """The calls that the rows listed belong to."""
+    assert listing.status_code == 200
+    return [getattr(row, "session", row) for row in listing.context["cl"].result_list]
+
+
+@pytest.mark.parametrize(
+    ("model", "title", "choice"),
+    [
+        ("callsession", "status", "Failed"),
+        ("callsession", "profile", "Receptionist"),
+        ("callsession", "end reason", "Client misbehaved"),
+        ("callsession", "client", "RustPBX of October 2025"),
+        ("callsession", "node", "a:1"),
+        ("turn", "speaker", "Caller"),
+        ("turn", "interrupted", "No"),
+        ("turn", "language", "en"),
+        ("callevent", "kind", "Error"),
+    ],
+)
+def test_a_filter_leaves_the_rows_that_fit(admin_client, two_calls, model, title, choice):
+    """Its links are followed as they are on the page."""
+    path = reverse(f"admin:calls_{model}_changelist")
+    page = admin_client.get(path)
+    (choices,) = [
+        {each["display"]: each["query_string"] for each in spec.choices(page.context["cl"])}
+        for spec in page.context["cl"].filter_specs
+        if spec.title == title
+    ]
+    assert escape(choices[choice]) in page.content.decode()
+    assert calls_of(admin_client.get(path + choices["All"])) == [two_calls[1], two_calls[0]]
+    assert calls_of(admin_client.get(path + choices[choice])) == [two_calls[0]]
+
+
+@pytest.mark.parametrize("model", RECORDS)
+def test_a_day_leaves_the_rows_of_its_calls(admin_client, two_calls, model):
+    path = reverse(f"admin:calls_{model}_changelist")
+    page = admin_client.get(path).content.decode()
+    days = dict(re.findall(r'<a href="(\?[^"]*started_at__day=[^"]*)">\s*(March \d)\s*</a>', page))
+    assert sorted(days.values()) == ["March 4", "March 6"]
+    for link, day in days.items():
+        call = two_calls[day == "March 6"]
+        assert calls_of(admin_client.get(path + unescape(link))) == [call]
 
 
 @pytest.mark.parametrize("model", RECORDS)
