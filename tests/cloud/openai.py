@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,15 +37,18 @@ class ChatCompletions:
         self.hang_ups: Journal[Completion] = Journal()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        """Serve on a free port of the loopback address; gives the base URL, which ends in /v1."""
+    async def running(self, listening: socket.socket | None = None) -> AsyncIterator[str]:
+        """Serve on a free port of the loopback address, or on a socket; gives the base URL, with its /v1."""
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._complete)
         # The handler ends when its client hangs up, and none outlives the test.
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            address = (
+                web.SockSite(runner, listening.dup()) if listening else web.TCPSite(runner, "127.0.0.1", 0)
+            )
+            await address.start()
             yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         finally:
             await runner.cleanup()

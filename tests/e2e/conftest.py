@@ -1,7 +1,10 @@
 """One server for the calls that need nothing special; others start their own."""
 
+import socket
+
 import pytest
 
+from tests.cloud.openai import KEY
 from tests.e2e.server import AgentServer
 
 SHOWN_LINES = 200
@@ -13,6 +16,11 @@ SHORT = {
     "system_prompt": "Answer in one short sentence.",
     "llm_settings": {"max_tokens": 16, "temperature": 0.0},
 }
+WILLED = {
+    "system_prompt": "Answer in one short sentence.",
+    "llm_provider": "openai",
+    "llm_settings": {"model": "gpt-4.1", "max_tokens": 40},
+}
 PROFILES = [
     {**SHORT, "slug": "default", "is_default": True, "greeting": "Hello, how can I help you today?",
      "apology": "Sorry, something went wrong.", "farewell": "Thank you for calling, goodbye."},
@@ -22,6 +30,8 @@ PROFILES = [
     {**SHORT, "slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0},
     {**SHORT, "slug": "endless", "greeting": " ".join(["We have many kinds of pizza on our menu."] * 40)},
     {**SHORT, "slug": "short", "max_duration_s": 10, "farewell": "Our time is over, goodbye."},
+    {**WILLED, "slug": "obedient", "prompt_policy": "replace", "use_client_settings": True},
+    {**WILLED, "slug": "headstrong", "prompt_policy": "ignore"},
 ]  # fmt: skip
 
 
@@ -36,7 +46,16 @@ def pytest_runtest_makereport(item):
 
 
 @pytest.fixture(scope="session")
-def agent(tmp_path_factory):
+def model_socket():
+    """Where the agent looks for OpenAI: a test whose profile wants it serves it there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory, model_socket):
     """The server on its embedded defaults."""
-    with AgentServer(tmp_path_factory.mktemp("agent"), profiles=PROFILES) as server:
+    url = f"http://127.0.0.1:{model_socket.getsockname()[1]}/v1"
+    cloud = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": url}  # one key alone changes no default
+    with AgentServer(tmp_path_factory.mktemp("agent"), profiles=PROFILES, **cloud) as server:
         yield server

@@ -1,6 +1,7 @@
 """Taking turns: interrupting, being patient, farewell, and what the model is told of it all."""
 
 import asyncio
+import json
 
 from calls.simulator.call import call_url, run_call
 from calls.simulator.script import Interrupt, Say, Send, Wait, WaitForAgent
@@ -138,3 +139,56 @@ async def test_what_the_model_is_told(tmp_path):
     ]
     assert len(report.of("configured")) == 2
     assert [event["kind"] for event in events] == ["interruption", "configuration"]
+
+
+async def test_the_profile_decides_what_a_client_may_change(agent, model_socket):
+    """Two clients say the same: what one profile takes over, another records and otherwise ignores."""
+    model = ChatCompletions("We are open from nine until five.")
+    tts = {"model": "aura-asteria-en", "voice": "nobody", "speed": 1.5}
+    formal = {"command": "configure", "room_id": "", "system_prompt": "Now be formal.",
+              "stt_config": None, "llm_config": None, "tts_config": None}  # fmt: skip
+    script = [Say(say(HOURS)), WaitForAgent(0.5), Send(formal), Say(say(HOURS)), WaitForAgent(0.5)]
+    async with model.running(model_socket):
+        reports = await asyncio.gather(
+            *(
+                run_call(
+                    script, url=call_url(agent.url, profile=profile), generation=client, room_id=profile,
+                    system_prompt="The caller is Ann.", extensions={"tts_config": tts},
+                )
+                for profile, client in (("obedient", "seed"), ("headstrong", "free"))
+            )
+        )  # fmt: skip
+    in_force = {}
+    for report in reports:
+        assert report.failure is None
+        assert report.of("error") == report.in_vain == []
+        assert len(report.of("configured")) == 2
+        session = await agent.finished(report.room_id)
+        assert session["client_generation"] == report.generation
+        in_force[report.room_id] = json.loads(session["config"])["in_force"]
+        assert json.loads(session["client_configs"]) == {
+            "system_prompt": "The caller is Ann.",
+            "stt": {"sample_rate": 16_000, "language": "en", "model": "nova"},
+            "llm": {"model": "gpt-4o-mini", "max_tokens": 150, "temperature": 0.7},
+            "tts": tts,
+        }
+
+    asked = {"gpt-4o-mini": [], "gpt-4.1": []}
+    for body in (request.body for request in model.requests):
+        (prompt,) = [message["content"] for message in body["messages"] if message["role"] == "system"]
+        asked[body["model"]].append((prompt, body["max_completion_tokens"], body.get("temperature")))
+    own = "Answer in one short sentence."
+    assert asked["gpt-4o-mini"] == [("The caller is Ann.", 150, 0.7), ("Now be formal.", 150, 0.7)]
+    assert asked["gpt-4.1"] == [(own, 40, None), (own, 40, None)]
+    assert in_force["obedient"] == {
+        "stt": {"provider": "local", "language": "en"},
+        "llm": {"provider": "openai", "model": "gpt-4o-mini", "max_tokens": 150, "temperature": 0.7},
+        "tts": {"provider": "local", "voice": "heart", "speed": 1.5},
+    }
+    assert in_force["headstrong"] == {
+        "stt": {"provider": "local"},
+        "llm": {"provider": "openai", "model": "gpt-4.1", "max_tokens": 40},
+        "tts": {"provider": "local", "voice": "heart", "speed": 1.0},
+    }
+    obedient, headstrong = reports
+    assert obedient.audio_s < 0.8 * headstrong.audio_s
