@@ -12,6 +12,10 @@ LONG_GREETING = (
     "Welcome to our pizza service. We have many kinds of pizza on our menu today. You can order a small one, "
     "a large one, or a family size. We also deliver to your home every day of the week."
 )
+ONE_BREATH = (  # as much as is synthesized at once
+    "We are the people who bake every pizza in this town and we would be very glad to bake one for you "
+    "and for all of your friends on this beautiful day."
+)
 SHORT = {
     "system_prompt": "Answer in one short sentence.",
     "llm_settings": {"max_tokens": 16, "temperature": 0.0},
@@ -28,6 +32,7 @@ PROFILES = [
     {**SHORT, "slug": "long", "greeting": LONG_GREETING},
     {**SHORT, "slug": "stubborn", "greeting": LONG_GREETING, "allow_interruptions": False},
     {**SHORT, "slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0},
+    {**SHORT, "slug": "breathless", "greeting": ONE_BREATH, "tts_settings": {"speed": 0.5}},
     {**SHORT, "slug": "endless", "greeting": " ".join(["We have many kinds of pizza on our menu."] * 40)},
     {**SHORT, "slug": "short", "max_duration_s": 10, "farewell": "Our time is over, goodbye."},
     {**WILLED, "slug": "obedient", "prompt_policy": "replace", "use_client_settings": True},
