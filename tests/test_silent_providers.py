@@ -1,0 +1,127 @@
+"""Providers that accept everything and answer nothing: each call notices, apologises and goes on.
+
+Real calls through Cartesia's and OpenAI's services, in this process, where what is waited for can be short.
+"""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+
+import pytest
+import uvicorn
+from asgiref.sync import sync_to_async
+from channels.routing import URLRouter
+
+from calls import call, consumers, profiles, recorder
+from calls.models import CallSession, PromptProfile
+from calls.pipeline import vad
+from calls.providers import catalogue
+from calls.routing import websocket_urlpatterns
+from calls.simulator.call import run_call
+from calls.simulator.script import Say, WaitForAgent
+from tests.cloud import cartesia, openai
+from tests.cloud.voice import speak
+from tests.e2e.speech import RATE, recognise, say, word_error_rate
+
+QUESTION = "I would like to order two large pizzas."
+REPLY = "Your order will be ready in an hour."
+APOLOGY = "Sorry, something went wrong."
+DUE_S = 1.0
+NOTHING_CAME = "nothing came from it within 1 s"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def profile(db):
+    return PromptProfile.objects.create(
+        name="Default", slug="default", is_default=True, is_published=True, apology=APOLOGY,
+        stt_provider="cartesia", llm_provider="openai", tts_provider="cartesia",
+        end_of_turn="silence", end_of_turn_silence_s=0.3,
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def url(profile, monkeypatch):
+    """Where calls are taken; at the end nothing is left of them."""
+    monkeypatch.setattr(profiles, "_remembered", {})
+    monkeypatch.setattr(call, "DUE_S", dict.fromkeys(catalogue.KINDS, DUE_S))
+    await asyncio.to_thread(vad.warm)
+    for text in (APOLOGY, REPLY, f"{REPLY} "):  # what is due is not to wait for the servers' own voice
+        speak(text, RATE)
+    application = URLRouter(websocket_urlpatterns)
+    server = uvicorn.Server(
+        uvicorn.Config(application, lifespan="off", ws="websockets-sansio", log_config=None)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws/rustpbx"
+        server.should_exit = True
+        await serving
+    await recorder.close()
+    await catalogue.close()
+    assert consumers.live == set()
+
+
+class Providers:
+    """A call's providers, of which one says nothing until RustPBX has heard of it."""
+
+    def __init__(self, silent):
+        self.silent = silent
+        self.stt = cartesia.SpeechToText(QUESTION, QUESTION)
+        self.llm, self.tts = openai.ChatCompletions(REPLY), cartesia.TextToSpeech()
+        self.configured = asyncio.Event()
+        getattr(self, silent).faults.silent()
+
+    def follow(self, event):
+        if event.kind == "configured":
+            self.configured.set()
+        elif event.kind == "error":
+            getattr(self, self.silent).faults.recover()
+
+
+async def test_a_silent_provider_gets_an_apology_and_the_call_goes_on(url, settings):
+    """Three calls at once; in each the first question meets the silence, the second is answered."""
+    settings.CARTESIA_API_KEY, settings.OPENAI_API_KEY = cartesia.KEY, openai.KEY
+    question = say(QUESTION)[RATE:]  # without the half second before its first word
+    script = [Say(question), WaitForAgent(0.5, 20), Say(question), WaitForAgent(0.5, 20)]
+    calls = {}
+    async with AsyncExitStack() as running:
+        for kind in catalogue.KINDS:
+            providers = Providers(kind)
+            settings.CARTESIA_STT_URL = await running.enter_async_context(providers.stt.running())
+            settings.OPENAI_BASE_URL = await running.enter_async_context(providers.llm.running())
+            settings.CARTESIA_TTS_URL = await running.enter_async_context(providers.tts.running())
+            calling = run_call(script, url=url, room_id=kind, on_event=providers.follow)
+            calls[providers] = asyncio.create_task(calling)
+            await asyncio.wait_for(providers.configured.wait(), 10)  # the next call has providers of its own
+        await asyncio.gather(*calls.values())
+        await asyncio.gather(*(connection.over.wait() for connection in list(consumers.live)))
+        assert await recorder.recorder().flush(10)
+    for providers, calling in calls.items():
+        check_told(providers.silent, calling.result())
+        await check_stored(providers.silent)
+        # Nobody waits any longer for what was given up.
+        assert len(providers.llm.hang_ups) == (providers.silent == "llm")
+
+
+def check_told(silent, report):
+    assert report.failure is None
+    assert report.in_vain == []
+    (error,) = [each for each in report.messages if each.message["type"] == "error"]
+    assert (error.message["code"], error.message["message"]) == (502, f"{silent}: {NOTHING_CAME}")
+    assert error.ms >= (report.caller_speech[0][1] + DUE_S) * 1000
+    assert word_error_rate(f"{APOLOGY} {REPLY}", recognise(report.reply)) <= 0.2
+
+
+@sync_to_async
+def check_stored(silent):
+    session = CallSession.objects.get(room_id=silent)
+    assert (session.status, session.end_reason) == ("completed", "disconnect")
+    assert session.error == f"{silent}: {NOTHING_CAME}"
+    ((kind, detail),) = session.events.values_list("kind", "detail")
+    assert (kind, detail) == ("provider_failure", {"message": NOTHING_CAME, "provider": silent})
+    turns = [("caller", QUESTION), ("agent", APOLOGY), ("caller", QUESTION), ("agent", REPLY)]
+    if silent == "stt":
+        del turns[0]  # was not heard
+    assert list(session.turns.values_list("speaker", "text")) == turns
