@@ -8,8 +8,8 @@ from typing import Any
 from benchmarks import churn, coldstart, curve, longcall, point, report, store, voice
 from benchmarks.figures import broken
 
-CLIMB = (10, 25, 50, 100)  # calls, for what is measured beside the curve
-CLIMB_S = 20.0
+CLIMB = (10, 50, 75)  # calls, for what is measured beside the curve
+CLIMB_S = 15.0
 
 Options = argparse.Namespace
 
@@ -94,7 +94,7 @@ def main() -> None:
         added = command(name, run, text)
         added.add_argument("--quick", action="store_true", help="a minute and a half, to results.json only")
         added.add_argument("--rounds", type=int, default=3)
-        added.add_argument("--seconds", type=float, default=30, help="of each measurement")
+        added.add_argument("--seconds", type=float, default=25, help="of each measurement")
     one = command("point", _point, "one number of calls; prints one JSON line")
     one.add_argument("--side", choices=point.SERVERS, default="ours")
     one.add_argument("--server", choices=point.SERVERS["ours"])

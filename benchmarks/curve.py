@@ -16,10 +16,10 @@ Progress = Callable[[str], None]
 class Plan:
     """Which numbers of calls to try on which server, how often and for how long."""
 
-    ours: tuple[int, ...] = (1, 5, 10, 25, 50, 100, 150, 200)
+    ours: tuple[int, ...] = (1, 5, 10, 25, 50, 75, 100, 150)
     baseline: tuple[int, ...] = (1, 5, 10, 25, 50)
     rounds: int = 3
-    seconds: float = 30.0
+    seconds: float = 25.0
 
 
 def measure(plan: Plan, say: Progress) -> list[Point]:

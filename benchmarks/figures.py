@@ -112,14 +112,10 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Something the caller said: when it truly began and ended in the audio.
-
-    `detected` is when Silero, run beforehand, says that it has ended (about: its windows may lie otherwise).
-    """
+    """Something the caller said: when it truly began and ended in the audio."""
 
     onset: float
     end: float
-    detected: float = 0.0
 
 
 @dataclass
@@ -128,9 +124,6 @@ class Outcome:
 
     pacing: list[float] = field(default_factory=list)  # |gap − the audio's length| between two messages
     added_turn: list[float] = field(default_factory=list)  # beyond FIXED_TURN_S
-    after_detection: list[float] = field(
-        default_factory=list
-    )  # beyond the detection and the providers' times
     barge_in: list[float] = field(default_factory=list)
     turns: int = 0
     unanswered: int = 0
@@ -162,7 +155,6 @@ def judge(
                 outcome.unanswered += 1
             else:
                 outcome.added_turn.append(arrivals[first] - one.end - FIXED_TURN_S)
-                outcome.after_detection.append(arrivals[first] - one.detected - (FIXED_TURN_S - VAD_STOP_S))
         # The reply is one stretch of audio: within it every gap counts, however long. But not the first, as
         # Pipecat's transport sends the first two messages together, at any load.
         reply = arrivals[first:until]

@@ -126,7 +126,6 @@ def _of_callers(callers: list[Caller], window: tuple[float, float]) -> dict[str,
         one = judge(said, caller.arrivals, caller.audio_seconds, window)
         total.pacing += one.pacing
         total.added_turn += one.added_turn
-        total.after_detection += one.after_detection
         total.barge_in += one.barge_in
         total.turns += one.turns
         total.unanswered += one.unanswered
@@ -136,8 +135,6 @@ def _of_callers(callers: list[Caller], window: tuple[float, float]) -> dict[str,
         "pacing_p99_ms": in_ms(percentile(total.pacing, 0.99)),
         "added_turn_p50_ms": in_ms(percentile(total.added_turn, 0.5)),
         "added_turn_p95_ms": in_ms(percentile(total.added_turn, 0.95)),
-        "after_detection_p50_ms": in_ms(percentile(total.after_detection, 0.5)),
-        "after_detection_p95_ms": in_ms(percentile(total.after_detection, 0.95)),
         "bargein_ms": in_ms(percentile(total.barge_in, 0.5)),
         "bargein_p95_ms": in_ms(percentile(total.barge_in, 0.95)),
         "turns": total.turns,

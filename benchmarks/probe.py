@@ -147,8 +147,10 @@ def measured(application: Asgi, probe: Probe) -> Asgi:
             nonlocal due
             message = await receive()
             if pcm := message.get("bytes"):
-                probe.frame(time.monotonic() - due)
-                due += FRAME_S * (len(pcm) / FRAME_BYTES)
+                now = time.monotonic()
+                for _ in range(message.get("messages", 1)):
+                    probe.frame(now - due)
+                    due += FRAME_S * (len(pcm) / message.get("messages", 1) / FRAME_BYTES)
             return message
 
         await application(scope, timed, send)

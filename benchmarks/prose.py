@@ -85,16 +85,17 @@ METHOD = f"""## How it was measured
 - **Loop lag** is how late a timer of 10 ms in the server's event loop fires. A stall counts as often as the
   timer would have fired in it.
 - **Frame delay** is from when a frame's last sample was spoken until the application was given the frame.
+  This server, under Daphne, leaves the audio of a client that streams steadily with the kernel until there is
+  a window of 32 ms to judge: that is a delay of each frame but the last, and of no answer.
 - **Pacing** is the difference, at the client, of the gap between two audio messages and the length of the
   audio in one, within a reply. The first gap of a reply is left out: Pipecat's transport sends the first
   two messages at once, whatever the load.
 - **Turn** is the time from the true end of the caller's speech in the audio to the first audio message of
   the reply, less the fixed {FIXED} ms: {STOP} ms of silence that end speech (Pipecat's default), {WORDS} ms
   for the words, {SENTENCE} ms for the first sentence (known to be over with the next one's first word) and
-  {VOICE} ms for the voice. Detection itself takes longer than those {STOP} ms: it judges windows of 32 ms
-  and needs a few to be sure. On this speech, run beforehand, Pipecat's analyser says so 230 to 280 ms
-  after the true end. "Of it after detection" is the rest, from that moment on; as the windows lie otherwise
-  in each call, it is exact to 16 ms and can be below zero.
+  {VOICE} ms for the voice. So what detection takes beyond the {STOP} ms counts as ours: Silero judges windows
+  of 32 ms and goes on to hear a voice for some 50 ms after its end, and Pipecat with it, while this server
+  takes a window that is quiet beside the speech for silence.
 - **Barge-in** is the time from when detection could have noticed that the caller speaks ({START} ms after
   the true beginning of the speech) to the last audio message of the interrupted reply; the median.
 - **Lost** are frames that were due and that the application had not counted when the call was over.

@@ -106,7 +106,7 @@ def main() -> None:
 
 def _daphne(app: Any, port: int) -> None:
     """Daphne knows no lifespan: its beginning is played to the application by hand."""
-    from calls.server import CallServer, reactor
+    from calls.server import CallServer, endpoint, reactor
 
     async def never() -> Any:
         return await asyncio.get_running_loop().create_future()
@@ -121,9 +121,7 @@ def _daphne(app: Any, port: int) -> None:
         tasks.append(asyncio.ensure_future(app({"type": "lifespan"}, never, ignore)))
 
     reactor.callWhenRunning(begin)
-    CallServer(
-        app, endpoints=[f"tcp:port={port}:interface=127.0.0.1"], websocket_timeout=-1, verbosity=1
-    ).run()
+    CallServer(app, endpoints=[endpoint("127.0.0.1", port)], websocket_timeout=-1, verbosity=1).run()
 
 
 if __name__ == "__main__":

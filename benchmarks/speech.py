@@ -5,16 +5,14 @@ the middle of its reply, and the time to hear that reply out. A call enters the 
 silent. Between the words there is the faint noise of a telephone line, not digital silence.
 """
 
-import json
 import os
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.detection import stop_delays
 from benchmarks.figures import FIXED_TURN_S, Utterance
 from benchmarks.websocket import MASK, frame_header
 
@@ -73,7 +71,7 @@ class Script:
         found: list[Utterance] = []
         base = origin - entry * FRAME_S
         while base < until:
-            found += [Utterance(base + u.onset, base + u.end, base + u.detected) for u in self.said]
+            found += [Utterance(base + u.onset, base + u.end) for u in self.said]
             base += self.seconds
         return [u for u in found if u.onset >= origin and u.end <= until]
 
@@ -97,8 +95,6 @@ def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
     audio = audio[: len(audio) // FRAME_SAMPLES * FRAME_SAMPLES]
     audio += np.random.default_rng(seed).normal(0, NOISE, len(audio))
     samples = np.clip(audio, -32_768, 32_767).astype("<i2")
-    delays = _detection(samples, said, CACHE / f"detection-1-{seed}.json")
-    said = [replace(one, detected=one.end + delay) for one, delay in zip(said, delays, strict=True)]
     pcm = samples.view(np.uint8).reshape(-1, FRAME_SAMPLES * 2)
     mask = np.resize(np.frombuffer(MASK, np.uint8), FRAME_SAMPLES * 2)
     header = np.frombuffer(frame_header(2, FRAME_SAMPLES * 2), np.uint8)
@@ -117,15 +113,6 @@ def spoken() -> list[NDArray[np.int16]]:
         unfinished.replace(cache)
     with np.load(cache) as kept:
         return [kept[str(number)] for number in range(len(SENTENCES))]
-
-
-def _detection(samples: NDArray[np.int16], said: list[Utterance], cache: Path) -> list[float]:
-    if not cache.exists():
-        unfinished = cache.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(stop_delays(samples, said)))
-        unfinished.replace(cache)
-    delays: list[float] = json.loads(cache.read_text())
-    return delays
 
 
 def _speak(text: str) -> NDArray[np.int16]:

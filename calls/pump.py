@@ -40,8 +40,8 @@ PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
 STEADY_S = 1.0  # a client that has streamed by itself for so long, unasked, is read when audio is needed
 JITTER_S = 0.0015  # how much later than usual a frame may come and still count
 OVERDUE_S = 0.080  # what should have been there to read, and is not, raises doubts
-# A client with Nagle's algorithm is late each time it is not acknowledged at once: three times in a row by more
-# than this many frames, and its frames are read as they come for a while.
+# A client with Nagle's algorithm is late each time it is not acknowledged at once: three times in a row by
+# more than this many frames, and its frames are read as they come for a while.
 LATE_FRAMES = 2.5
 LATE_READS = 3
 AS_THEY_COME_S = 10.0

@@ -23,9 +23,20 @@ NOT_READING = 1008
 UNREAD_MESSAGES = 1_000  # ten seconds of a call; with more than these queued, the socket is not read
 LOOK_AGAIN_S = 0.01
 SEND_BUFFER_BYTES = 64 * 1024  # half a second of voice as JSON; the kernel would let megabytes grow stale
+BACKLOG = 1024  # connections
 UNREAD_BYTES = 4096  # more than gathers in the 40 ms it is left to: a tenth of a second of audio
 # Linux has it, and forgets it after a while: it is set anew with every message.
 QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
+
+def endpoint(host: str, port: int) -> str:
+    """Where to listen, in Twisted's syntax.
+
+    Twisted lets 50 connections wait to be accepted. Of the calls of a busy minute's first second some would
+    then be tried again by their kernels after one, three or seven seconds.
+    """
+    escaped = host.replace(":", "\\:")
+    return f"tcp:port={port}:interface={escaped}:backlog={BACKLOG}"
 
 
 class CallProtocol(WebSocketProtocol):

@@ -60,7 +60,7 @@ def test_medians_keep_the_worst_loss():
 class TestOneCall:
     """A question at 10 s to 12 s, answered; a second at 20 s to 22 s that interrupts, and so on."""
 
-    said = [Utterance(10, 12, 12.23), Utterance(20, 22), Utterance(30, 32)]
+    said = [Utterance(10, 12), Utterance(20, 22), Utterance(30, 32)]
 
     def arrivals(self, begin, end, late=()):
         """Messages of 20 ms from `begin` to `end`, some `late` by so many seconds."""
@@ -73,7 +73,6 @@ class TestOneCall:
         first = 12 + FIXED_TURN_S + 0.05
         outcome = judge(self.said, self.arrivals(first, 15), 0.02, (9, 19))
         assert outcome.added_turn == pytest.approx([0.05])
-        assert outcome.after_detection == pytest.approx([0.02])
         assert (outcome.turns, outcome.unanswered, outcome.barge_in) == (1, 0, [])
         assert max(outcome.pacing) == pytest.approx(0, abs=1e-9)
 
@@ -134,7 +133,6 @@ def test_the_utterances_of_a_call_follow_its_entry():
     said = script.said_from(entry, 100.0, 100.0 + script.seconds)
     assert said[0].onset == pytest.approx(103.0, abs=0.01)
     assert len(said) == len(script.said)
-    assert all(0.2 < one.detected - one.end < 0.3 for one in said)
 
 
 def test_the_parser_takes_bytes_as_they_come():

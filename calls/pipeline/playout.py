@@ -1,8 +1,8 @@
 """What the agent has still to say: voice and frames in order, each let go when its time has come.
 
-Voice leaves 20 ms every 20 ms by the clock: the first at once, and on the beat from then on, which may move the
-second by half a beat. A frame among the voice leaves after the voice before it; a frame
-with a time of its own (the words, as they are spoken) leaves at that time.
+Voice leaves 20 ms every 20 ms by the clock: the first at once, and on the beat from then on, which may move
+the second by half a beat. A frame among the voice leaves after the voice before it; a frame with a time of
+its own (the words, as they are spoken) leaves at that time.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ class Playout:
         release: takes a frame whose time has come.
         begun: is told before the first voice after a silence.
         silent: is told when the voice has run dry without its end being told.
-        clock: the pipeline's time in ns, for frames with a time of their own. The event loop's may stand still
-            for a millisecond.
+        clock: the pipeline's time in ns, for frames with a time of their own. The event loop's may stand
+            still for a millisecond.
     """
 
     def __init__(

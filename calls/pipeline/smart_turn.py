@@ -66,14 +66,14 @@ class _Model:
         self._request = core.compile_model(model, "CPU", OPTIONS).create_infer_request()
 
     def finished(self, audio: NDArray[np.float32]) -> float:
-        """How sure the model is, from 0 to 1, that who speaks in `audio` (mono, 16 kHz, -1 to 1) has finished."""
+        """How sure the model is, from 0 to 1, that the speaker has finished. `audio`: 16 kHz, -1 to 1."""
         return float(self._request.infer([log_mel(audio)[np.newaxis]])[0].item())
 
 
 def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     """Whisper's features of the last 8 s of `audio`: 80 bands in 800 steps of 10 ms.
 
-    What is missing of 8 s is silence before it, and one step of silence looks like another: it is worked out once.
+    What is missing of 8 s is silence before it. One step of silence looks like another: one is worked out.
     """
     silent = max(0, SAMPLES - len(audio))
     samples = np.pad(audio[-SAMPLES:], (silent, 0))

@@ -100,8 +100,8 @@ class SharedSileroVAD(SileroVADAnalyzer):
     def _is_still(self, energy: float) -> bool:
         """Whether a window is too quiet to be speech, whatever the model would say.
 
-        While somebody speaks, the measure is how loud they are: the model goes on to hear speech for some 50 ms
-        after its end. Where speech may just have started, soft sounds belong to it.
+        While somebody speaks, the measure is how loud they are: the model goes on to hear speech for some
+        50 ms after its end. Where speech may just have started, soft sounds belong to it.
         """
         match self._vad_state:
             case VADState.QUIET:
@@ -225,7 +225,7 @@ def _confidences(batch: list[Item]) -> list[float]:
     for i, state in enumerate(states):
         state.state = remembered[:, i : i + 1].copy()
         state.context = heard[i, -CONTEXT:].copy()
-    return confidences[:, 0].tolist()  # type: ignore[no-any-return]  # the model's output has no type
+    return [float(confidence) for confidence in confidences[:, 0]]
 
 
 _of_loop: _Batches | None = None

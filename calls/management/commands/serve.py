@@ -39,14 +39,13 @@ class Command(BaseCommand):
 
     def _serve(self) -> None:
         # Daphne picks Twisted's reactor at import: only the command that serves may do that.
-        from calls.server import CallServer
+        from calls.server import CallServer, endpoint
         from voiceagent.asgi import application
 
         self.stdout.write("Warming the models…")
-        host = settings.HOST.replace(":", "\\:")  # Twisted's endpoint syntax
         CallServer(
             application,
-            endpoints=[f"tcp:port={settings.PORT}:interface={host}"],
+            endpoints=[endpoint(settings.HOST, settings.PORT)],
             ready_callable=self._announce,
             websocket_timeout=-1,
             server_name="voiceagent",
