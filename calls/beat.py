@@ -29,8 +29,13 @@ async def until(at: float) -> None:
     """
     loop = asyncio.get_running_loop()
     due = loop.create_future()
-    timer = loop.call_at(at, due.set_result, None)
+    timer = loop.call_at(at, _let_go, due)
     try:
         await due
     finally:
         timer.cancel()
+
+
+def _let_go(due: "asyncio.Future[None]") -> None:
+    if not due.done():  # who waited may have been cancelled this very moment
+        due.set_result(None)

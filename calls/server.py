@@ -77,7 +77,7 @@ class CallProtocol(WebSocketProtocol):
             self._dataReceived(data)
         if gathered is not None and self._gathering is None:
             self._tell_of(1)
-        if QUICK_ACK is not None and self.connected and gathered is None:
+        if QUICK_ACK is not None and self.transport.connected and gathered is None:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
         if self._is_behind():
             self.transport.pauseProducing()
@@ -138,8 +138,6 @@ class CallProtocol(WebSocketProtocol):
         """
         if self._gathering is not None:
             self._gathering.cancel()
-        if not self.connected:
-            return
         if messages:
             self._tell_of(UNREAD_BYTES)
             wanted = messages * self._frame_bytes - len(self.data)
@@ -149,7 +147,7 @@ class CallProtocol(WebSocketProtocol):
 
     def _tell_of(self, size: int) -> None:
         """Have the kernel tell us once so many bytes are there; of the connection's end it tells anyway."""
-        if self.connected:
+        if self.transport.connected:
             self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def serverSend(self, content: str | bytes, binary: bool = False) -> None:

@@ -19,6 +19,7 @@ from calls import consumers, profiles, protocol, recorder
 from calls.call import Call
 from calls.consumers import RustPBXConsumer
 from calls.models import CallEvent, CallSession, PromptProfile
+from calls.pipeline import build
 from calls.protocol import SAMPLE_RATE
 from calls.providers import catalogue
 
@@ -400,6 +401,20 @@ async def test_a_client_that_leaves_while_its_call_starts(profile, dial):
     assert await recorder.recorder().flush(10)
     statuses = await sync_to_async(lambda: set(CallSession.objects.values_list("status", flat=True)))()
     assert statuses <= {"completed"}
+
+
+async def test_a_pipeline_that_hangs_is_gone_in_time_with_all_its_tasks(profile, dial, monkeypatch):
+    async def hang(_service):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Silent, "cleanup", hang)
+    monkeypatch.setattr(build, "STOP_S", 0.1)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    await client.say(**DISCONNECT)
+    assert await client.closed() == 1000
+    assert (await finished()).end_reason == "disconnect"  # `dial` looks for tasks that are left
 
 
 # --- Errors -----------------------------------------------------------------------------------------------

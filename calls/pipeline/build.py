@@ -4,7 +4,6 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -136,9 +135,10 @@ class Conversation:
         await asyncio.wait({task}, timeout=STOP_S)
         if not task.done():
             logger.error("a pipeline did not stop within %s s and is cancelled", STOP_S)
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({task}, timeout=0.4)
+            left = {task, *self.runner.task_manager.current_tasks()}
+            for each in left:
+                each.cancel()
+            await asyncio.wait(left, timeout=0.4)
 
 
 def build(
