@@ -37,13 +37,14 @@ TIMER_SLACK_S = 0.005  # a timer later than this says that we stalled, not the c
 QUESTIONS = 4  # pings a client that is not held may get at once, and one more each second
 WINDOW_S = 0.200
 PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
-STEADY_S = 1.0  # a client that has streamed by itself for so long, unasked, is read when audio is needed
+STEADY_FRAMES = 20  # that came in a row without a message from us: this client is read when audio is needed
 JITTER_S = 0.0015  # how much later than usual a frame may come and still count
 OVERDUE_S = 0.080  # what should have been there to read, and is not, raises doubts
-# A client with Nagle's algorithm is late each time it is not acknowledged at once: three times in a row by
-# more than this many frames, and its frames are read as they come for a while.
+# A client with Nagle's algorithm is late when it is not acknowledged at once. After three times by more than
+# so many frames, of which four times in time make up for one, its frames are read as they come for a while.
 LATE_FRAMES = 2.5
 LATE_READS = 3
+IN_TIME = 0.25
 AS_THEY_COME_S = 10.0
 
 
@@ -99,8 +100,10 @@ class Pump:
         self._window: deque[tuple[float, float, float]] = deque()  # (time, seconds of audio, behind)
         self._looking_again = False
         self._read_at: float | None = None
-        self._late_reads = 0
-        self._as_they_come_until = now + STEADY_S
+        self._late_reads = 0.0
+        self._as_they_come_until = now
+        self._unasked = 0  # frames since our last message
+        self._steady = False
 
     @property
     def generation(self) -> str:
@@ -117,7 +120,7 @@ class Pump:
 
     def read_at(self, now: float, frames: int) -> float | None:
         """When so many more frames will be there; None if they must be read as they come."""
-        steady = self.state is State.WATCHING and not self._asked and now - self._asked_at >= STEADY_S
+        steady = self.state is State.WATCHING and self._steady
         due = next_beat(self._origin + self._received + frames * self._frame_s + JITTER_S)
         self._read_at = due if steady and now >= self._as_they_come_until else None
         if self._read_at is not None:
@@ -129,11 +132,13 @@ class Pump:
         if self.state is State.OPENING:
             self.state = State.WATCHING
             self._origin = now - seconds
-            self._as_they_come_until = now + STEADY_S
         elif self.state is State.WATCHING and now - self._last_frame > PAUSE_S:
             self._origin = now - self._received - seconds
         self._received += seconds
         self._frame_s = seconds / frames
+        self._unasked += frames
+        if self._unasked >= STEADY_FRAMES and self.state is State.WATCHING:
+            self._steady = True
         self._last_frame = now
         if self.behind(now) < 0:
             self._origin = now - self._received
@@ -155,6 +160,7 @@ class Pump:
     def sent(self, now: float) -> None:
         """Account for a message to the client, a ping or any other: each may release the lock."""
         self._last_sent = now
+        self._unasked = 0
         if self._count is not None:
             self._count.messages += 1
         if self.state is State.TESTING:
@@ -207,6 +213,7 @@ class Pump:
             return False
         self._questions -= 1
         self._asked = True
+        self._steady = False
         self._asked_at = now
         self._count = _Count(sure=now - self._last_sent >= SILENCE_S)
         return True
@@ -230,9 +237,9 @@ class Pump:
     def _note_lateness(self, now: float) -> None:
         """All that has come was read: was it in time, although nothing acknowledged it before?"""
         late = self.behind(now) > LATE_FRAMES * self._frame_s
-        self._late_reads = self._late_reads + 1 if late else 0
-        if self._late_reads == LATE_READS:
-            self._late_reads = 0
+        self._late_reads = self._late_reads + 1 if late else max(0.0, self._late_reads - IN_TIME)
+        if self._late_reads >= LATE_READS:
+            self._late_reads = 0.0
             self._as_they_come_until = now + AS_THEY_COME_S
 
     def _follow_clock(self, now: float, seconds: float) -> None:

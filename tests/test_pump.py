@@ -29,6 +29,10 @@ class Simulation:
     lost: tuple[float, ...] = ()
     client_stalls: tuple[tuple[float, float], ...] = ()
     server_stalls: tuple[tuple[float, float], ...] = ()
+    read_at: float | None = None  # until then, what arrives lies unread
+    unread: int = 0
+    reads: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)  # when reading was put off
     now: float = 0.0
     events: list = field(default_factory=list)
     order: int = 0
@@ -80,10 +84,27 @@ class Simulation:
             self.held = True
 
     def arrive(self):
-        if self.pump.frame(self.now, self.frame_s):
+        self.unread += 1
+        if self.read_at is None:
+            self.read(None)
+
+    def read(self, planned_at):
+        """Read all there is; plan the next reading as for windows of 32 ms."""
+        if planned_at != self.read_at:
+            return  # planned anew since
+        self.read_at = None
+        if not self.unread:
+            return
+        frames, self.unread = self.unread, 0
+        self.reads.append(self.now)
+        if self.pump.frame(self.now, frames * self.frame_s, frames):
             self.ping()
         if self.pump.deadline < self.poll_at:
             self.plan_poll()
+        self.read_at = self.pump.read_at(self.now, 3)
+        if self.read_at is not None:
+            self.waits.append(self.now)
+            self.at(self.read_at, self.read, self.read_at)
 
     def plan_poll(self):
         self.poll_at = max(self.pump.deadline, self.now + 0.0001)
@@ -92,6 +113,8 @@ class Simulation:
     def poll(self, planned_at):
         if planned_at != self.poll_at:
             return  # planned anew since
+        if self.now >= self.pump.deadline and self.read_at is not None:
+            self.read(self.read_at)
         if self.pump.poll(self.now):
             self.ping()
         self.plan_poll()
@@ -204,6 +227,24 @@ def test_a_held_client_that_goes_silent_is_asked_again_every_20_ms():
     sim = Simulation("seed", pauses=((3.0, 6.0),)).run(9)
     assert max(sim.lags) <= 0.080
     assert 100 <= len([t for t in sim.pings if 3.1 < t < 5.9]) <= 150
+
+
+def test_a_client_that_streams_steadily_is_read_by_the_window():
+    sim = Simulation("free").run(10)
+    assert len([t for t in sim.reads if t > 1.0]) < 900 / 2.5
+    assert not [t for t in sim.pings if 0.05 < t < 10.0]
+
+
+def test_a_client_whose_kernel_waits_for_acknowledgements_is_read_as_it_sends():
+    """But for a few tries, each of which would hold its audio up."""
+    sim = Simulation("nagle").run(9)
+    assert len(sim.waits) < 30
+
+
+@pytest.mark.parametrize("kind", ["seed", "new"])
+def test_a_held_client_is_never_left_unread(kind):
+    pump = Simulation(kind).run(5).pump
+    assert pump.read_at(5.3, 3) is None
 
 
 def test_nothing_is_known_before_the_first_frame():

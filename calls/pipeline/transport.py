@@ -135,6 +135,7 @@ class RustPBXOutput(FrameProcessor):
             send_audio, self._release, self._start_speaking, self._stop_speaking, self._now
         )
         self._speaking = False
+        self._tasks: list[asyncio.Task[None]] = []  # none if the call ends before its pipeline is set up
         self._resampler: BaseAudioResampler | None = None
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's does

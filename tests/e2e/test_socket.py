@@ -144,6 +144,23 @@ async def test_audio_arrives_whole_however_its_frames_are_cut(agent):
     assert (session["audio_in_s"], session["end_reason"]) == (0.22, "disconnect")
 
 
+async def test_what_lies_unread_between_windows_is_read_when_the_audio_stops(agent):
+    """A client that streams steadily is read when a window is due; what follows its last frame is, too."""
+    async with connect(agent.url) as ws:
+        await send(ws, {**CONFIGURE, "room_id": "steady"})
+        await until(ws, "tts_completed")
+        begin = time.monotonic()
+        for n in range(101):  # not a whole number of windows
+            await asyncio.sleep(begin + 0.01 * n - time.monotonic())
+            await ws.send(FRAME)
+        await asyncio.sleep(0.03)
+        await send(ws, {"command": "ping", "timestamp": 7})
+        assert (await until(ws, "pong", within=2))["timestamp"] == 7
+        await send(ws, {"command": "disconnect", "reason": "done"})
+        assert await closed(ws) == 1000
+    assert (await agent.finished("steady"))["audio_in_s"] == 1.01
+
+
 async def listen(reader, said):
     """Gather what the server says until it closes."""
     with suppress(ConnectionError):
@@ -222,6 +239,7 @@ async def test_what_a_flood_brings_gathers_in_its_sender(agent, reads):
     await reader.readuntil(b"\r\n\r\n")
     with agent.memory_grows_at_most(MEMORY_MB):
         writer.write(framed(json.dumps({**CONFIGURE, "room_id": room}).encode(), Opcode.TEXT))
+        await asyncio.wait_for(reader.readuntil(b'"configured"'), 10)
         listening = asyncio.create_task(listen(reader, said)) if reads else None
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(pour(writer, framed(b"\0") * 10_000), 30)
