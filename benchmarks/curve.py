@@ -16,7 +16,7 @@ Progress = Callable[[str], None]
 class Plan:
     """Which numbers of calls to try on which server, how often and for how long."""
 
-    ours: tuple[int, ...] = (1, 5, 10, 25, 50, 75, 100, 150)
+    ours: tuple[int, ...] = (1, 5, 10, 25, 50, 100, 150, 200)
     baseline: tuple[int, ...] = (1, 5, 10, 25, 50)
     rounds: int = 3
     seconds: float = 25.0

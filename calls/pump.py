@@ -1,4 +1,5 @@
-"""When to send a `ping` so that a client's frames get through. Pure: time comes in, decisions go out.
+"""When to ping a client so that its frames get through, and when to read them. Pure: time comes in, decisions
+go out.
 
 Both field generations of RustPBX guard their socket with one lock that the reader holds while it waits for
 the server. The older one sends about one frame for each message it receives, the newer one gives the lock up
@@ -11,6 +12,9 @@ the clock: when it falls behind we send a ping as a question, and if frames come
 row, the client is held by its lock and every frame is answered from then on. That belief is tested again now
 and then by not answering for a moment. The frames that have queued up by the end of such a test tell the two
 generations apart: one of them never sends more frames than it got messages.
+
+A client that streams on without any message from us need not be read for each frame: its audio is read when
+there is enough of it to judge, which wakes the process a third as often.
 """
 
 from collections import deque

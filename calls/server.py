@@ -122,8 +122,9 @@ class CallProtocol(WebSocketProtocol):
         if not payloads:
             return data
         self.last_ping = time.time()  # Daphne pings a client that says nothing
-        if as_one and len(set(map(len, payloads))) == 1:
-            event = {"type": "websocket.receive", "bytes": b"".join(payloads), "messages": len(payloads)}
+        pcm = websocket.joined(payloads) if as_one else None
+        if pcm is not None:
+            event = {"type": "websocket.receive", "bytes": pcm, "messages": len(payloads)}
             self.application_queue.put_nowait(event)
         else:
             for payload in payloads:

@@ -31,6 +31,13 @@ def binary_message(data: bytes, at: int) -> tuple[bytes, int] | None:
     return unmasked(data[begin:end], data[begin - 4 : begin]), end
 
 
+def joined(payloads: list[bytes]) -> bytes | None:
+    """The audio of several messages as one; None if they differ in length, or are no audio one by one."""
+    length = len(payloads[0])
+    alike = length > 0 and length % 2 == 0 and all(len(payload) == length for payload in payloads)
+    return b"".join(payloads) if alike else None
+
+
 def unmasked(payload: bytes, mask: bytes) -> bytes:
     """The payload without its mask of four bytes (or with it: the operation is its own inverse)."""
     length = len(payload)

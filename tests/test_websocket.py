@@ -75,3 +75,10 @@ def test_a_message_to_a_client_is_one_frame(length):
     (binary, written) = received(websocket.message(pcm) + websocket.message(text))
     assert (binary.opcode, binary.fin, bytes(binary.data)) == (Opcode.BINARY, True, pcm)
     assert (written.opcode, written.fin, bytes(written.data).decode()) == (Opcode.TEXT, True, text)
+
+
+def test_messages_of_audio_are_joined_if_each_would_do_by_itself():
+    assert websocket.joined([b"abcd", b"efgh"]) == b"abcdefgh"
+    assert websocket.joined([b"ab"]) == b"ab"
+    for payloads in ([b"abc", b"def"], [b"", b""], [b"ab", b"abcd"]):
+        assert websocket.joined(payloads) is None
