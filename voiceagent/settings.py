@@ -169,12 +169,11 @@ ADMIN_PASSWORD = env.str("ADMIN_PASSWORD", default="")
 DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'voiceagent.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # One writer at a time, readers never wait: write-ahead log, and a transaction asks for the write lock at
-    # its start, where waiting for it works, instead of failing in its middle. Each
-    # thread's connection keeps half a megabyte of pages, not two.
+    # its start, where waiting for it works, instead of failing in its middle.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-512;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
