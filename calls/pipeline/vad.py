@@ -6,9 +6,9 @@ come within a few milliseconds are judged at once: a window more costs a third o
 the event loop, which it holds for 0.1 ms, rarely for 0.5: handing it to a thread and back took as long.
 
 A window too quiet to be speech is not judged at all, and ends speech earlier: the model goes on to hear a
-voice for some 50 ms after its end, which every answer would wait for. Loudness is taken from
-the energy of the last 0.4 s, without the filters of ITU-R BS.1770, which cost half as much as the model and
-move speech by 2 dB at most.
+voice for some 50 ms after its end, which every answer would wait for. Loudness is taken from the energy of
+the last 0.4 s, without the filters of ITU-R BS.1770, which cost half as much as the model and move speech by
+2 dB at most.
 
 An upgrade of Pipecat must check what VADAnalyzer and SileroVADAnalyzer keep in the attributes used here.
 """
