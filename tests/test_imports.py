@@ -11,6 +11,7 @@ ALLOWED = {
     "calls.apps": set(),
     "calls.protocol": set(),
     "calls.beat": set(),
+    "calls.niceness": set(),
     "calls.pump": {"calls.beat"},
     "calls.limits": set(),
     "calls.access": set(),
@@ -19,8 +20,8 @@ ALLOWED = {
     "calls.timeline": {"calls.models"},
     "calls.templatetags": {"calls.models", "calls.timeline"},
     "calls.simulator": set(),
-    "calls.providers": set(),
-    "calls.pipeline": {"calls.beat", "calls.protocol", "calls.providers"},
+    "calls.providers": {"calls.niceness"},
+    "calls.pipeline": {"calls.beat", "calls.niceness", "calls.protocol", "calls.providers"},
     "calls.recorder": {"calls.models", "calls.events"},
     "calls.profiles": {"calls.models"},
     "calls.call": {

@@ -206,9 +206,8 @@ USE_TZ = True
 
 # --- Providers --------------------------------------------------------------------------------------------
 
-# Processes that run the embedded speech-to-text, and decoders (about 100 MB each) in one process.
-LOCAL_STT_WORKERS = env.int("LOCAL_STT_WORKERS", default=1)
-LOCAL_STT_DECODERS = env.int("LOCAL_STT_DECODERS", default=4)
+# Threads of the embedded speech-to-text, which all calls share (0: one for each core).
+LOCAL_STT_THREADS = env.int("LOCAL_STT_THREADS", default=0)
 # Replies the embedded language model writes at the same time, and its threads (0: the cores less one).
 LOCAL_LLM_SLOTS = env.int("LOCAL_LLM_SLOTS", default=4)
 LOCAL_LLM_THREADS = env.int("LOCAL_LLM_THREADS", default=0)

@@ -39,6 +39,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from calls.pipeline import smart_turn, vad
 from calls.pipeline.config import CallConfig, Provider
+from calls.pipeline.hearing import HeardWords
 from calls.pipeline.listener import Listener, Services
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.playout import SendAudio
@@ -47,6 +48,7 @@ from calls.pipeline.transport import RustPBXInput, RustPBXOutput
 from calls.pipeline.vad import SharedSileroVAD
 from calls.protocol import SAMPLE_RATE
 from calls.providers import catalogue
+from calls.providers.frames import SpeechTranscribedFrame
 
 logger = logging.getLogger(__name__)
 
@@ -169,9 +171,10 @@ def build(
     )
     agent = LLMAssistantAggregator(context)
     hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio)
-    services = Services(stt=stt, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
+    words = HeardWords()
+    services = Services(stt=stt, words=words, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
     observer = ConversationObserver(services, listener, started=started, language=config.language)
-    pipeline = Pipeline([hearing, stt, caller, llm, tts, speaking, agent])
+    pipeline = Pipeline([hearing, stt, words, caller, llm, tts, speaking, agent])
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(
@@ -189,11 +192,11 @@ def build(
 
 
 class CallerAggregator(LLMUserAggregator):
-    """The caller's turns. It is the last processor that listens: audio goes no further."""
+    """The caller's turns. It is the last processor that listens: what is heard goes no further."""
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
-        """Push anything but audio."""
-        if not isinstance(frame, InputAudioRawFrame):
+        """Push anything but audio and what is told of it."""
+        if not isinstance(frame, (InputAudioRawFrame, SpeechTranscribedFrame)):
             await super().push_frame(frame, direction)
 
 

@@ -49,6 +49,7 @@ class Services:
     """The processors whose frames mean something here."""
 
     stt: FrameProcessor
+    words: FrameProcessor  # what the recogniser says, and nothing it said lost
     caller: FrameProcessor  # the aggregator of the caller's turns
     llm: FrameProcessor
     tts: FrameProcessor

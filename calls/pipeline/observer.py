@@ -41,6 +41,7 @@ from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
 from calls.pipeline.listener import AGENT, CALLER, UNTOLD, Listener, Services, TurnState
 from calls.protocol import LLMResponse, Metrics, Transcription, TTSCompleted, TTSStarted
+from calls.providers.frames import SpeechTranscribedFrame
 
 WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
 
@@ -107,6 +108,7 @@ class ConversationObserver:
             TranscriptionFrame: self._on_final,
             VADUserStartedSpeakingFrame: self._on_speech_started,
             VADUserStoppedSpeakingFrame: self._on_speech_stopped,
+            SpeechTranscribedFrame: self._on_nothing_heard,
             LLMContextUserTurnFrame: self._on_caller_turn,
             LLMFullResponseStartFrame: self._on_reply_started,
             LLMTextFrame: self._on_reply_text,
@@ -123,8 +125,9 @@ class ConversationObserver:
             ErrorFrame: self._on_error,
         }
         # Each kind of frame is taken where it means what happened: words where they are played, for instance.
-        self._tap(services.stt, InterimTranscriptionFrame, TranscriptionFrame, MetricsFrame)
-        self._tap(services.stt, VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)  # passing by
+        self._tap(services.stt, MetricsFrame)
+        self._tap(services.words, InterimTranscriptionFrame, TranscriptionFrame, SpeechTranscribedFrame)
+        self._tap(services.words, VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)  # passing by
         self._tap(services.caller, LLMContextUserTurnFrame, InterruptionFrame)
         self._tap(
             services.llm, LLMFullResponseStartFrame, LLMTextFrame, LLMFullResponseEndFrame, MetricsFrame
@@ -203,6 +206,10 @@ class ConversationObserver:
         self._caller = self._told(
             replace(turn, text=text, language=language, end_ms=self._ms(self._speech_end))
         )
+
+    def _on_nothing_heard(self, _frame: SpeechTranscribedFrame) -> None:
+        """There were no words in the speech: none are waited for."""
+        self._listener.awaiting(None)
 
     def _tell_transcription(
         self, frame: InterimTranscriptionFrame | TranscriptionFrame, *, is_final: bool

@@ -7,9 +7,6 @@ An upgrade of Pipecat must check that BaseSmartTurn predicts in `_predict_endpoi
 what LocalSmartTurnAnalyzerV3 makes of audio before and after the model.
 """
 
-import os
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import as_file, files
@@ -21,13 +18,13 @@ from numpy.typing import NDArray
 from pipecat.audio.turn.smart_turn import _whisper_features as whisper
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
 
+from calls.niceness import give_way
 from calls.protocol import SAMPLE_RATE
 
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
 BANDS, STEPS = 80, 800
 SAMPLES = 8 * SAMPLE_RATE
 SURE = 0.5
-NICENESS = 4  # two fifths of the event loop's share where both want the same core
 # Half precision, the default where the processor has it, is slower here: it converts to and fro.
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
 
@@ -94,10 +91,4 @@ def _model() -> _Model:
 @cache
 def _executor() -> ThreadPoolExecutor:
     """Many decisions at once queue here instead of competing with the audio."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="smart-turn", initializer=_give_way)
-
-
-def _give_way() -> None:
-    """Let the event loop run first where both want the same core: audio waits for no decision."""
-    if sys.platform == "linux":  # elsewhere it would be the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="smart-turn", initializer=give_way)

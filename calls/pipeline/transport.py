@@ -37,9 +37,11 @@ from pipecat.transports.base_transport import TransportParams
 from calls.pipeline.playout import Playout, SendAudio
 from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
 from calls.protocol import SAMPLE_RATE
+from calls.providers.frames import CallerPausedFrame
 
 PIECE_BYTES = 4 * WINDOW_BYTES  # 128 ms: processors wake up eight times a second, not thirty
 QUIET_PIECE_BYTES = 2 * PIECE_BYTES  # while nobody speaks, and so nobody waits
+PAUSED_WINDOWS = 3  # of silence, 96 ms, after speech: perhaps its end, which takes 200 ms to tell
 MUTED_S = 1.0  # a caller whose audio stops in the middle of speech has stopped speaking
 
 
@@ -61,6 +63,7 @@ class RustPBXInput(BaseInputTransport):
         self._unheard = bytearray()  # less than a window
         self._heard = bytearray()  # less than a piece
         self._speaking = False
+        self._silent_windows = 0  # since speech, while it may go on
         self._fed_at = 0.0
         self._loop = asyncio.get_running_loop()
         # What goes on waits for the pipeline's start, which is bounded, and from then on for nobody.
@@ -101,8 +104,16 @@ class RustPBXInput(BaseInputTransport):
             self._loop.call_later(MUTED_S, self._check_muted)
         elif state is VADState.QUIET and self._speaking:
             self._stopped()
+        elif self._has_paused(state):
+            self._let_go()
+            self._frames.put_nowait(CallerPausedFrame())
         elif len(self._heard) >= (QUIET_PIECE_BYTES if state is VADState.QUIET else PIECE_BYTES):
             self._let_go()
+
+    def _has_paused(self, state: VADState) -> bool:
+        """Whether this window is the one that makes a silence in the caller's speech a pause."""
+        self._silent_windows = self._silent_windows + 1 if state is VADState.STOPPING else 0
+        return self._silent_windows == PAUSED_WINDOWS
 
     def _stopped(self) -> None:
         self._let_go()

@@ -103,7 +103,7 @@ _LANGUAGE = "The language spoken, as a code such as en or en-US; empty takes the
 
 PROVIDERS = [
     Provider(
-        "stt", LOCAL, "Embedded (PocketSphinx)", "calls.providers.local.stt", "build",
+        "stt", LOCAL, "Embedded (Moonshine tiny)", "calls.providers.local.stt", "build",
         (Setting("language", str, _LANGUAGE, choices=("en", "en-US")),),
         languages=("en",),
     ),

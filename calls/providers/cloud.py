@@ -12,6 +12,8 @@ from pipecat.services.cartesia.stt import CartesiaSTTService
 from pipecat.services.cartesia.tts import CartesiaTTSService, GenerationConfig
 from pipecat.services.openai.llm import OpenAILLMService
 
+from calls.providers.frames import SpeechTranscribedFrame
+
 # The client library waits ten minutes by default; a caller hangs up long before.
 OPENAI_TIMEOUT = Timeout(10, connect=5)
 OPENAI_RETRIES = 1
@@ -34,10 +36,15 @@ class TelephoneOpenAILLMService(OpenAILLMService):
 
 
 class TelephoneCartesiaSTTService(CartesiaSTTService):
-    """Cartesia's speech-to-text with a bounded handshake."""
+    """Cartesia's speech-to-text with a bounded handshake; says when it has heard all that was said."""
 
     async def _websocket_connect(self, uri: str, **kwargs: Any) -> Any:
         return await super()._websocket_connect(uri, open_timeout=CONNECT_S, **kwargs)
+
+    async def _process_response(self, data: dict[str, Any]) -> None:
+        await super()._process_response(data)
+        if data.get("type") == "flush_done":  # the answer to `finalize`, after all words
+            await self.push_frame(SpeechTranscribedFrame())
 
 
 class TelephoneCartesiaTTSService(CartesiaTTSService):

@@ -2,10 +2,12 @@
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped]  # it has no type information
 import soxr
+from numpy.typing import NDArray
 
 from calls.simulator.wire import SAMPLE_RATE
 
@@ -29,10 +31,14 @@ def read_wav(path: Path) -> bytes:
             raise ValueError(f"{path} is not a sound file: {error.error_string}") from error
     if not len(samples):
         raise ValueError(f"{path} has no sound in it")
-    mono = np.ascontiguousarray(samples.mean(axis=1))
+    return pcm_of(np.ascontiguousarray(samples.mean(axis=1)), rate)
+
+
+def pcm_of(samples: NDArray[np.floating[Any]], rate: int) -> bytes:
+    """Mono samples from -1 to 1 at `rate` Hz as s16le at 16 kHz; what is out of range is clipped."""
     if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="VHQ")
-    return np.clip(np.rint(mono * 32768), -32768, 32767).astype("<i2").tobytes()
+        samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
 
 
 def write_wav(path: Path, pcm: bytes) -> None:

@@ -1,10 +1,13 @@
-"""The embedded speech-to-text as a Pipecat service: PocketSphinx in worker processes."""
+"""The embedded speech-to-text as a Pipecat service: Moonshine tiny, in threads that all calls share."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from django.conf import settings as django_settings
 from pipecat.frames.frames import (
     CancelFrame,
@@ -23,43 +26,64 @@ from pipecat.services.stt_service import STTService
 from pipecat.transcriptions.language import Language
 from pipecat.utils.time import time_now_iso8601
 
-from calls.providers.local.stt_pool import Pool, Utterance
-from calls.providers.local.stt_wire import BYTES_PER_SECOND, SAMPLE_RATE, Kind
+from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
+from calls.providers.local import phantoms
+from calls.providers.local.decoding import Desk, Threads
+from calls.providers.local.moonshine import SAMPLE_RATE, Moonshine, Transcript, tiny_folder
 
+BYTES_PER_SECOND = SAMPLE_RATE * 2
 # Speech is detected some 0.2 s late and its first sounds are soft.
-PRE_ROLL_BYTES = int(0.6 * BYTES_PER_SECOND)
+PRE_ROLL_BYTES = int(0.5 * BYTES_PER_SECOND)
+PARTIAL_BYTES = int(0.5 * BYTES_PER_SECOND)  # of new speech, before its words are shown
+# Long speech is transcribed in pieces, cut where it is quietest: the encoder's work grows with the square.
+PIECE_BYTES = 12 * BYTES_PER_SECOND
+EARLIEST_CUT = 6 * SAMPLE_RATE
+QUIET_SAMPLES = SAMPLE_RATE // 10  # as long a quiet moment is looked for
+MAX_BACKLOG_BYTES = 60 * BYTES_PER_SECOND  # more of it is a machine that cannot keep up at all
+# Silence after what was transcribed in a pause; more may be speech.
+PAUSE_BYTES = int(0.15 * BYTES_PER_SECOND)
 FINAL_SECONDS = 4.0
 STOP_SECONDS = 0.5
 # From the end of speech to the words, with the usual 0.2 s of silence that ends speech.
 TTFS_P99_SECONDS = 0.35
 
-_pool: Pool | None = None
+_threads: Threads | None = None
+_desk: Desk | None = None
 
 
-def pool() -> Pool:
-    """The pool of worker processes, sized by the settings when it is first asked for."""
-    global _pool  # noqa: PLW0603  one pool a server process, closed by close()
-    if _pool is None:
-        _pool = Pool(max(1, django_settings.LOCAL_STT_WORKERS), max(1, django_settings.LOCAL_STT_DECODERS))
-    return _pool
+def threads() -> Threads:
+    """The threads that recognise speech, as many as the settings say when they are first asked for."""
+    global _threads  # noqa: PLW0603  one set a server process, ended by close()
+    if _threads is None:
+        count = django_settings.LOCAL_STT_THREADS or len(os.sched_getaffinity(0))
+        _threads = Threads(lambda: Moonshine(tiny_folder()), count)
+    return _threads
+
+
+def desk() -> Desk:
+    """Where the calls of the running event loop ask for one of the threads."""
+    global _desk  # noqa: PLW0603  one an event loop, and a server has one
+    if _desk is None or _desk.loop is not asyncio.get_running_loop():
+        _desk = threads().desk()
+    return _desk
 
 
 async def warm() -> None:
-    """Start the worker processes and wait until each has a decoder."""
-    await pool().warm()
+    """Load the model and transcribe a second of silence."""
+    await desk().transcribe(bytes(BYTES_PER_SECOND))
 
 
 def is_ready() -> bool:
-    """Whether the worker processes are up."""
-    return _pool is not None and _pool.is_ready
+    """Whether the model is loaded."""
+    return _threads is not None and _threads.is_ready
 
 
 async def close() -> None:
-    """End the worker processes. Safe to call again."""
-    global _pool
-    closing, _pool = _pool, None
+    """End the threads and forget the model. Safe to call again."""
+    global _threads, _desk
+    closing, _threads, _desk = _threads, None, None
     if closing:
-        await closing.close()
+        await asyncio.to_thread(closing.close)
 
 
 def build(values: Mapping[str, Any], language: str) -> "LocalSTTService":
@@ -68,20 +92,36 @@ def build(values: Mapping[str, Any], language: str) -> "LocalSTTService":
 
 
 class _Speech:
-    """One utterance as the service follows it: what came of it, and the limit on waiting for that."""
+    """One stretch of speech, and how far it has been transcribed."""
 
-    def __init__(self) -> None:
-        self.utterance: Utterance | None = None
-        self.outcome: tuple[Kind, str] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+    def __init__(self, pre_roll: bytes) -> None:
+        self.audio = bytearray(pre_roll)  # what is not settled
+        self.settled: list[str] = []  # the words of the pieces before
+        self.ended = False
+        self.paused = False  # a pause has begun whose words have not been looked at
+        self.shown = ""
+        self.looked_at = len(self.audio)  # bytes of `audio` there were at the last glance
+        self.draft: tuple[int, ...] = ()
+        self.answer: tuple[int, Transcript] | None = None  # of so many bytes, at the beginning of a pause
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to show words."""
+        return self.paused or len(self.audio) - self.looked_at >= PARTIAL_BYTES
+
+    def text(self, transcript: Transcript) -> str:
+        """All words so far."""
+        return " ".join(filter(None, [*self.settled, phantoms.spoken(transcript)]))
 
 
 class LocalSTTService(STTService):
     """Recognises what is said between the voice activity detector's start and stop.
 
-    It takes 16 kHz s16le audio, keeps 0.6 s of it from before the detected start, and pushes
-    InterimTranscriptionFrames while words come and a finalized TranscriptionFrame when speech has stopped;
-    none if no words were recognised. A worker's failure, or no words for FINAL_SECONDS, is an ErrorFrame.
+    It takes 16 kHz s16le audio, keeps half a second of it from before the detected start, and pushes an
+    InterimTranscriptionFrame about every half second while there is a thread to spare, a finalized
+    TranscriptionFrame when speech has stopped, unless no words were recognised, and a SpeechTranscribedFrame
+    in any case. When the caller pauses, the words are looked for at once: if the pause turns out to be the
+    end, they are there. A failure, or no words for FINAL_SECONDS, is an ErrorFrame.
     """
 
     Settings = STTSettings
@@ -91,38 +131,35 @@ class LocalSTTService(STTService):
         super().__init__(
             sample_rate=SAMPLE_RATE,
             ttfs_p99_latency=TTFS_P99_SECONDS,
-            settings=STTSettings(model="pocketsphinx-en-us", language=language),
+            settings=STTSettings(model="moonshine-tiny-en", language=language),
             **kwargs,
         )
         self._language = Language(language)
         self._pre_roll: deque[bytes] = deque()
         self._pre_roll_bytes = 0
         self._speaking: _Speech | None = None
-        # Ended and not yet answered, oldest first: words are pushed in the order they were spoken.
-        self._awaited: deque[_Speech] = deque()
-        self._events: asyncio.Queue[tuple[_Speech, Kind, str]] = asyncio.Queue()
-        self._events_task: asyncio.Task[None] | None = None
-        self._all_answered = asyncio.Event()
-        self._all_answered.set()
+        # Not yet answered, oldest first: words are pushed in the order they were spoken.
+        self._speeches: deque[_Speech] = deque()
+        self._changed = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._answered.set()
+        self._transcribing: asyncio.Task[None] | None = None
 
     def can_generate_metrics(self) -> bool:
         """True: the time from the end of speech to its words is reported as TTFB."""
         return True
 
     async def start(self, frame: StartFrame) -> None:
-        """Begin to listen to the workers' answers."""
+        """Begin to transcribe."""
         await super().start(frame)
-        if self._events_task is None:
-            self._events_task = self.create_task(self._handle_events(), name="events")
+        if self._transcribing is None:
+            self._transcribing = self.create_task(self._transcribe(), name="transcribe")
 
     async def stop(self, frame: EndFrame) -> None:
         """End gracefully: wait up to half a second for the last words."""
         self._end_speech()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._all_answered.wait()
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._answered.wait(), STOP_SECONDS)
         await super().stop(frame)
         await self._release()
 
@@ -145,11 +182,16 @@ class LocalSTTService(STTService):
             self._start_speech()
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
             self._end_speech()
+        elif isinstance(frame, CallerPausedFrame) and self._speaking:
+            self._speaking.paused = True
+            self._changed.set()
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
-        """Send audio on if someone speaks, else keep it as the possible beginning of speech."""
-        if self._speaking and self._speaking.utterance:
-            self._speaking.utterance.feed(audio)
+        """Take audio to what is being said if someone speaks, else keep it as the possible beginning."""
+        if speech := self._speaking:
+            speech.audio += audio
+            if speech.is_due:
+                self._changed.set()
         else:
             self._pre_roll.append(audio)
             self._pre_roll_bytes += len(audio)
@@ -159,78 +201,123 @@ class LocalSTTService(STTService):
 
     def _start_speech(self) -> None:
         self._end_speech()
-        speech = self._speaking = _Speech()
-        speech.utterance = pool().start(lambda kind, text: self._events.put_nowait((speech, kind, text)))
-        speech.utterance.feed(b"".join(self._pre_roll))
+        self._speaking = _Speech(b"".join(self._pre_roll))
+        self._speeches.append(self._speaking)
         self._pre_roll.clear()
         self._pre_roll_bytes = 0
 
     def _end_speech(self) -> None:
         speech, self._speaking = self._speaking, None
-        if speech is None or speech.utterance is None:
-            return
-        self.request_finalize()
-        self._awaited.append(speech)
-        self._all_answered.clear()
-        speech.utterance.end()
-        if speech.outcome:
-            # It failed while the caller still spoke, which has been reported.
-            self._events.put_nowait((speech, *speech.outcome))
-        else:
-            message = f"the embedded speech-to-text gave no words within {FINAL_SECONDS:g} s"
-            speech.timer = asyncio.get_running_loop().call_later(
-                FINAL_SECONDS, self._events.put_nowait, (speech, Kind.ERROR, message)
-            )
+        if speech:
+            self.request_finalize()
+            speech.ended = True
+            self._answered.clear()
+            self._changed.set()
 
     def _drop_speech(self) -> None:
-        speech, self._speaking = self._speaking, None
-        if speech and speech.utterance:
-            speech.utterance.cancel()
+        if self._speaking:
+            self._speeches.remove(self._speaking)
+            self._speaking = None
 
-    async def _handle_events(self) -> None:
+    async def _transcribe(self) -> None:
+        """Transcribe speech after speech, and each as it becomes long, paused or over."""
         while True:
-            speech, kind, text = await self._events.get()
-            if kind is Kind.PARTIAL:
-                await self._push_partial(speech, text)
-                continue
-            if speech.outcome is None:
-                speech.outcome = (kind, text)
-                if kind is Kind.ERROR:
-                    await self.push_error(error_msg=f"{self.name}: {text}")
-            while self._awaited and self._awaited[0].outcome:
-                await self._finish(self._awaited.popleft())
-            if not self._awaited:
-                self._all_answered.set()
+            await self._changed.wait()
+            self._changed.clear()
+            while self._speeches and await self._go_on(self._speeches[0]):
+                pass
+            if not self._speeches:
+                self._answered.set()
 
-    async def _push_partial(self, speech: _Speech, text: str) -> None:
-        # Older words are still awaited: a newer partial would come before them.
-        if not self._awaited or self._awaited[0] is speech:
+    async def _go_on(self, speech: _Speech) -> bool:
+        """Do what is due for the oldest speech; False if there is nothing to do before more is heard."""
+        if len(speech.audio) > PIECE_BYTES:
+            await self._settle(speech)
+        elif speech.ended:
+            await self._finish(speech)
+        elif speech.is_due:
+            await self._glance(speech)
+        else:
+            return False
+        return True
+
+    async def _glance(self, speech: _Speech) -> None:
+        """Look for the words so far and show them, if there is a thread to spare."""
+        size, paused, speech.paused = len(speech.audio), speech.paused, False
+        speech.looked_at = size
+
+        def is_vain() -> bool:
+            return speech.ended and not paused
+
+        try:
+            transcript = await desk().glance(bytes(speech.audio), speech.draft, is_vain)
+        except Exception as e:  # whatever a model raises: the call goes on
+            await self.push_error(f"{self.name}: {e}", exception=e)
+            return
+        if transcript is None:
+            return
+        speech.draft = transcript.tokens
+        if paused:
+            speech.answer = (size, transcript)
+        text = speech.text(transcript)
+        if text and text != speech.shown and not speech.ended and speech in self._speeches:
+            speech.shown = text
             await self.push_frame(
                 InterimTranscriptionFrame(text, self._user_id, time_now_iso8601(), self._language)
             )
 
+    async def _settle(self, speech: _Speech) -> None:
+        """Transcribe the first piece of a long speech, for good."""
+        size = quietest(bytes(speech.audio[:PIECE_BYTES]))
+        piece = bytes(speech.audio[:size])
+        transcript = await self._words(piece, speech.draft)
+        del speech.audio[:size]
+        speech.looked_at, speech.draft, speech.answer = 0, (), None
+        if transcript and (text := phantoms.spoken(transcript)):
+            speech.settled.append(text)
+        if len(speech.audio) > MAX_BACKLOG_BYTES:
+            del speech.audio[:-MAX_BACKLOG_BYTES]
+            await self.push_error(f"{self.name}: the embedded speech-to-text can't keep up with the speech")
+
     async def _finish(self, speech: _Speech) -> None:
-        if speech.timer:
-            speech.timer.cancel()
-        if speech.utterance:
-            speech.utterance.cancel()
-        kind, text = speech.outcome or (Kind.ERROR, "")
-        if kind is Kind.FINAL and text:
+        """Push the words of a speech that is over, and that it is."""
+        size, transcript = speech.answer or (0, None)
+        if transcript is None or len(speech.audio) - size > PAUSE_BYTES:
+            transcript = await self._words(bytes(speech.audio), speech.draft)
+        self._speeches.remove(speech)
+        if text := speech.text(transcript or Transcript("", (), 0.0, ended=True)):
             await self.emit_stt_usage_metrics()
             # Words of earlier speech are not the end of what the caller is saying now.
-            if not self._awaited and not self._speaking:
+            if not self._speeches:
                 self.confirm_finalize()
             await self.push_frame(TranscriptionFrame(text, self._user_id, time_now_iso8601(), self._language))
+        await self.push_frame(SpeechTranscribedFrame())
+
+    async def _words(self, pcm: bytes, draft: tuple[int, ...]) -> Transcript | None:
+        """The transcript of speech, when it is its turn; None, and an error, if it cannot be had."""
+        try:
+            async with asyncio.timeout(FINAL_SECONDS):
+                return await desk().transcribe(pcm, draft)
+        except TimeoutError:
+            await self.push_error(
+                f"{self.name}: the embedded speech-to-text gave no words within {FINAL_SECONDS:g} s"
+            )
+        except Exception as e:  # whatever a model raises: the call goes on
+            await self.push_error(f"{self.name}: {e}", exception=e)
+        return None
 
     async def _release(self) -> None:
-        self._drop_speech()
-        for speech in self._awaited:
-            if speech.timer:
-                speech.timer.cancel()
-            if speech.utterance:
-                speech.utterance.cancel()
-        self._awaited.clear()
-        self._all_answered.set()
-        if self._events_task:
-            await self.cancel_task(self._events_task)
-            self._events_task = None
+        self._speaking = None
+        self._speeches.clear()
+        self._answered.set()
+        if self._transcribing:
+            await self.cancel_task(self._transcribing)
+            self._transcribing = None
+
+
+def quietest(pcm: bytes) -> int:
+    """Where to cut s16le audio, in bytes: in the quietest tenth of a second after the first six."""
+    samples = np.frombuffer(pcm, "<i2")[EARLIEST_CUT:].astype(np.float32)
+    steps = samples[: len(samples) // QUIET_SAMPLES * QUIET_SAMPLES].reshape(-1, QUIET_SAMPLES)
+    quiet = int((steps**2).sum(axis=1).argmin())
+    return 2 * (EARLIEST_CUT + quiet * QUIET_SAMPLES + QUIET_SAMPLES // 2)

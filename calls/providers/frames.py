@@ -1,0 +1,18 @@
+"""Frames that services and the pipeline of this project exchange besides Pipecat's own."""
+
+from dataclasses import dataclass
+
+from pipecat.frames.frames import DataFrame, SystemFrame
+
+
+@dataclass
+class CallerPausedFrame(SystemFrame):
+    """The caller, who was speaking, has been silent for a moment: perhaps the end of speech, perhaps not.
+
+    A VADUserStoppedSpeakingFrame follows if the silence lasts. All audio up to here came before.
+    """
+
+
+@dataclass
+class SpeechTranscribedFrame(DataFrame):
+    """The recogniser has said all it has to say, possibly nothing, about the speech that ended last."""
