@@ -91,14 +91,3 @@ async def running(*processors):
         if not run.done():
             await worker.cancel()
             await asyncio.wait_for(run, HANG_SECONDS)
-
-
-def word_error_rate(said, heard):
-    """The word errors per word said (Levenshtein distance over words)."""
-    said, heard = said.split(), heard.split()
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(said, 1):
-        previous, row[0] = row[:], i
-        for j, other in enumerate(heard, 1):
-            row[j] = min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (word != other))
-    return row[-1] / len(said)

@@ -27,7 +27,7 @@ from calls.providers.local import phantoms, stt
 from calls.simulator.line import telephone
 from calls.simulator.voices import speak
 from tests.provider_harness import HANG_SECONDS, running
-from tests.words import word_error_rate, words_of
+from tests.words import word_error_rate, word_errors, words_of
 
 SENTENCES = [
     "What is the capital of France?",
@@ -44,7 +44,7 @@ async def closed():
     await stt.close()
 
 
-def said(sentence, voice="slt"):
+def said(sentence, voice="hibari"):
     """The sentence over a telephone, with 0.3 s of silence before it and 0.2 s after."""
     return bytes(9600) + telephone(speak(sentence, voice)) + bytes(6400)
 
@@ -71,15 +71,21 @@ async def utter(line, sentence, detected_after=0.5):
     await line.send(stopped())
 
 
-async def test_sentences_of_a_telephone_are_recognised():
+async def test_voices_of_a_telephone_are_recognised():
+    errors = count = 0
+    utterances = [(sentence, voice) for voice in ("hibari", "rms", "awb", "espeak") for sentence in SENTENCES]
     async with running(make()) as line:
-        for number, sentence in enumerate(SENTENCES, 1):
-            await utter(line, sentence)
+        for number, (sentence, voice) in enumerate(utterances, 1):
+            await line.send(started())
+            await line.speak(said(sentence, voice))
+            await line.send(stopped())
             frame = await line.out.first(TranscriptionFrame, number)
-            assert word_error_rate(sentence, frame.text) <= 0.2
+            wrong, words = word_errors(sentence, frame.text)
+            errors, count = errors + wrong, count + words
             assert frame.finalized
             assert frame.language == "en"
-    assert len(line.out.of(TranscriptionFrame)) == len(line.out.of(SpeechTranscribedFrame)) == len(SENTENCES)
+    assert errors / count <= 0.15
+    assert len(line.out.of(TranscriptionFrame)) == len(line.out.of(SpeechTranscribedFrame)) == len(utterances)
     assert not line.back.of(ErrorFrame)
 
 
@@ -105,22 +111,34 @@ async def test_speech_before_the_pre_roll_is_not_recognised():
     assert "france" not in words_of(frame.text)
 
 
-async def test_partial_words_come_while_the_caller_speaks():
-    def partials():
-        return [f.text for f in line.out.of(InterimTranscriptionFrame)]
+@pytest.fixture
+def glances(monkeypatch):
+    """Counts the looks at what is being said that are over."""
+    over, glance = asyncio.Queue(), stt.Desk.glance
 
+    async def counted(*args):
+        transcript = await glance(*args)
+        over.put_nowait(transcript)
+        return transcript
+
+    monkeypatch.setattr(stt.Desk, "glance", counted)
+    return over
+
+
+async def test_partial_words_come_every_half_second_while_the_caller_speaks(glances):
     await stt.warm()
     async with running(make()) as line:
         pcm = said("Please tell me about your opening hours.")
         await line.send(started())
-        async with asyncio.timeout(HANG_SECONDS):
-            frames = 0
-            while not any("your opening" in text for text in partials()):
-                await line.speak(pcm[frames * 640 : frames * 640 + 640] or bytes(640))
-                frames += 1
-                await line.out.first(InputAudioRawFrame, frames)
+        for begin in range(0, len(pcm), 16000):
+            await line.speak(pcm[begin : begin + 16000])
+            if len(pcm) - begin >= 16000:
+                await asyncio.wait_for(glances.get(), HANG_SECONDS)
+        partials = [f.text for f in line.out.of(InterimTranscriptionFrame)]
         assert not line.out.of(TranscriptionFrame)
-        assert all(a != b for a, b in itertools.pairwise(partials()))
+    assert len(partials) >= 3
+    assert "your opening" in partials[-1]
+    assert all(a != b for a, b in itertools.pairwise(partials))
 
 
 async def test_what_is_said_before_a_pause_is_known_when_it_proves_to_be_the_end(monkeypatch):
@@ -316,8 +334,8 @@ def test_a_new_event_loop_takes_the_threads_over():
     asyncio.run(stt.close())
 
 
-async def test_words_that_were_shown_are_not_lost():
-    """Three hundred stretches cut out of real sentences, begun and ended anywhere, two words in the middle."""
+async def test_words_that_were_shown_are_not_lost(glances):
+    """Three hundred stretches cut out of real sentences, begun and ended anywhere."""
     await stt.warm()
     dice = random.Random(4)
     recordings = [said(sentence, voice) for sentence in SENTENCES for voice in ("slt", "rms")]
@@ -332,6 +350,7 @@ async def test_words_that_were_shown_are_not_lost():
             await line.speak(pcm[begin:middle])
             if number % 2:  # let it show words
                 await line.send(CallerPausedFrame())
+                await asyncio.wait_for(glances.get(), HANG_SECONDS)
             await line.speak(pcm[middle:end])
             await line.send(stopped())
             await line.out.until(

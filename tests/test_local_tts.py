@@ -28,8 +28,8 @@ from pipecat.transports.base_transport import TransportParams
 
 from calls.providers import catalogue
 from calls.providers.local import stt, tts, voice
-from calls.providers.local.stt_wire import Kind
-from tests.provider_harness import Tap, running, word_error_rate
+from tests.provider_harness import Tap, running
+from tests.words import word_error_rate
 
 REPLY = "Our office is open from nine to five. On Sundays it is closed."
 
@@ -80,18 +80,7 @@ def llm_reply(text):
 
 async def recognise(pcm):
     """The words that the embedded speech-to-text hears in 16 kHz audio."""
-    final = asyncio.get_running_loop().create_future()
-
-    def listen(kind, text):
-        if kind is not Kind.PARTIAL:
-            final.set_result((kind, text))
-
-    utterance = stt.pool().start(listen)
-    utterance.feed(bytes(9600) + pcm + bytes(6400))
-    utterance.end()
-    kind, text = await asyncio.wait_for(final, 20)
-    assert kind is Kind.FINAL
-    return text
+    return (await stt.desk().transcribe(bytes(9600) + pcm + bytes(6400))).text
 
 
 async def test_speech_is_recognised_back():

@@ -31,6 +31,7 @@ from pipecat.utils.text.base_text_aggregator import TextType
 from calls.pipeline import observer as module
 from calls.pipeline.listener import Services
 from calls.pipeline.observer import ConversationObserver, sentences_of
+from calls.providers.frames import SpeechTranscribedFrame
 
 STARTED = 1_000.0
 GREETING = "Hello, how can I help you?"
@@ -79,7 +80,7 @@ class Conversation:
     def __init__(self, clock):
         self.clock = clock
         self.told = Told()
-        names = ("stt", "caller", "llm", "tts", "output", "agent")
+        names = ("stt", "words", "caller", "llm", "tts", "output", "agent")
         self.services = Services(**{name: FrameProcessor(name=name) for name in names})
         self.observer = ConversationObserver(self.services, self.told, started=STARTED, language="en")
 
@@ -102,12 +103,12 @@ class Conversation:
 
     async def speech(self, seconds=2.0, *, transcript=None):
         """The caller speaks from now on for so long; then comes the transcript."""
-        await self.push("stt", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=self.clock.now + 0.2))
+        await self.push("words", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=self.clock.now + 0.2))
         self.clock.now += seconds
-        await self.push("stt", VADUserStoppedSpeakingFrame(stop_secs=0.2, timestamp=self.clock.now + 0.2))
+        await self.push("words", VADUserStoppedSpeakingFrame(stop_secs=0.2, timestamp=self.clock.now + 0.2))
         self.clock.now += 0.3
         if transcript:
-            await self.push("stt", TranscriptionFrame(transcript, "caller", "now", "en"))
+            await self.push("words", TranscriptionFrame(transcript, "caller", "now", "en"))
 
     async def question(self, text, seconds=2.0):
         """The caller speaks and is done."""
@@ -173,7 +174,7 @@ def call(monkeypatch):
 async def test_a_conversation(call):
     await call.says(GREETING)
     call.clock.now = STARTED + 10
-    await call.push("stt", InterimTranscriptionFrame("two", "caller", "now", "en"))
+    await call.push("words", InterimTranscriptionFrame("two", "caller", "now", "en"))
     await call.question("two large pizzas")
     call.clock.now = STARTED + 13
     await call.reply("They are", " on their way. Anything", " else?")
@@ -243,7 +244,7 @@ async def test_what_was_measured_belongs_to_the_turn_it_made_wait(call):
 async def test_of_a_frame_that_goes_both_ways_one_counts(call):
     down, up = TranscriptionFrame("hello", "caller", "now"), TranscriptionFrame("hello", "caller", "now")
     down.broadcast_sibling_id, up.broadcast_sibling_id = up.id, down.id
-    await call.push("stt", down, up)
+    await call.push("words", down, up)
     assert call.told.said == [("caller", "hello", False)]
 
 
@@ -296,7 +297,7 @@ async def test_an_interrupted_greeting(call):
     segment = await call.announce(GREETING)
     await call.begin()
     await call.words("Hello, how", segment)
-    await call.push("stt", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=call.clock.now))
+    await call.push("words", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=call.clock.now))
     await call.interrupt()
     await call.aggregated("Hello, how")
     await call.question("two pizzas")
@@ -453,6 +454,13 @@ async def test_short_noise_is_not_waited_for(call):
     assert call.told.due == []
     await call.speech(1.5)
     assert call.told.due == ["stt"]
+
+
+async def test_speech_without_words_is_not_waited_for_once_that_is_known(call):
+    await call.speech(1.5)
+    await call.push("words", SpeechTranscribedFrame())
+    assert call.told.due == ["stt", None]
+    assert call.told.said == []
 
 
 @pytest.mark.parametrize(

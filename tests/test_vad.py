@@ -19,7 +19,7 @@ from calls.pipeline import smart_turn, vad
 from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
 from calls.protocol import SAMPLE_RATE
-from tests.e2e.speech import say
+from calls.simulator.voices import speak
 
 PIZZAS = "I would like to order two large pizzas."  # without a pause
 STOP = 6  # windows of silence that end speech
@@ -30,8 +30,10 @@ HOURS = "Please tell me about your opening hours on Sunday."
 def on_the_phone(*parts):
     """Speech (a text) and pauses (seconds) on a line that is never quite silent."""
     noise = np.random.default_rng(7)
+    quiet = bytes(SAMPLE_RATE // 5 * 2)
     pcm = b"".join(
-        say(part) if isinstance(part, str) else bytes(int(part * SAMPLE_RATE) * 2) for part in parts
+        (quiet + speak(part) + quiet) if isinstance(part, str) else bytes(int(part * SAMPLE_RATE) * 2)
+        for part in parts
     )
     pcm = pcm[: len(pcm) // WINDOW_BYTES * WINDOW_BYTES]
     samples = np.frombuffer(pcm, "<i2").astype(int) + noise.integers(-8, 9, len(pcm) // 2)

@@ -47,7 +47,6 @@ def ended(pids, within=10):
 async def test_kill_9_loses_nothing_that_was_final_half_a_second_before(tmp_path):
     with AgentServer(tmp_path, profiles=PROFILES) as server:
         children = server.children()
-        assert any("stt_worker" in command for command in children.values())
         told = []  # (ms, speaker, text) of what was final
 
         def follow(event):

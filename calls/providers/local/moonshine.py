@@ -142,7 +142,7 @@ class _Writing:
         for guess, of in zip(guesses[: agreed + 1], logits, strict=False):
             best = of[guess]
             self._log_probabilities.append(-float(np.log(np.exp(of - best).sum())))
-            self._ended = guess == END
+            self._ended = bool(guess == END)
             self.over = self._ended or len(self.tokens) >= self.room
             if self.over:
                 break

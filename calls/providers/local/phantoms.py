@@ -24,13 +24,19 @@ _DIGITS = frozenset(
 )
 _QUOTES = "\"'“”„‘’«»`"
 _BRACKETED = re.compile(r"[\[(*][^\])*]*[\])*]|[♪♫]+")
+# The model knows English: other letters are neither heard nor meant.
 _OTHER_SCRIPT = re.compile(r"[^\x00-\u024f\u2000-\u206f\u20a0-\u20bf]")
 
 
 def spoken(transcript: Transcript) -> str:
     """The words of a transcript that somebody said, possibly none."""
     text = _without_decoration(transcript.text)
-    if transcript.confidence < UNSURE or plain(text) in NEVER_ALONE or not plain(text):
+    if (
+        transcript.confidence < UNSURE
+        or _OTHER_SCRIPT.search(text)
+        or plain(text) in NEVER_ALONE
+        or not plain(text)
+    ):
         return ""
     return without_loops(text)
 
@@ -62,8 +68,8 @@ def _is_number(unit: list[str]) -> bool:
 
 
 def _without_decoration(text: str) -> str:
-    """The text without notes, "[music]", other scripts (the model knows English) and stray quotes."""
-    text = _OTHER_SCRIPT.sub("", _BRACKETED.sub(" ", text)).strip()
+    """The text without notes, "[music]" and stray quotes."""
+    text = _BRACKETED.sub(" ", text).strip()
     if text[:1] in _QUOTES and text[:1]:
         text = text[1:]
     if text[-1:] and text[-1] in _QUOTES and not re.search(rf"[{_QUOTES}](?=\w)", text):

@@ -1,0 +1,141 @@
+"""What the agent hears of real telephones: several voices, people, and sounds that are no speech."""
+
+import asyncio
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+
+from calls.simulator.audio import read_wav
+from calls.simulator.call import call_url, run_call
+from calls.simulator.line import gain, noisy
+from calls.simulator.script import Say, Wait, WaitForAgent
+from tests.e2e.speech import RATE, say, word_error_rate
+from tests.test_phantoms import sounds
+from tests.words import word_errors, words_of
+
+VOICES = ["slt", "rms", "awb", "espeak"]
+SENTENCES = [
+    "What are your opening hours on Saturday?",
+    "I would like to book a table for two.",
+    "Can you tell me the weather tomorrow?",
+    "How much does it cost to repair a bicycle?",
+    "I need to change my appointment to Friday morning.",
+    "I want to cancel my order.",
+    "Please send the invoice to my new address.",
+    "Could I speak to somebody in the sales department?",
+    "When will my parcel arrive?",
+    "My name is Peter Miller.",
+    "I have been waiting for an hour.",
+    "What is the price of a room with breakfast?",
+    "Thank you very much.",
+    "Can you help me with my account?",
+    "How do I get to your shop from the station?",
+    "Please tell me about your opening hours.",
+    "Is it possible to pay by credit card?",
+    "I would like to speak to the manager.",
+    "Do you have a room for three nights in July?",
+    "My bicycle has a flat tire.",
+    "Do I have to make an appointment?",
+    "I am calling about the apartment in the newspaper.",
+    "Where can I park my car?",
+    "What is the telephone number of your office?",
+]
+PEOPLE = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
+PEOPLES_PROMPTS = 30
+PAUSE_S = 0.8  # after which the next sentence is another one
+
+
+def prompts():
+    """The first of what a person recorded for telephones and said as it is written: (text, audio)."""
+    with gzip.open(TEXTS, "rt", encoding="latin-1") as lines:
+        texts = re.findall(r"^([\w-]+): (.+)$", lines.read(), re.MULTILINE)
+    plain = [
+        (name, text)
+        for name, text in texts
+        if re.fullmatch(r"[A-Z][\w',. ]+[.?]", text) and 6 <= len(text.split()) <= 14
+    ]
+    return [
+        (text, read_wav(PEOPLE / f"{name}.wav")) for name, text in plain if (PEOPLE / f"{name}.wav").exists()
+    ]
+
+
+async def heard(agent, room, utterances):
+    """What a call that says all this after each other hears."""
+    script = [Wait(0.5)]
+    for pcm in utterances:
+        script += [Say(pcm), Wait(PAUSE_S)]
+    report = await run_call(
+        [*script, Wait(1.0)], url=call_url(agent.url, profile="deaf"), generation="free", room_id=room
+    )
+    assert report.of("error") == []
+    return [message["text"] for message in report.of("transcription") if message["is_final"]]
+
+
+def rate(said, texts):
+    errors, count = word_errors(" ".join(said), " ".join(texts))
+    return errors / count
+
+
+async def test_voices_over_a_telephone_are_understood(agent):
+    """24 sentences by three speakers of flite and one of espeak, none of them the embedded voice."""
+    calls = [heard(agent, f"hears-{voice}", [say(s, voice) for s in SENTENCES]) for voice in VOICES]
+    rates = {v: rate(SENTENCES, texts) for v, texts in zip(VOICES, await asyncio.gather(*calls), strict=True)}
+    assert sum(rates.values()) / len(rates) <= 0.15, rates
+
+
+async def test_people_are_understood(agent):
+    chosen = prompts()[:PEOPLES_PROMPTS]
+    assert len(chosen) == PEOPLES_PROMPTS
+    halves = chosen[::2], chosen[1::2]
+    calls = [heard(agent, f"people-{n}", [pcm for _, pcm in half]) for n, half in enumerate(halves)]
+    errors = count = 0
+    for half, texts in zip(halves, await asyncio.gather(*calls), strict=True):
+        wrong, words = word_errors(" ".join(text for text, _ in half), " ".join(texts))
+        errors, count = errors + wrong, count + words
+    assert errors / count <= 0.06
+
+
+async def test_noise_and_a_low_voice_are_understood(agent):
+    question = "Please tell me about your opening hours."
+    lines = {
+        "noise": noisy(say(question), 20),
+        "quiet": gain(say(question), -26),
+        "loud": gain(say(question), 12),
+    }
+    for name, texts in zip(
+        lines, await asyncio.gather(*(heard(agent, name, [pcm]) for name, pcm in lines.items())), strict=True
+    ):
+        assert word_error_rate(question, " ".join(texts)) <= 0.3, (name, texts)
+
+
+async def test_sounds_that_are_no_speech_are_not_answered(agent):
+    """Tones, music, noise and knocks: the call hears no words, makes no turn, and complains of nothing."""
+    dice = np.random.default_rng(5)
+    knocks = [dice.standard_normal(int(s * RATE)) * np.hanning(int(s * RATE)) * 0.3 for s in (0.1, 0.3, 0.6)]
+    played = [*(samples for _, samples in sounds()), *knocks]
+    pcm = [(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes() for samples in played]
+    parts = pcm[::3], pcm[1::3], pcm[2::3]
+    calls = [heard(agent, f"sounds-{n}", part) for n, part in enumerate(parts)]
+    assert await asyncio.gather(*calls) == [[], [], []]
+    for number in range(3):
+        await agent.finished(f"sounds-{number}")
+        assert agent.turns(f"sounds-{number}") == []
+
+
+async def test_speech_without_words_is_followed_by_silence_and_no_apology(agent):
+    """What the voice activity detector takes for speech, and the recogniser for none, is nobody's fault."""
+    samples = np.frombuffer(say(SENTENCES[3], "rms"), "<i2").astype(float)
+    spectrum = np.fft.rfft(samples)
+    spectrum[np.fft.rfftfreq(len(samples), 1 / RATE) > 400] = 0
+    muffled = (np.fft.irfft(spectrum, len(samples)) * 2).clip(-32768, 32767).astype("<i2").tobytes()
+    script = [WaitForAgent(0.5), Say(muffled), Wait(6.5), Say(say(SENTENCES[0])), WaitForAgent(0.5)]
+    report = await run_call(script, url=agent.url, room_id="muffled")
+    assert report.failure is None
+    assert report.of("error") == []
+    await agent.finished("muffled")
+    said = [turn["text"] for turn in agent.turns("muffled")]
+    assert "Sorry, something went wrong." not in said
+    assert words_of(SENTENCES[0]) == words_of(agent.turns("muffled")[-2]["text"])
