@@ -39,6 +39,7 @@ def model():
         ("ตวบนลาง", ""),
         ("...", ""),
         ('"Hello there.', "Hello there."),
+        ("''Hello there.", "Hello there."),
         ("Hello there.\"", "Hello there."),
         ("Thank you.", "Thank you."),
         ("You are right.", "You are right."),

@@ -13,7 +13,7 @@ import pytest
 from pipecat.audio.turn.base_turn_analyzer import EndOfTurnState
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 from pipecat.audio.vad.silero import SileroVADAnalyzer
-from pipecat.audio.vad.vad_analyzer import VADState
+from pipecat.audio.vad.vad_analyzer import VADParams, VADState
 
 from calls.pipeline import smart_turn, vad
 from calls.pipeline.smart_turn import SharedSmartTurn
@@ -115,15 +115,30 @@ async def test_a_call_alone(calls):
         confidences = [confidence for _, confidence in expected]
         assert max(confidences) > 0.9
         assert min(confidences) < 0.1
-        assert_same(await verdicts(SharedSileroVAD(), pcm), expected)
+        assert_same(await verdicts(SharedSileroVAD(VADParams()), pcm), expected)
 
 
 async def test_calls_at_the_same_time_do_not_mix(calls):
     """Their windows are judged in one batch, and each call hears itself only."""
     expected = [await verdicts(PipecatsVAD(), pcm) for pcm in calls]
-    found = await asyncio.gather(*(verdicts(SharedSileroVAD(), pcm) for pcm in calls * 2))
+    found = await asyncio.gather(*(verdicts(SharedSileroVAD(VADParams()), pcm) for pcm in calls * 2))
     for ours, theirs in zip(found, expected * 2, strict=True):
         assert_same(ours, theirs)
+
+
+def fainter(pcm, db):
+    return (np.frombuffer(pcm, "<i2") * 10 ** (-db / 20)).astype("<i2").tobytes()
+
+
+async def test_a_faint_voice_is_heard_while_the_agent_is_silent():
+    """And is not while it speaks: it may be the agent's own, come back."""
+    pcm = fainter(on_the_phone(0.5, PIZZAS, 0.5), 26)
+    analyzer = SharedSileroVAD()
+    assert len(spoken(await verdicts(analyzer, pcm))) == 1
+    analyzer.listen(closely=False)
+    assert spoken(await verdicts(analyzer, pcm)) == []
+    analyzer.listen(closely=True)
+    assert len(spoken(await verdicts(analyzer, pcm))) == 1
 
 
 async def test_windows_of_a_call_that_was_held_up_are_judged_in_their_order(calls):

@@ -85,6 +85,12 @@ class RustPBXInput(BaseInputTransport):
         await super().start(frame)
         self._pushing = self.create_task(self._push())
 
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Listen closely while the agent is silent: what comes back of its own voice is faint, too."""
+        if isinstance(frame, (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)):
+            self._vad.listen(closely=isinstance(frame, BotStoppedSpeakingFrame))
+        await super().process_frame(frame, direction)
+
     async def cleanup(self) -> None:
         """Stop."""
         await super().cleanup()

@@ -41,7 +41,9 @@ MEAN_SQUARE = 1 / 32768**2 / WINDOW  # of a window, from its sum of squares
 LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
 # Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; nothing below the gate counts.
 QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
-FAINT = 1e-5  # mean square, -50 dB of full scale: where Pipecat's smallest volume for speech, 0.6, lies
+# What is quieter is no speech, by Pipecat's scale and as mean square (full scale is 1). A caller on a bad line
+# may be 30 dB quieter than others; while the agent speaks, its own voice comes back as loud as that.
+CLOSELY, AS_USUAL = (0.47, 10**-6.3), (0.6, 1e-5)
 STILL = 10**-3.2  # of the speech's energy, −32 dB: nobody speaks
 FADING = 10**-0.032  # a window: 10 dB a second
 BATCH_EVERY_S = 0.008
@@ -71,11 +73,18 @@ class SharedSileroVAD(SileroVADAnalyzer):
         self._windows_since_reset = 0
         self._low_confidence_windows = 0
         self._confidence = 0.0
+        self._faint = AS_USUAL[1]
         self._energies: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)  # mean squares, full scale is 1
         self._speech_energy = 0.0  # of the loudest window of speech, fading
         self._in_batches = 0  # windows on their way through the model
         self._passed_over = b""  # the last window, if the model has not heard it
         self.set_sample_rate(SAMPLE_RATE)
+        if params is None:
+            self.listen(closely=True)
+
+    def listen(self, *, closely: bool) -> None:
+        """Take faint speech for speech from now on, or only what is as loud as usual."""
+        self._params.min_volume, self._faint = CLOSELY if closely else AS_USUAL
 
     def judge(self, window: bytes, told: Told) -> None:
         """Judge 32 ms of s16le audio at 16 kHz.
@@ -105,9 +114,9 @@ class SharedSileroVAD(SileroVADAnalyzer):
         """
         match self._vad_state:
             case VADState.QUIET:
-                return energy < FAINT
+                return energy < self._faint
             case VADState.SPEAKING | VADState.STOPPING:
-                return energy < max(FAINT, STILL * self._speech_energy)
+                return energy < max(self._faint, STILL * self._speech_energy)
         return False
 
     def _pass_over(self, window: bytes, energy: float) -> VADState:

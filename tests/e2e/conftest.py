@@ -29,7 +29,7 @@ PROFILES = [
     {**SHORT, "slug": "default", "is_default": True, "greeting": "Hello, how can I help you today?",
      "apology": "Sorry, something went wrong.", "farewell": "Thank you for calling, goodbye."},
     {**SHORT, "slug": "quiet"},
-    {**SHORT, "slug": "deaf", "end_of_turn": "silence", "end_of_turn_silence_s": 3.0},  # hears and says nothing
+    {**SHORT, "slug": "deaf", "end_of_turn": "silence", "end_of_turn_silence_s": 3.0},
     {**SHORT, "slug": "long", "greeting": LONG_GREETING},
     {**SHORT, "slug": "stubborn", "greeting": LONG_GREETING, "allow_interruptions": False},
     {**SHORT, "slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0},

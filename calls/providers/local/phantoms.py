@@ -69,9 +69,7 @@ def _is_number(unit: list[str]) -> bool:
 
 def _without_decoration(text: str) -> str:
     """The text without notes, "[music]" and stray quotes."""
-    text = _BRACKETED.sub(" ", text).strip()
-    if text[:1] in _QUOTES and text[:1]:
-        text = text[1:]
+    text = _BRACKETED.sub(" ", text).strip().lstrip(_QUOTES)
     if text[-1:] and text[-1] in _QUOTES and not re.search(rf"[{_QUOTES}](?=\w)", text):
         text = text[:-1]
     return " ".join(text.split())
