@@ -5,12 +5,17 @@ BIN := .venv/bin
 REQUIREMENTS := requirements.txt requirements-indirect.txt requirements-models.txt constraints.txt
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: run install test check bench format apt
+.PHONY: run install call test quick check bench format apt
 
 run: .venv/.run
 	@$(BIN)/python manage.py serve
 
 install: .venv/.run
+
+# A first call to the running server: a question over a telephone, and the conversation; the speaker plays it.
+QUESTION ?= What is the capital of France?
+call: .venv/.run
+	@$(BIN)/python manage.py simulatecall --say "$(QUESTION)" --line telephone --after-greeting --listen
 
 # The stamps say what was installed: nothing is done twice.
 .venv/bin/pip:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import churn, coldstart, curve, longcall, point, report, store, voice
+from benchmarks import churn, coldstart, curve, hearing, longcall, point, report, store, voice
 from benchmarks.figures import broken
 
 CLIMB = (10, 50, 75)  # calls, for what is measured beside the curve
@@ -48,6 +48,7 @@ def _all(options: Options) -> None:
         _keep(churn=[churn.measure("ours", "daphne", 1000)])
         _keep(coldstart=coldstart.measure())
         _keep(voice=voice.measure())
+        _keep(hearing=hearing.measure())
         _keep(longcall=longcall.measure("daphne", 60, 10))
 
 
@@ -61,6 +62,10 @@ def _coldstart(_options: Options) -> None:
 
 def _voice(_options: Options) -> None:
     _keep(voice=voice.measure())
+
+
+def _hearing(_options: Options) -> None:
+    _keep(hearing=hearing.measure())
 
 
 def _longcall(options: Options) -> None:
@@ -107,6 +112,7 @@ def main() -> None:
     short.add_argument("--sides", nargs="+", choices=point.SERVERS, default=["ours"])
     command("coldstart", _coldstart, "from starting a server to its first word")
     command("voice", _voice, "from the caller's last word to the agent's first, with the embedded models")
+    command("hearing", _hearing, "what the embedded speech-to-text hears on a telephone (about 6 minutes)")
     long = command("longcall", _longcall, "what a call costs as it gets long")
     long.add_argument("--minutes", type=float, default=60)
     long.add_argument("--speed", type=int, default=10)

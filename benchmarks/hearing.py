@@ -152,7 +152,11 @@ def figures(hear: Hear, found: dict[str, Speaker]) -> dict[str, Any]:
             if pairs:
                 counts[speaker][condition] = total(word_errors(*pair) for pair in pairs)
     machines = [of for speaker, of in counts.items() if speaker != PERSON]
-    counts[TOGETHER] = {name: total(of[name] for of in machines) for name in CONDITIONS if machines}
+    counts[TOGETHER] = {
+        name: total(of[name] for of in machines if name in of)
+        for name in CONDITIONS
+        if any(name in of for of in machines)
+    }
     p50, p95 = percentile(took, 0.5), percentile(took, 0.95)
     return {
         "word_errors_pct": {

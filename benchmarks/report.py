@@ -30,6 +30,7 @@ def write(details: dict[str, Any]) -> None:
         ("churn", _churn),
         ("coldstart", _coldstart),
         ("voice", _voice),
+        ("hearing", _hearing),
         ("longcall", _longcall),
     ):
         if name in figures:
@@ -249,6 +250,62 @@ def _voice(voice: dict[str, Any]) -> str:
     text = prose.VOICE_TO_VOICE.format(questions=voice["questions"], answers=voice["answers"])
     table = _table(["", "ms", "met"], rows)
     return f"## Voice to voice with the embedded models\n\n{text}\n{table}"
+
+
+# What a speaker of benchmarks/hearing.py is called here.
+SPEAKERS = {
+    "hibari": "the embedded voice",
+    "slt": "flite slt, a woman",
+    "rms": "flite rms, a man",
+    "awb": "flite awb, a Scot",
+    "kal": "flite kal, a man of 1999",
+    "espeak": "espeak, a robot",
+    "together": "all of these",
+    "person": "a person",
+}
+PACKAGES = {"person": "asterisk-core-sounds-en-wav", "espeak": "espeak-ng"}  # where they are; else flite
+HEARING = """What each embedded speech-to-text writes of what is said: words replaced, dropped or added, in
+percent of the words said, in lower case, without punctuation and with numbers spelled out. Each utterance is
+given whole, with 0.3 s of silence before and 0.2 s after, and what the server would take for invented is left
+out; voice activity detection has no part in it.
+
+- **Who speaks.** Synthesised voices say the same {sentences} sentences, such as callers of a small business
+  say. The person is one actress: {prompts} prompts that she recorded for Asterisk, at 8 kHz, so that hers are
+  never quite clean.
+- **Through what** (`calls/simulator/line.py`). *telephone*: 300 to 3400 Hz and µ-law; *gsm*: GSM 06.10
+  instead; *noise*: the telephone with white noise so many dB below the speech; *quiet*: the telephone, 30 dB
+  too quiet; *clipped*: overdriven by 20 dB, then the telephone. *slower* and *faster*: the telephone, at 0.85
+  and 1.2 times the voice's own pace.
+"""
+
+
+def _hearing(hearing: dict[str, Any]) -> str:
+    parts = ["## Hearing on the telephone\n", HEARING.format(**hearing)]
+    if hearing["missing"]:
+        names = (
+            f"{SPEAKERS[each]} (Debian's package {PACKAGES.get(each, 'flite')})"
+            for each in hearing["missing"]
+        )
+        parts.append(f"Not on this machine, and left out: {', '.join(names)}.\n")
+    for model in hearing["models"]:
+        rates = model["word_errors_pct"]
+        conditions = list(dict.fromkeys(name for of in rates.values() for name in of))
+        rows = [
+            [name, *(f"{of[each]:.1f}" if each in of else None for each in conditions)]
+            for speaker, name in SPEAKERS.items()
+            if (of := rates.get(speaker))
+        ]
+        parts += [f"{model['name']}, word errors in %:\n", _table(["", *conditions], rows)]
+    rows = [
+        [m["name"], m["cpu_times_length"], _join(m, "cpu_p50_ms", "cpu_p95_ms"), m["memory_mb"],
+         f"{m['utterances']}, {m['speech_s']} s"]
+        for m in hearing["models"]
+    ]  # fmt: skip
+    columns = ["", "CPU, × of the length", "CPU an utterance p50 / p95", "memory, MB", "utterances"]
+    costs = (
+        "CPU is of one thread; memory is what loading the model and the longest utterance add to a process.\n"
+    )
+    return "\n".join([*parts, costs, _table(columns, rows)])
 
 
 def _longcall(long: dict[str, Any]) -> str:

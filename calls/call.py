@@ -212,6 +212,11 @@ class Call:
             say = self._conversation.say_with_embedded_voice if kind == "tts" else self._conversation.say
             self._spawn(say(self.config.apology))
 
+    def provider_faltered(self, kind: str, message: str) -> None:
+        """Tell RustPBX and store it; the caller needs no apology."""
+        if not self._ended:
+            self._tell_failure(kind, message)
+
     def _tell_failure(self, kind: str, message: str) -> None:
         logger.warning("call %s: %s: %s", self.id, kind, message)
         self._last_error = f"{kind}: {message}"

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import curve, figures, plot, point, report, speech, store, websocket
+from benchmarks import curve, figures, hearing, plot, point, report, speech, store, websocket
 from benchmarks.figures import FIXED_TURN_S, VAD_START_S, Utterance, judge
 
 FINE = {
@@ -190,3 +190,48 @@ def test_two_calls_for_seconds_and_the_page_about_them(run, tmp_path, monkeypatc
     assert "| 2 | 2.0 × |" in page
     assert "the server did not answer" in page
     assert parsed(report.PLOT.read_text()).tag.endswith("svg")
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "expected"),
+    [
+        ("Yes please.", "yes, please", (0, 2)),
+        ("The number is forty seven.", "The number is 47", (0, 5)),
+        ("One thousand people", "1,000 people", (0, 3)),
+        ("I don’t know", "I don't", (1, 3)),
+        ("No.", "Oh no, no", (2, 1)),
+        ("Yes please.", "", (2, 2)),
+    ],
+)
+def test_words_heard_wrong_are_counted(said, heard, expected):
+    assert hearing.word_errors(said, heard) == expected
+
+
+def test_what_is_heard_is_counted_by_speaker_and_condition():
+    """Whoever hears "yes please" in everything is wrong about half of it, or all, or nothing."""
+    yes, no = hearing.Utterance("Yes please.", bytes(3200)), hearing.Utterance("No thank.", bytes(3200))
+    found = {"slt": {1.0: [yes, no], hearing.FAST: [no]}, "person": {1.0: [yes]}}
+    figures = hearing.figures(lambda _pcm: "yes please", found)
+    rates = figures["word_errors_pct"]
+    assert (rates["slt"]["gsm"], rates["slt"]["faster"], rates["person"]["gsm"]) == (50, 100, 0)
+    assert "slower" not in rates["slt"]
+    assert "faster" not in rates["person"]
+    assert rates["together"] == rates["slt"]
+    assert figures["utterances"] == 3 * 7 + 1
+
+
+def test_the_page_about_hearing_says_who_was_missing():
+    model = {
+        "name": "Moonshine tiny",
+        "word_errors_pct": {"slt": {"clean": 5.04, "faster": 12.5}, "person": {"clean": 3.0}},
+        "utterances": 3, "speech_s": 9, "cpu_times_length": 0.0244, "cpu_p50_ms": 61.2, "cpu_p95_ms": 120.0,
+        "memory_mb": 110.4,
+    }  # fmt: skip
+    section = {"sentences": 24, "prompts": 1, "missing": ["espeak"], "models": [model]}
+    page = report._hearing(section)
+    assert page.startswith("## Hearing on the telephone")
+    assert "|  | clean | faster |" in page
+    assert "| flite slt, a woman | 5.0 | 12.5 |" in page
+    assert "| a person | 3.0 | – |" in page
+    assert "| Moonshine tiny | 0.02 | 61.2 / 120 | 110 | 3, 9 s |" in page
+    assert "left out: espeak, a robot (Debian's package espeak-ng)." in page

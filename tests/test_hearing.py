@@ -11,7 +11,7 @@ from pipecat.frames.frames import (
 )
 
 from calls.pipeline import hearing
-from calls.pipeline.hearing import HeardWords
+from calls.pipeline.hearing import HeardWords, LateTranscriptionFrame
 from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
 from tests.provider_harness import running
 
@@ -70,7 +70,7 @@ async def test_a_final_without_words_does_not_count(line):
 async def test_a_final_that_never_comes_is_not_waited_for(line, monkeypatch):
     monkeypatch.setattr(hearing, "LATE_S", 0.01)
     await line.send(started(), partial("two pizzas"), stopped())
-    await line.out.first(TranscriptionFrame)
+    await line.out.first(LateTranscriptionFrame)
     assert finals(line) == [("two pizzas", True)]
 
 

@@ -29,6 +29,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from calls.pipeline import observer as module
+from calls.pipeline.hearing import LateTranscriptionFrame
 from calls.pipeline.listener import Services
 from calls.pipeline.observer import ConversationObserver, sentences_of
 from calls.providers.frames import SpeechTranscribedFrame
@@ -45,6 +46,7 @@ class Told:
         self.turns = {}
         self.interruptions = []
         self.failures = []
+        self.faltered = []
         self.due = []
 
     def tell(self, message):
@@ -55,6 +57,9 @@ class Told:
 
     def interrupted(self, spoken):
         self.interruptions.append(spoken)
+
+    def provider_faltered(self, kind, message):
+        self.faltered.append((kind, message))
 
     def provider_failed(self, kind, message):
         self.failures.append((kind, message))
@@ -454,6 +459,13 @@ async def test_short_noise_is_not_waited_for(call):
     assert call.told.due == []
     await call.speech(1.5)
     assert call.told.due == ["stt"]
+
+
+async def test_words_that_count_as_said_for_want_of_a_final_are_told_with_the_reason(call):
+    await call.push("words", LateTranscriptionFrame("two pizzas", "caller", "now", "en"))
+    assert call.told.texts("Transcription") == ["two pizzas"]
+    assert [kind for kind, _ in call.told.faltered] == ["stt"]
+    assert call.told.failures == []
 
 
 async def test_speech_without_words_is_not_waited_for_once_that_is_known(call):

@@ -14,7 +14,7 @@ import soundfile
 from django.core.management import CommandError, call_command
 from websockets.asyncio.server import serve
 
-from tests.test_simulator import agent, greet, message, say_nothing, tone, toy_server
+from tests.test_simulator import agent, greet, message, say_nothing, speak, tone, toy_server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,10 +37,15 @@ class Terminal(io.StringIO):
 
 
 async def simulate(speech, *options, out=None):
+    """Run the command with a recording in a thread; its output."""
+    return await simulate_with(str(speech), *options, out=out)
+
+
+async def simulate_with(*options, out=None):
     """Run the command in a thread; its output."""
     out = out if out is not None else io.StringIO()
     # The command runs an event loop of its own, which this one must not be in the thread of.
-    await asyncio.to_thread(call_command, "simulatecall", str(speech), *options, stdout=out)
+    await asyncio.to_thread(call_command, "simulatecall", *options, stdout=out)
     return out.getvalue()
 
 
@@ -156,6 +161,47 @@ async def test_the_options_reach_the_server(speech):
     assert configure["system_prompt"] == "Sei höflich"
 
 
+async def test_text_is_spoken_by_a_voice_over_a_telephone_after_the_recordings(speech):
+    """Each waits for the reply to the one before."""
+    heard = []
+
+    async def server(socket):
+        await greet(socket)
+        async for frame in socket:
+            if isinstance(frame, bytes):
+                heard.append(frame)
+            if len(heard) in (100, 500) and isinstance(frame, bytes):
+                await speak(socket, 0.2)
+
+    async with toy_server(server) as url:
+        options = ["--say", "Are you open on Sunday?", "--voice", "slt", "--line", "telephone"]
+        text = await simulate(speech, *options, "--url", url, "--client", "free", "--hold", "1")
+    spoken = [line for line in text.splitlines() if "caller speaks" in line]
+    assert len(spoken) == 2
+    assert "for 0.5 s" in spoken[0]
+    samples = np.frombuffer(b"".join(heard), "<i2")[16000:].astype(float)
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    hz = np.fft.rfftfreq(len(samples), 1 / 16000)
+    assert power[hz > 4000].sum() < 0.001 * power.sum()
+
+
+async def test_the_reply_can_be_listened_to(speech, tmp_path, monkeypatch):
+    """By the first player that finds a speaker; without one, the file is named."""
+    players = tmp_path / "bin"
+    players.mkdir()
+    monkeypatch.setenv("PATH", str(players))
+    out = tmp_path / "reply.wav"
+    async with toy_server(agent) as url:
+        options = ["--url", url, "--hold", "0.5", "--listen", "--out", str(out)]
+        assert f"No speaker here: the reply is in {out}" in await simulate(speech, *options)
+        played = tmp_path / "played"
+        for name, line in {"paplay": "exit 1", "aplay": f'echo "$2" > {played}'}.items():
+            (players / name).write_text(f"#!/bin/sh\n{line}\n")
+            (players / name).chmod(0o755)
+        assert f"Played by aplay; it is in {out}" in await simulate(speech, *options)
+        assert played.read_text().strip() == str(out)
+
+
 async def test_many_calls_at_once(speech, tmp_path):
     present, most, rooms = set(), [], set()
 
@@ -237,12 +283,15 @@ async def test_one_of_several_calls_fails(speech):
         (["SPEECH", "--hold", "-1"], "must be a number of seconds"),
         (["SPEECH", "--hold", "nan"], "must be a number of seconds"),
         (["SPEECH", "--client", "old"], "invalid choice"),
+        (["SPEECH", "--line", "string"], "invalid choice"),
+        (["SPEECH", "--voice", "nobody"], "invalid choice"),
+        ([], "a WAV file or --say TEXT expected"),
         (["SPEECH", "--url", "nonsense"], "WebSocket address"),
     ],
 )
 async def test_wrong_options_say_so(speech, options, why):
     with pytest.raises(CommandError, match=why):
-        await simulate(*(str(speech) if option == "SPEECH" else option for option in options))
+        await simulate_with(*(str(speech) if option == "SPEECH" else option for option in options))
 
 
 async def run_manage(*arguments, **environment):

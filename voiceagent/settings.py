@@ -208,6 +208,8 @@ USE_TZ = True
 
 # Threads of the embedded speech-to-text, which all calls share (0: one for each core).
 LOCAL_STT_THREADS = env.int("LOCAL_STT_THREADS", default=0)
+# A GGUF file with a language model of one's own, in place of the embedded one.
+LOCAL_LLM_PATH = env.str("LOCAL_LLM_PATH", default="")
 # Replies the embedded language model writes at the same time, and its threads (0: the cores less one).
 LOCAL_LLM_SLOTS = env.int("LOCAL_LLM_SLOTS", default=4)
 LOCAL_LLM_THREADS = env.int("LOCAL_LLM_THREADS", default=0)

@@ -5,6 +5,7 @@ What it showed last then counts as said.
 """
 
 import asyncio
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from pipecat.frames.frames import (
@@ -18,8 +19,13 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
 
-LATE_S = 1.5  # after the end of speech: a final that has not come by then is not waited for
+LATE_S = 2.5  # after the end of speech: a final that has not come by then is not waited for
 SAME = 0.6  # share of letters that two transcripts of the same speech have in common, at least
+
+
+@dataclass
+class LateTranscriptionFrame(TranscriptionFrame):
+    """Words that were shown and count as said, as the recogniser has not made a final of them in time."""
 
 
 class HeardWords(FrameProcessor):
@@ -68,7 +74,7 @@ class HeardWords(FrameProcessor):
                 self._speaking, self._owed = False, self._shown
                 self._wait()
             case SpeechTranscribedFrame():
-                await self._keep()
+                await self._keep(TranscriptionFrame)
                 return not self._heard
             case CallerPausedFrame():
                 return False  # meant for the recogniser
@@ -100,14 +106,14 @@ class HeardWords(FrameProcessor):
             self._late = None
 
     def _give_up(self) -> None:
-        task = self.create_task(self._keep(), name="keep")
+        task = self.create_task(self._keep(LateTranscriptionFrame), name="keep")
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
-    async def _keep(self) -> None:
-        """Make the words that are owed a final."""
+    async def _keep(self, kind: type[TranscriptionFrame]) -> None:
+        """Make the words that are owed a final, of this kind."""
         if owed := self._owed:
-            final = TranscriptionFrame(owed.text, owed.user_id, owed.timestamp, owed.language)
+            final = kind(owed.text, owed.user_id, owed.timestamp, owed.language)
             final.finalized = not self._speaking
             self._take()
             self._kept = owed.text

@@ -40,6 +40,9 @@ class Listener(Protocol):
     def provider_failed(self, kind: str, message: str) -> None:
         """A service (stt, llm, tts, or pipeline for anything else) reported an error."""
 
+    def provider_faltered(self, kind: str, message: str) -> None:
+        """A service did not do all it should; what it did do will serve."""
+
     def awaiting(self, kind: str | None) -> None:
         """What is due now: a transcript ("stt"), the model ("llm"), its voice ("tts"), or nothing."""
 

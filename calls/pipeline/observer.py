@@ -39,6 +39,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.utils.string import match_endofsentence
 from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
+from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
 from calls.pipeline.listener import AGENT, CALLER, UNTOLD, Listener, Services, TurnState
 from calls.protocol import LLMResponse, Metrics, Transcription, TTSCompleted, TTSStarted
 from calls.providers.frames import SpeechTranscribedFrame
@@ -106,6 +107,7 @@ class ConversationObserver:
         self._handlers: dict[type[Frame], Callable[[Any], Awaitable[None] | None]] = {
             InterimTranscriptionFrame: self._on_partial,
             TranscriptionFrame: self._on_final,
+            LateTranscriptionFrame: self._on_late,
             VADUserStartedSpeakingFrame: self._on_speech_started,
             VADUserStoppedSpeakingFrame: self._on_speech_stopped,
             SpeechTranscribedFrame: self._on_nothing_heard,
@@ -126,7 +128,8 @@ class ConversationObserver:
         }
         # Each kind of frame is taken where it means what happened: words where they are played, for instance.
         self._tap(services.stt, MetricsFrame)
-        self._tap(services.words, InterimTranscriptionFrame, TranscriptionFrame, SpeechTranscribedFrame)
+        self._tap(services.words, InterimTranscriptionFrame, TranscriptionFrame, LateTranscriptionFrame)
+        self._tap(services.words, SpeechTranscribedFrame)
         self._tap(services.words, VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)  # passing by
         self._tap(services.caller, LLMContextUserTurnFrame, InterruptionFrame)
         self._tap(
@@ -206,6 +209,11 @@ class ConversationObserver:
         self._caller = self._told(
             replace(turn, text=text, language=language, end_ms=self._ms(self._speech_end))
         )
+
+    def _on_late(self, frame: LateTranscriptionFrame) -> None:
+        """The recogniser showed words and made no final of them."""
+        self._listener.provider_faltered("stt", f"no final words came within {LATE_S:g} s; those shown count")
+        self._on_final(frame)
 
     def _on_nothing_heard(self, _frame: SpeechTranscribedFrame) -> None:
         """There were no words in the speech: none are waited for."""

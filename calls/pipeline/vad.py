@@ -41,8 +41,8 @@ MEAN_SQUARE = 1 / 32768**2 / WINDOW  # of a window, from its sum of squares
 LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
 # Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; nothing below the gate counts.
 QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
-# What is quieter is no speech, by Pipecat's scale and as mean square (full scale is 1). A caller on a bad line
-# may be 30 dB quieter than others; while the agent speaks, its own voice comes back as loud as that.
+# What is quieter is no speech, by Pipecat's scale and as mean square (full scale is 1). A caller on a bad
+# line may be 30 dB quieter than others; while the agent speaks, its own voice comes back as loud as that.
 CLOSELY, AS_USUAL = (0.47, 10**-6.3), (0.6, 1e-5)
 STILL = 10**-3.2  # of the speech's energy, −32 dB: nobody speaks
 FADING = 10**-0.032  # a window: 10 dB a second

