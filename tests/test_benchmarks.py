@@ -233,5 +233,5 @@ def test_the_page_about_hearing_says_who_was_missing():
     assert "|  | clean | faster |" in page
     assert "| flite slt, a woman | 5.0 | 12.5 |" in page
     assert "| a person | 3.0 | – |" in page
-    assert "| Moonshine tiny | 0.02 | 61.2 / 120 | 110 | 3, 9 s |" in page
+    assert "| Moonshine tiny | 0.024 | 61.2 / 120 | 110 | 3, 9 s |" in page
     assert "left out: espeak, a robot (Debian's package espeak-ng)." in page
