@@ -34,6 +34,11 @@ call: .venv/.run
 	$(PIP) -r requirements-bench.txt
 	@touch $@
 
+# Moonshine base, for profiles to choose, made fast and put into DATA_DIR/models. For x86-64 only.
+better-stt: .venv/.run
+	$(PIP) --no-deps -r requirements-better-stt.txt
+	@DJANGO_SETTINGS_MODULE=voiceagent.settings $(BIN)/python -m calls.providers.local.moonshine_base
+
 # Calls on one core, against Pipecat used the usual way: docs/performance.md. QUICK=1 for the shortest version.
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),run --quick,all)
@@ -44,6 +49,12 @@ apt:
 
 test: .venv/.dev apt check
 	$(BIN)/python -m pytest
+
+# What needs no model, browser, service or other program: in a minute and a half.
+QUICK_TESTS := access admin beat catalogue consumers decoding docs health hearing imports limits models observer \
+  pages profiles protocol pump recorder requirements routing settings simulator websocket
+quick: check
+	$(BIN)/python -m pytest -q $(QUICK_TESTS:%=tests/test_%.py)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

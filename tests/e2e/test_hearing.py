@@ -102,7 +102,7 @@ async def test_people_are_understood(agent):
 
 async def test_noise_and_a_low_voice_are_understood(agent):
     question = "Please tell me about your opening hours."
-    speech = say(question)
+    speech = say(question, "awb")
     lines = {"noise": noisy(speech, 20), "quiet": gain(speech, -26), "loud": gain(speech, 12)}
     calls = [heard(agent, name, [pcm]) for name, pcm in lines.items()]
     for name, texts in zip(lines, await asyncio.gather(*calls), strict=True):
