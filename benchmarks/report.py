@@ -297,7 +297,7 @@ def _hearing(hearing: dict[str, Any]) -> str:
         ]
         parts += [f"{model['name']}, word errors in %:\n", _table(["", *conditions], rows)]
     rows = [
-        [m["name"], m["cpu_times_length"], _join(m, "cpu_p50_ms", "cpu_p95_ms"), m["memory_mb"],
+        [m["name"], f"{m['cpu_times_length']:.3f}", _join(m, "cpu_p50_ms", "cpu_p95_ms"), m["memory_mb"],
          f"{m['utterances']}, {m['speech_s']} s"]
         for m in hearing["models"]
     ]  # fmt: skip
