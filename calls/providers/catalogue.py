@@ -103,8 +103,12 @@ _LANGUAGE = "The language spoken, as a code such as en or en-US; empty takes the
 
 PROVIDERS = [
     Provider(
-        "stt", LOCAL, "Embedded (Moonshine tiny)", "calls.providers.local.stt", "build",
-        (Setting("language", str, _LANGUAGE, choices=("en", "en-US")),),
+        "stt", LOCAL, "Embedded (Moonshine)", "calls.providers.local.stt", "build",
+        (
+            Setting("language", str, _LANGUAGE, choices=("en", "en-US")),
+            Setting("model", str, "The embedded model; base mistakes fewer words and has to be installed.",
+                    default="moonshine-tiny-en", choices=("moonshine-tiny-en", "moonshine-base-en")),
+        ),
         languages=("en",),
     ),
     Provider(

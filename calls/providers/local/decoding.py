@@ -9,48 +9,54 @@ else to do, and given up for what is: a final never waits for a partial.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from calls.niceness import give_way
-from calls.providers.local.moonshine import GiveUp, Moonshine, Transcript
+from calls.providers.local.moonshine import TINY, GiveUp, Moonshine, Transcript
+
+Load = Callable[[], Moonshine]
 
 
 class Threads:
-    """A bounded number of threads that run one model.
+    """A bounded number of threads that run the models.
 
     Args:
-        load: makes the model, in a thread, when it is first needed.
+        load: makes the model called TINY, in a thread, when it is first needed.
         count: of threads.
+        others: make further models, by name, likewise.
     """
 
-    def __init__(self, load: Callable[[], Moonshine], count: int) -> None:
-        self._load = load
+    def __init__(self, load: Load, count: int, others: Mapping[str, Load] | None = None) -> None:
+        self._loads = {TINY: load, **(others or {})}
         self._count = count
         self._loading = threading.Lock()
-        self._model: Moonshine | None = None
+        self._models: dict[str, Moonshine] = {}
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="speech-to-text", initializer=give_way)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the model is loaded."""
-        return self._model is not None
+        """Whether TINY is loaded."""
+        return TINY in self._models
 
-    def model(self) -> Moonshine:
-        """The model, loaded if need be, which blocks for 0.3 s."""
-        with self._loading:
-            if self._model is None:
-                self._model = self._load()
-        return self._model
+    def model(self, name: str = TINY) -> Moonshine:
+        """A model, loaded if need be, which blocks for 0.3 s."""
+        if name not in self._models:  # who has a model need not wait for another one to be loaded
+            with self._loading:
+                if name not in self._models:
+                    self._models[name] = self._loads[name]()
+        return self._models[name]
 
     def desk(self) -> "Desk":
         """Where the calls of the running event loop ask for a thread."""
         return Desk(self, self._count)
 
-    def submit(self, pcm: bytes, draft: Sequence[int], give_up: GiveUp) -> "Future[Transcript | None]":
+    def submit(
+        self, pcm: bytes, draft: Sequence[int], give_up: GiveUp, model: str = TINY
+    ) -> "Future[Transcript | None]":
         """Have a thread transcribe."""
-        return self._executor.submit(lambda: self.model().transcribe(pcm, draft, give_up))
+        return self._executor.submit(lambda: self.model(model).transcribe(pcm, draft, give_up))
 
     def close(self) -> None:
         """End the threads once they have done what they are doing; what waits is dropped."""
@@ -71,16 +77,20 @@ class Desk:
         """The event loop whose calls may ask."""
         return self._loop
 
-    async def transcribe(self, pcm: bytes, draft: Sequence[int] = ()) -> Transcript:
+    async def transcribe(self, pcm: bytes, draft: Sequence[int] = (), model: str = TINY) -> Transcript:
         """What is said in `pcm`, when it is this call's turn. Raises what the model raises."""
         await self._turn()
-        transcript = await self._run(pcm, draft, lambda: False)
+        transcript = await self._run(pcm, draft, lambda: False, model)
         if transcript is None:
             raise RuntimeError("a transcript that was not to be given up was")
         return transcript
 
     async def glance(
-        self, pcm: bytes, draft: Sequence[int] = (), is_vain: GiveUp = lambda: False
+        self,
+        pcm: bytes,
+        draft: Sequence[int] = (),
+        is_vain: GiveUp = lambda: False,
+        model: str = TINY,
     ) -> Transcript | None:
         """What is said in `pcm`, if there is a thread to spare now and for as long as it takes.
 
@@ -89,7 +99,7 @@ class Desk:
         if not self._free or self._waiting:
             return None
         self._free -= 1
-        return await self._run(pcm, draft, lambda: bool(self._waiting) or is_vain())
+        return await self._run(pcm, draft, lambda: bool(self._waiting) or is_vain(), model)
 
     async def _turn(self) -> None:
         """Wait for a thread."""
@@ -107,10 +117,10 @@ class Desk:
                 self._waiting.remove(turn)
             raise
 
-    async def _run(self, pcm: bytes, draft: Sequence[int], give_up: GiveUp) -> Transcript | None:
+    async def _run(self, pcm: bytes, draft: Sequence[int], give_up: GiveUp, model: str) -> Transcript | None:
         """Run in a thread; it is free again when it has finished, whether somebody still waits or not."""
         abandoned = threading.Event()
-        work = self._threads.submit(pcm, draft, lambda: abandoned.is_set() or give_up())
+        work = self._threads.submit(pcm, draft, lambda: abandoned.is_set() or give_up(), model)
         work.add_done_callback(self._finished)
         try:
             return await asyncio.wrap_future(work)

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from django.conf import settings
 from numpy.typing import NDArray
 
+TINY, BASE = "moonshine-tiny-en", "moonshine-base-en"
 SAMPLE_RATE = 16000
 FULL_SCALE = np.float32(1 / 32768)
 SHORTEST_SAMPLES = SAMPLE_RATE // 4  # the encoder's windows want as much; shorter sound gets silence after it
@@ -184,6 +186,11 @@ def tiny_folder() -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError("the package moonshine-voice with the embedded speech-to-text is not installed")
+
+
+def base_folder() -> Path:
+    """Where `make better-stt` puts the weights of Moonshine base (English); it need not exist."""
+    return Path(settings.DATA_DIR) / "models" / BASE
 
 
 def _session(folder: Path, name: str) -> onnxruntime.InferenceSession:

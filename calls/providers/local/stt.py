@@ -1,4 +1,4 @@
-"""The embedded speech-to-text as a Pipecat service: Moonshine tiny, in threads that all calls share."""
+"""The embedded speech-to-text as a Pipecat service: Moonshine, in threads that all calls share."""
 
 import asyncio
 import os
@@ -26,10 +26,19 @@ from pipecat.services.stt_service import STTService
 from pipecat.transcriptions.language import Language
 from pipecat.utils.time import time_now_iso8601
 
+from calls.providers.catalogue import ProviderUnavailable
 from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
 from calls.providers.local import phantoms
 from calls.providers.local.decoding import Desk, Threads
-from calls.providers.local.moonshine import SAMPLE_RATE, Moonshine, Transcript, tiny_folder
+from calls.providers.local.moonshine import (
+    BASE,
+    SAMPLE_RATE,
+    TINY,
+    Moonshine,
+    Transcript,
+    base_folder,
+    tiny_folder,
+)
 
 BYTES_PER_SECOND = SAMPLE_RATE * 2
 # Speech is detected some 0.2 s late and its first sounds are soft.
@@ -56,7 +65,8 @@ def threads() -> Threads:
     global _threads  # noqa: PLW0603  one set a server process, ended by close()
     if _threads is None:
         count = django_settings.LOCAL_STT_THREADS or len(os.sched_getaffinity(0))
-        _threads = Threads(lambda: Moonshine(tiny_folder()), count)
+        others = {BASE: lambda: Moonshine(base_folder())}
+        _threads = Threads(lambda: Moonshine(tiny_folder()), count, others)
     return _threads
 
 
@@ -69,17 +79,17 @@ def desk() -> Desk:
 
 
 async def warm() -> None:
-    """Load the model and transcribe a second of silence."""
+    """Load Moonshine tiny and transcribe a second of silence."""
     await desk().transcribe(bytes(BYTES_PER_SECOND))
 
 
 def is_ready() -> bool:
-    """Whether the model is loaded."""
+    """Whether Moonshine tiny is loaded."""
     return _threads is not None and _threads.is_ready
 
 
 async def close() -> None:
-    """End the threads and forget the model. Safe to call again."""
+    """End the threads and forget the models. Safe to call again."""
     global _threads, _desk
     closing, _threads, _desk = _threads, None, None
     if closing:
@@ -87,8 +97,14 @@ async def close() -> None:
 
 
 def build(values: Mapping[str, Any], language: str) -> "LocalSTTService":
-    """Make the service. It has no settings but the `language`, such as "en"."""
-    return LocalSTTService(language=language)
+    """Make the service for a `language` such as "en"; the values may name a `model`.
+
+    Raises ProviderUnavailable for a model that is not installed.
+    """
+    model = values.get("model", TINY)
+    if model == BASE and not base_folder().is_dir():
+        raise ProviderUnavailable("Moonshine base is not installed: `make better-stt`")
+    return LocalSTTService(language=language, model=model)
 
 
 class _Speech:
@@ -127,14 +143,15 @@ class LocalSTTService(STTService):
     Settings = STTSettings
     _settings: STTSettings
 
-    def __init__(self, *, language: str = "en", **kwargs: Any) -> None:
+    def __init__(self, *, language: str = "en", model: str = TINY, **kwargs: Any) -> None:
         super().__init__(
             sample_rate=SAMPLE_RATE,
             ttfs_p99_latency=TTFS_P99_SECONDS,
-            settings=STTSettings(model="moonshine-tiny-en", language=language),
+            settings=STTSettings(model=model, language=language),
             **kwargs,
         )
         self._language = Language(language)
+        self._model = model
         self._pre_roll: deque[bytes] = deque()
         self._pre_roll_bytes = 0
         self._speaking: _Speech | None = None
@@ -250,7 +267,7 @@ class LocalSTTService(STTService):
             return speech.ended and not paused
 
         try:
-            transcript = await desk().glance(bytes(speech.audio), speech.draft, is_vain)
+            transcript = await desk().glance(bytes(speech.audio), speech.draft, is_vain, self._model)
         except Exception as e:  # whatever a model raises: the call goes on
             await self.push_error(f"{self.name}: {e}", exception=e)
             return
@@ -297,7 +314,7 @@ class LocalSTTService(STTService):
         """The transcript of speech, when it is its turn; None, and an error, if it cannot be had."""
         try:
             async with asyncio.timeout(FINAL_SECONDS):
-                return await desk().transcribe(pcm, draft)
+                return await desk().transcribe(pcm, draft, self._model)
         except TimeoutError:
             await self.push_error(
                 f"{self.name}: the embedded speech-to-text gave no words within {FINAL_SECONDS:g} s"
