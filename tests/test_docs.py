@@ -85,7 +85,7 @@ def shell_commands():
 
 
 def make_targets():
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def check_management_command(name, *arguments):
@@ -142,7 +142,7 @@ def test_commands_can_be_run(words):
 
 def test_commands_within_sentences_exist():
     codes = inline_codes()
-    targets = {match[1] for code in codes if (match := re.fullmatch(r"make (\w+)", code))}
+    targets = {match[1] for code in codes if (match := re.fullmatch(r"make ([\w-]+)", code))}
     assert {"run", "test"} <= targets <= make_targets()
     options = load_command_class("calls", "simulatecall").create_parser("manage.py", "simulatecall")
     for code in codes:
