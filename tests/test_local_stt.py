@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import random
 import time
 
@@ -307,6 +308,12 @@ async def test_a_recogniser_that_hangs_is_an_error_in_time(monkeypatch, settings
     finally:
         held.set()
         await holder
+
+
+@pytest.mark.parametrize("count", [0, -1])
+async def test_without_a_number_of_threads_there_is_one_a_core(settings, count):
+    settings.LOCAL_STT_THREADS = count
+    assert stt.threads()._count == len(os.sched_getaffinity(0))
 
 
 async def test_nothing_is_left_after_close():

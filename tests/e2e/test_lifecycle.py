@@ -5,6 +5,8 @@ import os
 import re
 import select
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from websockets.asyncio.client import connect
 from calls.simulator.call import run_call
 from calls.simulator.script import Say, Wait, WaitForAgent
 from tests.e2e.conftest import PROFILES
-from tests.e2e.server import AgentServer
+from tests.e2e.server import ROOT, AgentServer
 from tests.e2e.speech import say, words_of
 from tests.e2e.test_socket import until
 
@@ -181,3 +183,20 @@ async def test_a_port_in_use_is_said_in_a_line(agent):
         assert "in use" in line
         await until(ws, "tts_completed")
         assert agent.session("undisturbed")["status"] == "active"
+
+
+def test_a_language_model_that_is_not_there_is_one_sentence(tmp_path):
+    server = AgentServer(tmp_path, LOCAL_LLM_PATH="/nowhere/own.gguf")
+    done = subprocess.run(
+        [sys.executable, "manage.py", "serve"],
+        cwd=ROOT,
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "CommandError: LOCAL_LLM_PATH=/nowhere/own.gguf: there is no such file; a GGUF model was expected"
+    )

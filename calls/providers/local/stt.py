@@ -64,7 +64,8 @@ def threads() -> Threads:
     """The threads that recognise speech, as many as the settings say when they are first asked for."""
     global _threads  # noqa: PLW0603  one set a server process, ended by close()
     if _threads is None:
-        count = django_settings.LOCAL_STT_THREADS or len(os.sched_getaffinity(0))
+        count = django_settings.LOCAL_STT_THREADS
+        count = count if count > 0 else len(os.sched_getaffinity(0))
         others = {BASE: lambda: Moonshine(base_folder())}
         _threads = Threads(lambda: Moonshine(tiny_folder()), count, others)
     return _threads
