@@ -117,6 +117,8 @@ async def test_who_leaves_in_the_middle_gives_its_thread_back(desk, model):
     for task in leaving:
         task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
-    model.release(piece(5))
-    assert await asyncio.wait_for(desk.transcribe(piece(5)), WAIT_S) == piece(5)
+    others = [asyncio.create_task(desk.transcribe(piece(i))) for i in (5, 6)]
+    await begun(model, 4)  # on both threads
+    model.release(piece(5), piece(6))
+    assert await asyncio.gather(*others) == [piece(5), piece(6)]
     assert sorted(model.given_up) == [piece(0), piece(1)]

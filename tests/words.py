@@ -9,7 +9,8 @@ def words_of(text):
     """The words in lower case, numbers spelled out, without punctuation."""
     text = re.sub(r"(\d)[,](\d{3})\b", r"\1\2", text.lower().replace("’", "'"))
     text = re.sub(r"\d+", lambda number: f" {num2words(int(number[0]))} ", text)
-    return re.findall(r"[a-z]+(?:'[a-z]+)*", text.replace("-", " "))
+    words = re.findall(r"[a-z]+(?:'[a-z]+)*", text.replace("-", " "))
+    return " ".join(words).replace("good bye", "goodbye").split()
 
 
 def word_errors(said, heard):

@@ -181,12 +181,12 @@ async def test_the_profile_decides_what_a_client_may_change(agent, model_socket)
     assert asked["gpt-4o-mini"] == [("The caller is Ann.", 150, 0.7), ("Now be formal.", 150, 0.7)]
     assert asked["gpt-4.1"] == [(own, 40, None), (own, 40, None)]
     assert in_force["obedient"] == {
-        "stt": {"provider": "local", "language": "en"},
+        "stt": {"provider": "local", "language": "en", "model": "moonshine-tiny-en"},
         "llm": {"provider": "openai", "model": "gpt-4o-mini", "max_tokens": 150, "temperature": 0.7},
         "tts": {"provider": "local", "voice": "heart", "speed": 1.5},
     }
     assert in_force["headstrong"] == {
-        "stt": {"provider": "local"},
+        "stt": {"provider": "local", "model": "moonshine-tiny-en"},
         "llm": {"provider": "openai", "model": "gpt-4.1", "max_tokens": 40},
         "tts": {"provider": "local", "voice": "heart", "speed": 1.0},
     }
