@@ -111,6 +111,19 @@ async def test_who_leaves_the_queue_is_passed_over(desk, model):
     assert piece(2) not in model.begun
 
 
+async def test_who_leaves_in_the_moment_a_thread_becomes_free_has_left(desk, model):
+    running = [asyncio.create_task(desk.transcribe(piece(i))) for i in range(2)]
+    await begun(model, 2)
+    leaving = asyncio.create_task(desk.transcribe(piece(2)))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    desk._release()  # before the task has learnt of its end
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    model.release(*map(piece, range(4)))
+    await asyncio.gather(*running)
+
+
 async def test_who_leaves_in_the_middle_gives_its_thread_back(desk, model):
     leaving = [asyncio.create_task(desk.transcribe(piece(i))) for i in range(2)]
     await begun(model, 2)

@@ -92,6 +92,13 @@ async def test_other_words_after_a_final_that_never_came_are_said(line, monkeypa
     assert [text for text, _ in finals(line)] == ["two pizzas", "When are you open?"]
 
 
+async def test_the_same_answer_twice_is_heard_twice(line):
+    """The recogniser said of the first that it was done: what it says next is something else."""
+    await after(line, started(), partial("Yes please"), stopped(), SpeechTranscribedFrame())
+    await after(line, started(), stopped(), final("Yes, please."), SpeechTranscribedFrame())
+    assert [text for text, _ in finals(line)] == ["Yes please", "Yes, please."]
+
+
 async def test_speech_without_words_is_told(line):
     await after(line, started(), stopped(), SpeechTranscribedFrame())
     assert finals(line) == []

@@ -33,6 +33,8 @@ def model():
         ("you.", ""),
         ("Thank you for watching!", ""),
         ("Thanks for watching.", ""),
+        ("You you you you you", ""),
+        ("So, so, so, so, so, so,", ""),
         ("♪ ♪ ♪", ""),
         ("[Music]", ""),
         ("(upbeat music) Hello there.", "Hello there."),

@@ -116,5 +116,5 @@ class HeardWords(FrameProcessor):
             final = kind(owed.text, owed.user_id, owed.timestamp, owed.language)
             final.finalized = not self._speaking
             self._take()
-            self._kept = owed.text
+            self._kept = owed.text if kind is LateTranscriptionFrame else ""  # else no other will come
             await self.push_frame(final)

@@ -113,7 +113,7 @@ class Desk:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._release()  # it was this one's turn, and it has left
-            else:
+            elif turn in self._waiting:  # else it was passed over in the same moment
                 self._waiting.remove(turn)
             raise
 

@@ -30,7 +30,7 @@ _OTHER_SCRIPT = re.compile(r"[^\x00-\u024f\u2000-\u206f\u20a0-\u20bf]")
 
 def spoken(transcript: Transcript) -> str:
     """The words of a transcript that somebody said, possibly none."""
-    text = _without_decoration(transcript.text)
+    text = without_loops(_without_decoration(transcript.text))
     if (
         transcript.confidence < UNSURE
         or _OTHER_SCRIPT.search(text)
@@ -38,7 +38,7 @@ def spoken(transcript: Transcript) -> str:
         or not plain(text)
     ):
         return ""
-    return without_loops(text)
+    return text
 
 
 def plain(text: str) -> str:
