@@ -4,30 +4,22 @@ Each utterance is given whole, with silence around it, as if the voice activity 
 The audio is made here, or read from Debian's prompts for Asterisk: none is kept.
 """
 
-import gzip
 import os
-import re
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import soundfile  # type: ignore[import-untyped]  # it has no type information
-from num2words import num2words  # type: ignore[import-untyped]  # nor has it
-
 from benchmarks.figures import percentile
 from calls.providers.local import phantoms
-from calls.providers.local.moonshine import SAMPLE_RATE, Moonshine, tiny_folder
-from calls.simulator.audio import pcm_of, read_wav
+from calls.providers.local.moonshine import BASE, SAMPLE_RATE, Moonshine, tiny_folder
+from calls.simulator.audio import read_wav
 from calls.simulator.line import LINES, Line, telephone
-from calls.simulator.voices import EMBEDDED, speak
+from calls.simulator.voices import VOICES, prompts, speak
+from calls.simulator.words import word_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,23 +50,10 @@ SENTENCES = (
     "It stopped working about three weeks ago.",
     "That is all, thank you very much.",
 )
-FLITE = {"slt": "slt", "rms": "rms", "awb": "awb", "kal": "kal16"}  # the programs' own names of the voices
-ESPEAK = "espeak"
-VOICES = (EMBEDDED, *FLITE, ESPEAK)
-ESPEAK_WORDS_A_MINUTE = 150  # of the simulator's voice
 SLOW, FAST = 0.85, 1.2  # times the voice's own pace
 PERSON = "person"
 TOGETHER = "together"  # all voices that are no person
-PROMPTS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
-PROMPT_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-PLAIN = re.compile(r"[A-Z][\w',. ]*\w[.?!]")  # one or more whole sentences, without signs to be read somehow
-# Their texts are misspelt, or not word for word what is said ("I am" for "I'm", a "but" left out).
-INEXACT = frozenset(
-    {"queue-periodic-announce", "invalid", "pbx-invalid", "pbx-invalidpark", "demo-nogo", "dir-instr"}
-)
-FEWEST_WORDS, LONGEST_S = 4, 12.0
 BEFORE, AFTER = bytes(int(0.3 * SAMPLE_RATE) * 2), bytes(int(0.2 * SAMPLE_RATE) * 2)  # silence
-PROGRAM_S = 30.0  # a synthesiser that takes longer is stuck
 
 # A column of the table: at what pace it is said, and through what. Paces are heard over a telephone.
 CONDITIONS: dict[str, tuple[float, Line]] = {
@@ -102,7 +81,7 @@ def models() -> list[tuple[str, Path]]:
     """The installed embedded models: name and folder."""
     known = [("Moonshine tiny", tiny_folder())]
     data = Path(os.environ.get("DATA_DIR") or ROOT / "data")
-    known.append(("Moonshine base", data / "models" / "moonshine-base-en"))
+    known.append(("Moonshine base", data / "models" / BASE))
     return [(name, folder) for name, folder in known if folder.is_dir()]
 
 
@@ -114,8 +93,8 @@ def measure() -> dict[str, Any]:
         model = Moonshine(folder)
         row = {"name": name, **figures(_hear(model), found), "memory_mb": memory(folder, _longest(found))}
         measured.append(row)
-    prompts = len(found[PERSON][1.0]) if PERSON in found else 0
-    return {"sentences": len(SENTENCES), "prompts": prompts, "missing": missing, "models": measured}
+    recordings = len(found[PERSON][1.0]) if PERSON in found else 0
+    return {"sentences": len(SENTENCES), "prompts": recordings, "missing": missing, "models": measured}
 
 
 def _hear(model: Moonshine) -> Hear:
@@ -171,25 +150,6 @@ def figures(hear: Hear, found: dict[str, Speaker]) -> dict[str, Any]:
     }
 
 
-def words_of(text: str) -> list[str]:
-    """The words in lower case, numbers spelled out, without punctuation."""
-    text = re.sub(r"(\d),(\d{3})\b", r"\1\2", text.lower().replace("’", "'"))
-    text = re.sub(r"\d+", lambda number: f" {num2words(int(number[0]))} ", text)
-    return re.findall(r"[a-z]+(?:'[a-z]+)*", text.replace("-", " "))
-
-
-def word_errors(said: str, heard: str) -> tuple[int, int]:
-    """Words replaced, dropped and added, and the words said."""
-    wanted, got = words_of(said), words_of(heard)
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(wanted, 1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(got, 1):
-            cost = min(diagonal + (word != other), row[j] + 1, row[j - 1] + 1)
-            diagonal, row[j] = row[j], cost
-    return row[-1], len(wanted)
-
-
 def total(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """Errors and words of all."""
     all_counts = list(counts)
@@ -227,13 +187,13 @@ def speakers() -> tuple[dict[str, Speaker], list[str]]:
     for voice in VOICES:
         try:
             found[voice] = {
-                pace: [_padded(text, _say(text, voice, pace)) for text in SENTENCES]
+                pace: [_padded(text, speak(text, voice, pace)) for text in SENTENCES]
                 for pace in (1.0, SLOW, FAST)
             }
         except FileNotFoundError:
             missing.append(voice)
-    if PROMPTS.is_dir() and PROMPT_TEXTS.exists():
-        found[PERSON] = {1.0: [_padded(text, read_wav(path)) for text, path in _prompts()]}
+    if recordings := prompts():
+        found[PERSON] = {1.0: [_padded(text, read_wav(path)) for text, path in recordings]}
     else:
         missing.append(PERSON)
     return found, missing
@@ -241,50 +201,3 @@ def speakers() -> tuple[dict[str, Speaker], list[str]]:
 
 def _padded(text: str, pcm: bytes) -> Utterance:
     return Utterance(text, BEFORE + pcm + AFTER)
-
-
-def _say(text: str, voice: str, pace: float) -> bytes:
-    """The voice at a multiple of its own pace. Raises FileNotFoundError if its program is missing."""
-    if pace == 1.0:
-        return speak(text, voice)
-    if voice == EMBEDDED:
-        return pcm_of(_hibari()(text, speed=pace, seed=1), _hibari().sample_rate)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "speech.wav"
-        if voice == ESPEAK:
-            rate = round(ESPEAK_WORDS_A_MINUTE * pace)
-            command = ["espeak-ng", "-v", "en-us", "-s", str(rate), "-w", str(path), text]
-        else:
-            stretch = f"duration_stretch={1 / pace:.4f}"
-            command = ["flite", "-voice", FLITE[voice], "--setf", stretch, "-t", text, "-o", str(path)]
-        if shutil.which(command[0]) is None:
-            raise FileNotFoundError(f"the voice {voice} needs Debian's package {command[0]}")
-        subprocess.run(command, check=True, timeout=PROGRAM_S, stdout=subprocess.DEVNULL)  # noqa: S603  a list
-        return read_wav(path)
-
-
-@cache
-def _hibari() -> Any:
-    from hibari import Hibari  # here, as it loads a model
-
-    return Hibari()
-
-
-def _prompts() -> list[tuple[str, Path]]:
-    """The prompts whose text is that of whole sentences, each wording once: text and recording."""
-    with gzip.open(PROMPT_TEXTS, "rt", encoding="latin-1") as lines:
-        texts = re.findall(r"^([\w-]+): +(.+?) *$", lines.read(), re.MULTILINE)
-    chosen: dict[tuple[str, ...], tuple[str, Path]] = {}
-    for name, text in texts:
-        path, words = PROMPTS / f"{name}.wav", tuple(words_of(text))
-        if (
-            PLAIN.fullmatch(text)
-            and ".." not in text
-            and len(words) >= FEWEST_WORDS
-            and words not in chosen
-            and name not in INEXACT
-            and path.exists()
-            and soundfile.info(path).duration <= LONGEST_S
-        ):
-            chosen[words] = text, path
-    return list(chosen.values())

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import curve, figures, hearing, plot, point, report, speech, store, websocket
 from benchmarks.figures import FIXED_TURN_S, VAD_START_S, Utterance, judge
+from calls.simulator.words import word_errors
 
 FINE = {
     "pacing_p99_ms": 20.0,
@@ -204,7 +205,7 @@ def test_two_calls_for_seconds_and_the_page_about_them(run, tmp_path, monkeypatc
     ],
 )
 def test_words_heard_wrong_are_counted(said, heard, expected):
-    assert hearing.word_errors(said, heard) == expected
+    assert word_errors(said, heard) == expected
 
 
 def test_what_is_heard_is_counted_by_speaker_and_condition():

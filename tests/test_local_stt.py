@@ -28,8 +28,8 @@ from calls.providers.local import phantoms, stt
 from calls.providers.local.moonshine import TINY
 from calls.simulator.line import telephone
 from calls.simulator.voices import speak
+from calls.simulator.words import word_error_rate, word_errors, words_of
 from tests.provider_harness import HANG_SECONDS, running
-from tests.words import word_error_rate, word_errors, words_of
 
 SENTENCES = [
     "What is the capital of France?",

@@ -28,8 +28,8 @@ from pipecat.transports.base_transport import TransportParams
 
 from calls.providers import catalogue
 from calls.providers.local import stt, tts, voice
+from calls.simulator.words import word_error_rate
 from tests.provider_harness import Tap, running
-from tests.words import word_error_rate
 
 REPLY = "Our office is open from nine to five. On Sundays it is closed."
 

@@ -14,9 +14,10 @@ from psycopg.rows import dict_row
 from calls.events import LIVE_GROUP
 from calls.simulator.call import run_call
 from calls.simulator.script import Say, WaitForAgent
+from calls.simulator.words import word_error_rate
 from tests.e2e.conftest import PROFILES
 from tests.e2e.server import ROOT, AgentServer
-from tests.e2e.speech import say, word_error_rate
+from tests.e2e.speech import say
 
 MODULES = ["models", "recorder", "profiles", "pages", "health", "admin"]
 OPTIONS = [

@@ -19,9 +19,10 @@ from calls.providers import catalogue
 from calls.routing import websocket_urlpatterns
 from calls.simulator.call import run_call
 from calls.simulator.script import Say, WaitForAgent
+from calls.simulator.words import word_error_rate
 from tests.cloud import cartesia, openai
 from tests.cloud.voice import speak
-from tests.e2e.speech import RATE, recognise, say, word_error_rate
+from tests.e2e.speech import RATE, recognise, say
 
 QUESTION = "I would like to order two large pizzas."
 REPLY = "Your order will be ready in an hour."

@@ -7,9 +7,7 @@ import numpy as np
 from calls.providers.local.moonshine import Moonshine, tiny_folder
 from calls.simulator.line import telephone
 from calls.simulator.voices import EMBEDDED, speak
-from tests.words import word_error_rate, words_of
-
-__all__ = ["RATE", "recognise", "say", "word_error_rate", "words_of"]
+from calls.simulator.words import words_of
 
 RATE = 16_000
 LONGEST_S = 12

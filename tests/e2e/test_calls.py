@@ -7,7 +7,8 @@ import pytest
 
 from calls.simulator.call import call_url, run_call
 from calls.simulator.script import Say, WaitForAgent
-from tests.e2e.speech import recognise, say, word_error_rate
+from calls.simulator.words import word_error_rate
+from tests.e2e.speech import recognise, say
 
 QUESTIONS = ["What is the capital of France?", "Please tell me about your opening hours."]
 VOICES = {"seed": "hibari", "new": "slt", "free": "awb", "json": "espeak"}  # by client

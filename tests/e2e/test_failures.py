@@ -19,10 +19,11 @@ import pytest_asyncio
 from calls.simulator.call import run_call
 from calls.simulator.outcome import CallReport
 from calls.simulator.script import Say, Send, Wait, WaitForAgent
+from calls.simulator.words import word_error_rate
 from tests.cloud import cartesia, openai
 from tests.cloud.voice import speak
 from tests.e2e.server import AgentServer
-from tests.e2e.speech import RATE, recognise, say, word_error_rate
+from tests.e2e.speech import RATE, recognise, say
 
 GREETING = "Good morning, how can I help you?"
 QUESTION = "I would like to order two large pizzas."

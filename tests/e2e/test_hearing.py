@@ -1,9 +1,6 @@
 """What the agent hears of real telephones: several voices, people, and sounds that are no speech."""
 
 import asyncio
-import gzip
-import re
-from pathlib import Path
 
 import numpy as np
 
@@ -11,9 +8,10 @@ from calls.simulator.audio import read_wav
 from calls.simulator.call import call_url, run_call
 from calls.simulator.line import gain, noisy
 from calls.simulator.script import Say, Wait, WaitForAgent
-from tests.e2e.speech import RATE, say, word_error_rate
+from calls.simulator.voices import prompts
+from calls.simulator.words import word_error_rate, word_errors, words_of
+from tests.e2e.speech import RATE, say
 from tests.test_phantoms import sounds
-from tests.words import word_errors, words_of
 
 VOICES = ["hibari", "slt", "rms", "awb", "espeak"]
 SENTENCES = [
@@ -42,26 +40,15 @@ SENTENCES = [
     "Where can I park my car?",
     "What is the telephone number of your office?",
 ]
-PEOPLE = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
-TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-PLAIN = re.compile(r"[A-Z][\w',. ]+[.?]")
+PROMPTS = 30
 FEWEST_WORDS, MOST_WORDS = 6, 14
-PEOPLES_PROMPTS = 30
 PAUSE_S = 0.8  # after which the next sentence is another one
 
 
-def prompts():
-    """The first of what a person recorded for telephones and said as it is written: (text, audio)."""
-    with gzip.open(TEXTS, "rt", encoding="latin-1") as lines:
-        texts = re.findall(r"^([\w-]+): (.+)$", lines.read(), re.MULTILINE)
-    plain = [
-        (name, text)
-        for name, text in texts
-        if re.fullmatch(r"[A-Z][\w',. ]+[.?]", text) and 6 <= len(text.split()) <= 14
-    ]
-    return [
-        (text, read_wav(PEOPLE / f"{name}.wav")) for name, text in plain if (PEOPLE / f"{name}.wav").exists()
-    ]
+def recordings():
+    """The first of what a person recorded for telephones: (text, audio)."""
+    fitting = [each for each in prompts() if FEWEST_WORDS <= len(words_of(each[0])) <= MOST_WORDS]
+    return [(text, read_wav(path)) for text, path in fitting[:PROMPTS]]
 
 
 async def heard(agent, room, utterances):
@@ -89,8 +76,8 @@ async def test_voices_over_a_telephone_are_understood(agent):
 
 
 async def test_people_are_understood(agent):
-    chosen = prompts()[:PEOPLES_PROMPTS]
-    assert len(chosen) == PEOPLES_PROMPTS
+    chosen = recordings()
+    assert len(chosen) == PROMPTS
     halves = chosen[::2], chosen[1::2]
     calls = [heard(agent, f"people-{n}", [pcm for _, pcm in half]) for n, half in enumerate(halves)]
     errors = count = 0

@@ -15,9 +15,10 @@ from websockets.asyncio.client import connect
 
 from calls.simulator.call import run_call
 from calls.simulator.script import Say, Wait, WaitForAgent
+from calls.simulator.words import words_of
 from tests.e2e.conftest import PROFILES
 from tests.e2e.server import ROOT, AgentServer
-from tests.e2e.speech import say, words_of
+from tests.e2e.speech import say
 from tests.e2e.test_socket import until
 
 QUESTION = "What is the capital of France?"

@@ -5,10 +5,11 @@ import json
 
 from calls.simulator.call import call_url, run_call
 from calls.simulator.script import Interrupt, Say, Send, Wait, WaitForAgent
+from calls.simulator.words import word_error_rate, words_of
 from tests.cloud.openai import KEY, ChatCompletions
 from tests.e2e.conftest import LONG_GREETING, PROFILES
 from tests.e2e.server import AgentServer
-from tests.e2e.speech import RATE, recognise, say, word_error_rate, words_of
+from tests.e2e.speech import RATE, recognise, say
 
 ORDER = "I would like to order two large pizzas."
 HOURS = "Please tell me about your opening hours."
