@@ -47,7 +47,7 @@ def model():
 
 @pytest.fixture
 async def desk(model):
-    threads = Threads(lambda: model, 2)
+    threads = Threads(lambda _name: model, 2)
     yield threads.desk()
     model.release(*map(bytes, ([i] for i in range(20))))
     await asyncio.to_thread(threads.close)

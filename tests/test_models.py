@@ -295,12 +295,17 @@ class TestFinding:
         [
             ("OPENING hours", ["said"]),
             ("  opening \n hours ", ["said"]),
+            ("opening hours opening", []),
+            ("no no no", ["accents"]),
+            ("it’s ÉCLAIR", ["accents"]),
+            ("its a GRÖSSE", ["accents"]),
+            ("?", []),
             ("%", []),
             ("anna", ["caller"]),
             ("warehouse", ["callee"]),
             ("blue-room", ["room"]),
             ("nothing like it", []),
-            ("\x00", ["said", "caller", "callee", "room"]),
+            ("\x00", ["said", "accents", "caller", "callee", "room"]),
         ],
     )
     def test_search(self, make_call, text, found):
@@ -308,6 +313,7 @@ class TestFinding:
             "said": make_call(
                 said=[("caller", "your opening hours?"), ("agent", "Opening hours are nine to five")]
             ),
+            "accents": make_call(said=[("caller", "No, no, no. It's éclair; it’s a Größe")]),
             "caller": make_call(caller="Anna"),
             "callee": make_call(callee="warehouse"),
             "room": make_call(room_id="blue-room-1"),

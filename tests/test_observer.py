@@ -392,6 +392,16 @@ async def test_the_call_ends_while_the_agent_speaks(call):
     assert call.told.failures == []
 
 
+async def test_the_caller_hangs_up_in_the_middle_of_a_sentence(call):
+    """What was shown of it is stored, with what was final before."""
+    await call.push("words", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=call.clock.now))
+    await call.push("words", TranscriptionFrame("My number is", "caller", "now", "en"))
+    await call.push("words", InterimTranscriptionFrame("five five", "caller", "now", "en"))
+    await call.observer.drain()
+    assert call.told.said == [("caller", "My number is five five", False)]
+    assert call.told.turns[0].end_ms is not None
+
+
 # --- Failures ---------------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,7 @@ def model():
         ("Thank you for waiting.", "Thank you for waiting."),
         ("It's Peter O'Neill's bike.", "It's Peter O'Neill's bike."),
         ("A café in Zürich.", "A café in Zürich."),
+        ("50% off → now", "50% off → now"),
     ],
 )  # fmt: skip
 def test_inventions_are_told_from_words(written, spoken):
@@ -67,12 +68,20 @@ def test_what_the_model_is_not_sure_of_is_held_back():
         ("no no no no", "no no no no"),
         ("five five five five five five one two", "five five five five five five one two"),
         ("0 0 0 0 0 0", "0 0 0 0 0 0"),
+        ("ten ten ten ten ten ten", "ten ten ten ten ten ten"),
+        ("B, B, B, B, B, B.", "B, B, B, B, B, B."),
+        ("No, no, no, no, no, no.", "no."),
         ("It was very, very good.", "It was very, very good."),
         ("", ""),
     ],
 )
 def test_what_is_said_over_and_over_is_said_once(written, spoken):
     assert phantoms.without_loops(written) == spoken
+
+
+def test_digits_without_end_are_a_loop():
+    lost = Transcript("zero " * 20, (), -0.1, ended=False)
+    assert phantoms.spoken(lost) == "zero"
 
 
 def sounds():

@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from .folding import folded
 from .profile import PromptProfile
 from .storable import storable_json, storable_text
 from .transcript import Turn
@@ -173,13 +174,17 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return self.all() if allowed else self.none()
 
     def search(self, text: str) -> "CallSessionQuerySet":
-        """Return the calls with `text` in something said, the room, the caller or the callee; any case."""
+        """Return the calls with `text` in something said, the room, the caller or the callee; any case.
+
+        In what was said, punctuation and apostrophes count for nothing either.
+        """
         text = " ".join(storable_text(text).split())
         if not text:
             return self.all()
-        said = Turn.objects.filter(session_id=OuterRef("pk"), text__icontains=text)
-        named = Q(room_id__icontains=text) | Q(caller__icontains=text) | Q(callee__icontains=text)
-        return self.filter(Exists(said) | named)
+        found = Q(room_id__icontains=text) | Q(caller__icontains=text) | Q(callee__icontains=text)
+        if words := folded(text):
+            found |= Q(Exists(Turn.objects.filter(session_id=OuterRef("pk"), folded__contains=words)))
+        return self.filter(found)
 
     def started_between(self, from_date: date | None, to_date: date | None) -> "CallSessionQuerySet":
         """Return the calls that started on or after `from_date` and on or before `to_date`.

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db import models
 
+from .folding import folded
 from .storable import storable_json, storable_text
 
 
@@ -62,6 +63,7 @@ class TurnQuerySet(models.QuerySet["Turn"]):
                 **{
                     **row,
                     "text": storable_text(row["text"]),
+                    "folded": folded(storable_text(row["text"])),
                     "language": storable_text(row["language"])[:20],
                     "latency": storable_json(row["latency"]),
                 }
@@ -72,7 +74,16 @@ class TurnQuerySet(models.QuerySet["Turn"]):
             turns,
             update_conflicts=True,
             unique_fields=["session", "index"],
-            update_fields=["speaker", "text", "start_ms", "end_ms", "interrupted", "language", "latency"],
+            update_fields=[
+                "speaker",
+                "text",
+                "folded",
+                "start_ms",
+                "end_ms",
+                "interrupted",
+                "language",
+                "latency",
+            ],
         )
 
 
@@ -96,6 +107,7 @@ class Turn(models.Model):
     index = models.PositiveIntegerField(help_text="The turn's number in its call, from 0.")
     speaker = models.CharField(max_length=8, choices=Speaker)
     text = models.TextField(blank=True)
+    folded = models.TextField(blank=True, editable=False, help_text="The text as it is searched.")
     start_ms = models.PositiveIntegerField("start", help_text="ms from the call's start.")
     end_ms = models.PositiveIntegerField(
         "end", null=True, blank=True, help_text="ms from the call's start; empty while the turn is open."

@@ -93,6 +93,7 @@ class ConversationObserver:
         self._speech_end: float | None = None
         self._unanswered_since: float | None = None
         self._latency: dict[str, int] = {}
+        self._shown: InterimTranscriptionFrame | None = None  # words that no final has come for
         self._bot_speaking = False
         self._voice_ended = True  # the voice said that it was done, before it fell silent
         self._interruptible = True  # what is being spoken; the farewell is not
@@ -150,6 +151,9 @@ class ConversationObserver:
         """Follow what is left once the pipeline has stopped, and end what it was saying."""
         while not self._frames.empty():
             await self._follow(self._frames.get_nowait())
+        if self._shown is not None:  # the caller hung up in the middle of a sentence
+            self._speech_end = time.time()
+            self._on_final(TranscriptionFrame(self._shown.text, "", "", self._shown.language))
         if self._bot_speaking:
             self._voice_ended = True  # by us: it did not break off
             self._on_bot_stopped(BotStoppedSpeakingFrame())
@@ -198,10 +202,12 @@ class ConversationObserver:
             self._listener.awaiting("stt")
 
     def _on_partial(self, frame: InterimTranscriptionFrame) -> None:
+        self._shown = frame
         self._tell_transcription(frame, is_final=False)
 
     def _on_final(self, frame: TranscriptionFrame) -> None:
         """Store what the caller said at once: the turn may go on for seconds, the process may not."""
+        self._shown = None
         self._listener.awaiting(None)
         language = self._tell_transcription(frame, is_final=True)
         turn = self._caller or self._open(CALLER, self._speech_start or time.time())

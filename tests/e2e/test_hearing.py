@@ -87,6 +87,18 @@ async def test_people_are_understood(agent):
     assert errors / count <= 0.06
 
 
+async def test_what_was_said_when_the_caller_hangs_up_in_mid_sentence_is_stored(agent):
+    speech = say("I would like to speak to the manager about the bill that you sent me in July.")
+    url = call_url(agent.url, profile="deaf")
+    report = await run_call([Wait(0.5), Say(speech[: 3 * RATE * 2])], url=url, room_id="hangs up")
+    shown = [message["text"] for message in report.of("transcription")]
+    assert shown
+    await agent.finished("hangs up")
+    (turn,) = agent.turns("hangs up")
+    assert words_of(turn["text"])[:6] == words_of("I would like to speak to")
+    assert turn["end_ms"] > turn["start_ms"]
+
+
 async def test_noise_and_a_low_voice_are_understood(agent):
     question = "Please tell me about your opening hours."
     speech = say(question, "awb")

@@ -9,27 +9,26 @@ else to do, and given up for what is: a final never waits for a partial.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from calls.niceness import give_way
 from calls.providers.local.moonshine import TINY, GiveUp, Moonshine, Transcript
 
-Load = Callable[[], Moonshine]
+Load = Callable[[str], Moonshine]
 
 
 class Threads:
     """A bounded number of threads that run the models.
 
     Args:
-        load: makes the model called TINY, in a thread, when it is first needed.
+        load: makes the model of a name, in a thread, when it is first needed.
         count: of threads.
-        others: make further models, by name, likewise.
     """
 
-    def __init__(self, load: Load, count: int, others: Mapping[str, Load] | None = None) -> None:
-        self._loads = {TINY: load, **(others or {})}
+    def __init__(self, load: Load, count: int) -> None:
+        self._load = load
         self._count = count
         self._loading = threading.Lock()
         self._models: dict[str, Moonshine] = {}
@@ -45,7 +44,7 @@ class Threads:
         if name not in self._models:  # who has a model need not wait for another one to be loaded
             with self._loading:
                 if name not in self._models:
-                    self._models[name] = self._loads[name]()
+                    self._models[name] = self._load(name)
         return self._models[name]
 
     def desk(self) -> "Desk":

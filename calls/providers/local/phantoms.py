@@ -19,26 +19,22 @@ NEVER_ALONE = frozenset(
 )  # fmt: skip
 MOST_REPEATS = 4  # of the same words in a row; "no, no, no, no" is an answer
 LONGEST_UNIT = 8  # words that are looked for as repeated
-_DIGITS = frozenset(
-    ["zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "double", "triple"]
-)
+_NUMBERS = frozenset(
+    {"zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+     "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+     "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred", "double", "triple"}
+)  # fmt: skip
 _QUOTES = "\"'“”„‘’«»`"
 _BRACKETED = re.compile(r"[\[(*][^\])*]*[\])*]|[♪♫]+")
-# The model knows English: other letters are neither heard nor meant.
-_OTHER_SCRIPT = re.compile(r"[^\x00-\u024f\u2000-\u206f\u20a0-\u20bf]")
+LAST_LATIN = 0x24F
 
 
 def spoken(transcript: Transcript) -> str:
     """The words of a transcript that somebody said, possibly none."""
-    text = without_loops(_without_decoration(transcript.text))
-    if (
-        transcript.confidence < UNSURE
-        or _OTHER_SCRIPT.search(text)
-        or plain(text) in NEVER_ALONE
-        or not plain(text)
-    ):
-        return ""
-    return text
+    # A number may have the same digit ten times; not if the model would have gone on for ever.
+    text = without_loops(_without_decoration(transcript.text), spare_numbers=transcript.ended)
+    invented = transcript.confidence < UNSURE or _is_foreign(text)
+    return "" if invented or not plain(text) or plain(text) in NEVER_ALONE else text
 
 
 def plain(text: str) -> str:
@@ -46,8 +42,8 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower()))
 
 
-def without_loops(text: str) -> str:
-    """The text with words that are said over and over said once; digits may repeat in a number."""
+def without_loops(text: str, *, spare_numbers: bool = True) -> str:
+    """The text with words that are said over and over said once; numbers and letters may be spared."""
     words = text.split()
     bare = [plain(word) for word in words]
     at = 0
@@ -55,7 +51,8 @@ def without_loops(text: str) -> str:
         for size in range(1, min(LONGEST_UNIT, (len(words) - at) // 2) + 1):
             unit = bare[at : at + size]
             repeats = next(n for n in count(1) if bare[at + n * size : at + (n + 1) * size] != unit)
-            if repeats > MOST_REPEATS and not _is_number(unit):
+            if repeats > MOST_REPEATS and not (spare_numbers and all(map(_is_spelt, unit))):
+                words[at + size - 1] = words[at + repeats * size - 1]  # with what comes after it
                 del words[at + size : at + repeats * size]
                 del bare[at + size : at + repeats * size]
                 break
@@ -63,8 +60,13 @@ def without_loops(text: str) -> str:
     return " ".join(words)
 
 
-def _is_number(unit: list[str]) -> bool:
-    return all(word.isdigit() or word in _DIGITS for word in unit)
+def _is_spelt(word: str) -> bool:
+    return len(word) == 1 or word.isdigit() or word in _NUMBERS
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether there are letters of another script: the model knows English and does not mean them."""
+    return any(letter.isalpha() and ord(letter) > LAST_LATIN for letter in text)
 
 
 def _without_decoration(text: str) -> str:

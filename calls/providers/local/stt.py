@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from django.conf import settings as django_settings
 from pipecat.frames.frames import (
     CancelFrame,
@@ -28,7 +27,6 @@ from pipecat.utils.time import time_now_iso8601
 
 from calls.providers.catalogue import ProviderUnavailable
 from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
-from calls.providers.local import phantoms
 from calls.providers.local.decoding import Desk, Threads
 from calls.providers.local.moonshine import (
     BASE,
@@ -39,18 +37,13 @@ from calls.providers.local.moonshine import (
     base_folder,
     tiny_folder,
 )
+from calls.providers.local.speech import BYTES_PER_SECOND, Speech
 
-BYTES_PER_SECOND = SAMPLE_RATE * 2
 # Speech is detected some 0.2 s late and its first sounds are soft.
 PRE_ROLL_BYTES = int(0.5 * BYTES_PER_SECOND)
-PARTIAL_BYTES = int(0.5 * BYTES_PER_SECOND)  # of new speech, before its words are shown
-# Long speech is transcribed in pieces, cut where it is quietest: the encoder's work grows with the square.
-PIECE_BYTES = 12 * BYTES_PER_SECOND
-EARLIEST_CUT = 6 * SAMPLE_RATE
-QUIET_SAMPLES = SAMPLE_RATE // 10  # as long a quiet moment is looked for
-MAX_BACKLOG_BYTES = 60 * BYTES_PER_SECOND  # more of it is a machine that cannot keep up at all
-# Silence after what was transcribed in a pause; more may be speech.
-PAUSE_BYTES = int(0.15 * BYTES_PER_SECOND)
+# More than this unheard, or so many utterances, is a machine that cannot keep up at all.
+MAX_BACKLOG_BYTES = 60 * BYTES_PER_SECOND
+MOST_WAITING = 16
 FINAL_SECONDS = 4.0
 STOP_SECONDS = 0.5
 # From the end of speech to the words, with the usual 0.2 s of silence that ends speech.
@@ -66,8 +59,8 @@ def threads() -> Threads:
     if _threads is None:
         count = django_settings.LOCAL_STT_THREADS
         count = count if count > 0 else len(os.sched_getaffinity(0))
-        others = {BASE: lambda: Moonshine(base_folder())}
-        _threads = Threads(lambda: Moonshine(tiny_folder()), count, others)
+        folders = {TINY: tiny_folder, BASE: base_folder}
+        _threads = Threads(lambda name: Moonshine(folders[name]()), count)
     return _threads
 
 
@@ -108,29 +101,6 @@ def build(values: Mapping[str, Any], language: str) -> "LocalSTTService":
     return LocalSTTService(language=language, model=model)
 
 
-class _Speech:
-    """One stretch of speech, and how far it has been transcribed."""
-
-    def __init__(self, pre_roll: bytes) -> None:
-        self.audio = bytearray(pre_roll)  # what is not settled
-        self.settled: list[str] = []  # the words of the pieces before
-        self.ended = False
-        self.paused = False  # a pause has begun whose words have not been looked at
-        self.shown = ""
-        self.looked_at = len(self.audio)  # bytes of `audio` there were at the last glance
-        self.draft: tuple[int, ...] = ()
-        self.answer: tuple[int, Transcript] | None = None  # of so many bytes, at the beginning of a pause
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time to show words."""
-        return self.paused or len(self.audio) - self.looked_at >= PARTIAL_BYTES
-
-    def text(self, transcript: Transcript) -> str:
-        """All words so far."""
-        return " ".join(filter(None, [*self.settled, phantoms.spoken(transcript)]))
-
-
 class LocalSTTService(STTService):
     """Recognises what is said between the voice activity detector's start and stop.
 
@@ -155,9 +125,9 @@ class LocalSTTService(STTService):
         self._model = model
         self._pre_roll: deque[bytes] = deque()
         self._pre_roll_bytes = 0
-        self._speaking: _Speech | None = None
+        self._speaking: Speech | None = None
         # Not yet answered, oldest first: words are pushed in the order they were spoken.
-        self._speeches: deque[_Speech] = deque()
+        self._speeches: deque[Speech] = deque()
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
@@ -219,7 +189,7 @@ class LocalSTTService(STTService):
 
     def _start_speech(self) -> None:
         self._end_speech()
-        self._speaking = _Speech(b"".join(self._pre_roll))
+        self._speaking = Speech(b"".join(self._pre_roll))
         self._speeches.append(self._speaking)
         self._pre_roll.clear()
         self._pre_roll_bytes = 0
@@ -247,9 +217,9 @@ class LocalSTTService(STTService):
             if not self._speeches:
                 self._answered.set()
 
-    async def _go_on(self, speech: _Speech) -> bool:
+    async def _go_on(self, speech: Speech) -> bool:
         """Do what is due for the oldest speech; False if there is nothing to do before more is heard."""
-        if len(speech.audio) > PIECE_BYTES:
+        if speech.is_long:
             await self._settle(speech)
         elif speech.ended:
             await self._finish(speech)
@@ -259,63 +229,58 @@ class LocalSTTService(STTService):
             return False
         return True
 
-    async def _glance(self, speech: _Speech) -> None:
+    async def _glance(self, speech: Speech) -> None:
         """Look for the words so far and show them, if there is a thread to spare."""
-        size, paused, speech.paused = len(speech.audio), speech.paused, False
-        speech.looked_at = size
+        audio, paused = speech.look()
 
         def is_vain() -> bool:
             return speech.ended and not paused
 
         try:
-            transcript = await desk().glance(bytes(speech.audio), speech.draft, is_vain, self._model)
+            transcript = await desk().glance(audio, speech.draft, is_vain, self._model)
         except Exception as e:  # whatever a model raises: the call goes on
             await self.push_error(f"{self.name}: {e}", exception=e)
             return
-        if transcript is None:
-            return
-        speech.draft = transcript.tokens
-        if paused:
-            speech.answer = (size, transcript)
-        text = speech.text(transcript)
-        if text and text != speech.shown and not speech.ended and speech in self._speeches:
-            speech.shown = text
+        if transcript and speech.glimpse(transcript, paused=paused) and speech is self._speaking:
             await self.push_frame(
-                InterimTranscriptionFrame(text, self._user_id, time_now_iso8601(), self._language)
+                InterimTranscriptionFrame(speech.text, self._user_id, time_now_iso8601(), self._language)
             )
 
-    async def _settle(self, speech: _Speech) -> None:
+    async def _settle(self, speech: Speech) -> None:
         """Transcribe the first piece of a long speech, for good."""
-        size = quietest(bytes(speech.audio[:PIECE_BYTES]))
-        piece = bytes(speech.audio[:size])
-        transcript = await self._words(piece, speech.draft)
-        del speech.audio[:size]
-        speech.looked_at, speech.draft, speech.answer = 0, (), None
-        if transcript and (text := phantoms.spoken(transcript)):
-            speech.settled.append(text)
+        piece = speech.piece()
+        speech.settle(piece, await self._words(piece, speech))
         if len(speech.audio) > MAX_BACKLOG_BYTES:
             del speech.audio[:-MAX_BACKLOG_BYTES]
-            await self.push_error(f"{self.name}: the embedded speech-to-text can't keep up with the speech")
+            await self._push_overload()
 
-    async def _finish(self, speech: _Speech) -> None:
+    async def _finish(self, speech: Speech) -> None:
         """Push the words of a speech that is over, and that it is."""
-        size, transcript = speech.answer or (0, None)
-        if transcript is None or len(speech.audio) - size > PAUSE_BYTES:
-            transcript = await self._words(bytes(speech.audio), speech.draft)
+        piece = speech.piece()
+        speech.settle(piece, speech.answer or await self._words(piece, speech))
         self._speeches.remove(speech)
-        if text := speech.text(transcript or Transcript("", (), 0.0, ended=True)):
+        if speech.text:
             await self.emit_stt_usage_metrics()
             # Words of earlier speech are not the end of what the caller is saying now.
             if not self._speeches:
                 self.confirm_finalize()
-            await self.push_frame(TranscriptionFrame(text, self._user_id, time_now_iso8601(), self._language))
+            await self.push_frame(
+                TranscriptionFrame(speech.text, self._user_id, time_now_iso8601(), self._language)
+            )
         await self.push_frame(SpeechTranscribedFrame())
+        if len(self._speeches) > MOST_WAITING:
+            while len(self._speeches) > MOST_WAITING:
+                self._speeches.popleft()
+            await self._push_overload()
 
-    async def _words(self, pcm: bytes, draft: tuple[int, ...]) -> Transcript | None:
-        """The transcript of speech, when it is its turn; None, and an error, if it cannot be had."""
+    async def _push_overload(self) -> None:
+        await self.push_error(f"{self.name}: the embedded speech-to-text can't keep up with the speech")
+
+    async def _words(self, piece: bytes, speech: Speech) -> Transcript | None:
+        """The transcript of a piece, when it is its turn; None, and an error, if it cannot be had."""
         try:
             async with asyncio.timeout(FINAL_SECONDS):
-                return await desk().transcribe(pcm, draft, self._model)
+                return await desk().transcribe(piece, speech.draft, self._model)
         except TimeoutError:
             await self.push_error(
                 f"{self.name}: the embedded speech-to-text gave no words within {FINAL_SECONDS:g} s"
@@ -331,11 +296,3 @@ class LocalSTTService(STTService):
         if self._transcribing:
             await self.cancel_task(self._transcribing)
             self._transcribing = None
-
-
-def quietest(pcm: bytes) -> int:
-    """Where to cut s16le audio, in bytes: in the quietest tenth of a second after the first six."""
-    samples = np.frombuffer(pcm, "<i2")[EARLIEST_CUT:].astype(np.float32)
-    steps = samples[: len(samples) // QUIET_SAMPLES * QUIET_SAMPLES].reshape(-1, QUIET_SAMPLES)
-    quiet = int((steps**2).sum(axis=1).argmin())
-    return 2 * (EARLIEST_CUT + quiet * QUIET_SAMPLES + QUIET_SAMPLES // 2)
