@@ -101,7 +101,7 @@ class Call:
             self._store_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
             raise
         for kind, why in self._conversation.stood_in.items():
-            self._tell_failure(kind, f"{why}; the embedded one stands in")
+            self._tell_failure(kind, f"{why}; the embedded one, in English, stands in")
 
     async def start(self) -> None:
         """Run the pipeline and greet the caller."""

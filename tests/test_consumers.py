@@ -276,7 +276,7 @@ async def test_the_embedded_provider_stands_in(profile, dial, kind, fields, why)
     assert error["code"] == 502
     assert error["message"].startswith(f"{kind}: ")
     assert why in error["message"]
-    assert error["message"].endswith("; the embedded one stands in")
+    assert error["message"].endswith("; the embedded one, in English, stands in")
     await client.until("configured")
     await client.hang_up()
     session = await finished()

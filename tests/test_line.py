@@ -54,6 +54,16 @@ def test_every_voice_speaks(voice):
     assert level_db(pcm) > -40
 
 
+def test_a_text_may_begin_with_a_dash():
+    assert len(speak("-5 degrees", "espeak")) > RATE
+
+
+@pytest.mark.parametrize("voice", VOICES)
+def test_a_voice_may_be_slower_or_faster(voice):
+    slow, fast = (len(speak("Are you open on Sunday?", voice, pace)) for pace in (0.8, 1.25))
+    assert slow > 1.2 * fast
+
+
 def test_a_voice_that_is_not_there_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(FileNotFoundError, match="Debian's package flite"):

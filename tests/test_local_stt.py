@@ -177,6 +177,7 @@ async def test_audio_passes_on():
     async with running(make()) as line:
         await line.speak(bytes(6400))
         await line.out.first(InputAudioRawFrame, 10)
+        assert b"".join(frame.audio for frame in line.out.of(InputAudioRawFrame)) == bytes(6400)
 
 
 async def test_silence_gives_no_words_and_no_error():

@@ -202,6 +202,22 @@ async def test_the_reply_can_be_listened_to(speech, tmp_path, monkeypatch):
         assert played.read_text().strip() == str(out)
 
 
+async def test_of_several_calls_the_first_is_listened_to(speech, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    out = tmp_path / "reply.wav"
+    async with toy_server(agent) as url:
+        options = ["--url", url, "--hold", "0.5", "--calls", "2", "--listen", "--out", str(out)]
+        assert f"the reply is in {tmp_path / 'reply-1.wav'}" in await simulate(speech, *options)
+
+
+async def test_a_synthesiser_that_fails_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "flite").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "flite").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(CommandError, match=r"the voice slt can't say 'Hello\.': .*exit status 3"):
+        await simulate_with("--say", "Hello.", "--voice", "slt")
+
+
 async def test_many_calls_at_once(speech, tmp_path):
     present, most, rooms = set(), [], set()
 
@@ -286,6 +302,8 @@ async def test_one_of_several_calls_fails(speech):
         (["SPEECH", "--line", "string"], "invalid choice"),
         (["SPEECH", "--voice", "nobody"], "invalid choice"),
         ([], "a WAV file or --say TEXT expected"),
+        (["--say", "  "], "'  ' has no sound in it"),
+        (["SPEECH", "--out", str(ROOT)], "is a folder, not a file"),
         (["SPEECH", "--url", "nonsense"], "WebSocket address"),
     ],
 )

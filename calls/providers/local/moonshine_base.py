@@ -220,9 +220,8 @@ def rename(nodes: Iterable[NodeProto], names: dict[str, str]) -> None:
 def save_optimised(source: Path, target: Path, level: onnxruntime.GraphOptimizationLevel) -> None:
     """Save a model (.ort or .onnx) as .onnx, the way ONNX Runtime would run it."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = (
-        3  # it warns that a saved model may not suit other machines; at EXTENDED it does
-    )
+    # It warns that a saved model may not suit other machines; at EXTENDED it does.
+    options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.graph_optimization_level = level
     options.optimized_model_filepath = str(target)
