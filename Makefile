@@ -54,7 +54,7 @@ test: .venv/.dev apt check
 
 # What needs no model, browser, service or other program: in a minute and a half.
 QUICK_TESTS := access admin beat catalogue consumers decoding docs health hearing imports limits models observer \
-  pages profiles protocol pump recorder requirements routing settings simulator websocket
+  migrations pages profiles protocol pump recorder requirements routing settings simulator speech websocket
 quick: check
 	$(BIN)/python -m pytest -q $(QUICK_TESTS:%=tests/test_%.py)
 
