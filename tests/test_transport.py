@@ -1,6 +1,7 @@
 """The caller's voice in pieces of 128 ms, the agent's 20 ms at a time, and frames in their place among it."""
 
 import asyncio
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,9 +27,11 @@ from calls.pipeline.playout import MOST_BEHIND_S, SILENT_S, Playout
 from calls.pipeline.transport import PIECE_BYTES, QUIET_PIECE_BYTES, RustPBXInput, RustPBXOutput
 from calls.pipeline.vad import WINDOW, WINDOW_BYTES, SharedSileroVAD
 from calls.protocol import FRAME_BYTES, SAMPLE_RATE
+from calls.providers.frames import CallerPausedFrame
 from tests.e2e.speech import say
 from tests.provider_harness import running
 
+NEWS = (CallerPausedFrame, VADUserStoppedSpeakingFrame)  # that audio does not wait for
 FRAME_S = 0.02
 NS = 1_000_000_000
 
@@ -76,11 +79,30 @@ async def test_a_speaking_callers_voice_goes_on_in_pieces_of_128_ms():
     async with running(entrance) as line:
         entrance.feed(line_noise(0.6) + say("Please tell me about your opening hours on Sunday."))
         await line.out.first(VADUserStoppedSpeakingFrame)
-        frames = line.out.of(InputAudioRawFrame, VADUserStartedSpeakingFrame)
+        frames = line.out.of(InputAudioRawFrame, VADUserStartedSpeakingFrame, *NEWS)
     began = [type(frame) for frame in frames].index(VADUserStartedSpeakingFrame)
-    pieces = [len(frame.audio) for frame in frames[began + 1 :]]
-    assert set(pieces[:-2]) == {PIECE_BYTES}  # until the pause after the voice
-    assert len(pieces) > 10
+    pieces = 0
+    for frame, following in pairwise(frames[began + 1 :]):
+        if isinstance(frame, InputAudioRawFrame):
+            pieces += 1
+            assert len(frame.audio) == PIECE_BYTES or isinstance(following, NEWS)
+    assert pieces > 10
+    assert [type(frame) for frame in frames[-3:] if isinstance(frame, NEWS)] == list(NEWS)
+
+
+async def test_a_pause_is_told_with_all_that_was_said_before_it():
+    entrance = RustPBXInput(SharedSileroVAD())
+    pcm = line_noise(0.6) + say("Please tell me about your opening hours.") + line_noise(0.5)
+    async with running(entrance) as line:
+        entrance.feed(pcm)
+        await line.out.first(VADUserStoppedSpeakingFrame)
+        frames = line.out.of(InputAudioRawFrame, CallerPausedFrame, VADUserStoppedSpeakingFrame)
+    paused = [n for n, frame in enumerate(frames) if isinstance(frame, CallerPausedFrame)]
+    (stopped,) = [n for n, frame in enumerate(frames) if isinstance(frame, VADUserStoppedSpeakingFrame)]
+    # The last pause is the end of speech: between the two there is silence, as much as that takes.
+    after = gathered(frames[paused[-1] + 1 : stopped])
+    assert 0.09 * SAMPLE_RATE * 2 <= len(after) <= 0.2 * SAMPLE_RATE * 2
+    assert np.abs(np.frombuffer(after, "<i2").astype(int)).max() < 300
 
 
 async def test_what_was_said_before_the_pipeline_started_is_not_lost():

@@ -45,6 +45,7 @@ QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
 # line may be 30 dB quieter than others; while the agent speaks, its own voice comes back as loud as that.
 CLOSELY, AS_USUAL = (0.47, 10**-6.3), (0.6, 1e-5)
 STILL = 10**-3.2  # of the speech's energy, −32 dB: nobody speaks
+SOFT = 10**-2.0  # of it, −20 dB: may be speech
 FADING = 10**-0.032  # a window: 10 dB a second
 BATCH_EVERY_S = 0.008
 MOST_AT_ONCE = 64  # windows: 2 ms of the event loop
@@ -116,7 +117,8 @@ class SharedSileroVAD(SileroVADAnalyzer):
             case VADState.QUIET:
                 return energy < self._faint
             case VADState.SPEAKING | VADState.STOPPING:
-                return energy < max(self._faint, STILL * self._speech_energy)
+                usual = min(AS_USUAL[1], SOFT * self._speech_energy)  # which is none of a faint voice
+                return energy < max(self._faint, usual, STILL * self._speech_energy)
         return False
 
     def _pass_over(self, window: bytes, energy: float) -> VADState:
