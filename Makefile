@@ -53,8 +53,8 @@ test: .venv/.dev apt check
 	$(BIN)/python -m pytest
 
 # What needs no model, browser, service or other program: in a minute and a half.
-QUICK_TESTS := access admin beat catalogue consumers decoding docs health hearing imports limits models observer \
-  migrations pages profiles protocol pump recorder requirements routing settings simulator speech websocket
+QUICK_TESTS := admin admission beat catalogue connection decoding docs frames health hearing imports limits messages models observer \
+  migrations pacer pages profiles recorder requirements routing settings simulator speech
 quick: check
 	$(BIN)/python -m pytest -q $(QUICK_TESTS:%=tests/test_%.py)
 

@@ -49,7 +49,7 @@ def _prepare() -> None:
 
 def _hasten(speed: float) -> None:
     from benchmarks import providers
-    from calls import limits
+    from calls.gateway import limits
 
     providers.hasten(speed)
     limits.AUDIO_PER_S *= speed
@@ -60,7 +60,7 @@ async def _watch() -> None:
     """A live page: it is told of every change."""
     from channels.layers import get_channel_layer
 
-    from calls.events import LIVE_GROUP
+    from calls.recorder.notify import LIVE_GROUP
 
     layer: Any = get_channel_layer()
     channel = await layer.new_channel()
@@ -106,7 +106,7 @@ def main() -> None:
 
 def _daphne(app: Any, port: int) -> None:
     """Daphne knows no lifespan: its beginning is played to the application by hand."""
-    from calls.server import CallServer, endpoint, reactor
+    from calls.gateway.server.daphne import CallServer, endpoint, reactor
 
     async def never() -> Any:
         return await asyncio.get_running_loop().create_future()

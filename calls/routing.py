@@ -5,8 +5,8 @@ from typing import Any
 
 from django.urls import path, re_path
 
-from calls import access
 from calls.consumers import RustPBXConsumer
+from calls.gateway import proxies
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Refuse a WebSocket of a path that is not served, before the upgrade. Its query may hold a token."""
     await receive()  # websocket.connect
-    address, asked = access.client_address(scope) or "?", scope["path"][:100]
+    address, asked = proxies.client_address(scope) or "?", scope["path"][:100]
     logger.warning("refused a stream from %s: expected the path /ws/rustpbx, got %r", address, asked)
     await send({"type": "websocket.close"})
 

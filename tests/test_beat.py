@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calls.beat import BEAT_S, nearest_beat, next_beat, until
+from calls.audio.beat import BEAT_S, nearest_beat, next_beat, until
 
 TIMES = st.floats(0, 1e7)
 

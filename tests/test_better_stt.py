@@ -13,7 +13,7 @@ from pipecat.frames.frames import (
 )
 
 from calls.pipeline.build import build
-from calls.pipeline.config import CallConfig, Provider
+from calls.profiles.in_force import CallConfig, Provider
 from calls.providers import catalogue
 from calls.providers.local import stt
 from calls.providers.local.moonshine import BASE, TINY, Moonshine, base_folder, tiny_folder

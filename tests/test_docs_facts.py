@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 from django.urls import resolve
 
 import voiceagent
-from calls import limits, protocol, recorder
+from calls.audio.format import SAMPLE_RATE
+from calls.gateway import limits
 from calls.models import EndReason, PromptProfile
 from calls.models.profile import PromptPolicy
 from calls.providers import catalogue
+from calls.recorder import writer
+from calls.rustpbx import messages
 from tests.documents import (
     DOCS,
     README,
@@ -45,7 +48,7 @@ def test_rustpbx_gets_every_key_it_needs(settings):
     assert config.keys() == RUSTPBX_KEYS["pipecat"]
     assert config["reconnect"].keys() == RUSTPBX_KEYS["reconnect"]
     assert config["audio"].keys() == RUSTPBX_KEYS["audio"]
-    assert config["audio"]["sample_rate"] == protocol.SAMPLE_RATE
+    assert config["audio"]["sample_rate"] == SAMPLE_RATE
     url = urlsplit(config["server_url"])
     assert url.port == settings.PORT
     assert url.path == f"/{WEBSOCKET_PATH}"
@@ -56,30 +59,30 @@ def test_rustpbx_gets_every_key_it_needs(settings):
 PROTOCOL = DOCS / "protocol.md"
 
 
-def messages():
+def examples():
     return [json.loads(line) for block in blocks("json", PROTOCOL) for line in block.splitlines()]
 
 
 def test_the_clients_messages_are_understood():
-    commands = [message for message in messages() if "command" in message]
-    decoded = {type(protocol.decode_text(json.dumps(message))) for message in commands}
-    assert decoded == set(get_args(protocol.ClientMessage))
+    commands = [message for message in examples() if "command" in message]
+    decoded = {type(messages.decode_text(json.dumps(message))) for message in commands}
+    assert decoded == set(get_args(messages.ClientMessage))
     assert {cells[0] for cells in rows(PROTOCOL, "What the client sends")} == {m["command"] for m in commands}
 
 
 def test_the_servers_messages_are_those_it_sends():
-    classes = {kind.type: kind for kind in protocol.Timed.__subclasses__()}
-    shown = {message["type"]: message for message in messages() if "type" in message}
+    classes = {kind.type: kind for kind in messages.Timed.__subclasses__()}
+    shown = {message["type"]: message for message in examples() if "type" in message}
     assert shown.keys() == {*classes, "audio"}
     for name, kind in classes.items():
         assert shown[name].keys() == {"type", *(field.name for field in fields(kind))}
-    assert json.loads(protocol.encode_audio(bytes([0, 0, 1, 0]), "1")) == shown["audio"]
+    assert json.loads(messages.encode_audio(bytes([0, 0, 1, 0]), "1")) == shown["audio"]
     assert {cells[0] for cells in rows(PROTOCOL, "What the server sends")} == shown.keys()
     assert shown["connected"]["version"] == voiceagent.__version__
 
 
 def test_every_error_code_and_ending_is_explained():
-    assert {int(cells[0]) for cells in rows(PROTOCOL, "Errors")} == {int(code) for code in protocol.ErrorCode}
+    assert {int(cells[0]) for cells in rows(PROTOCOL, "Errors")} == {int(code) for code in messages.ErrorCode}
     endings = rows(PROTOCOL, "How a connection ends")
     assert {cells[2] for cells in endings} | {"crash"} == set(EndReason.values)
     ours = {CONSUMERS[name] for name in ("NORMAL", "GOING_AWAY", "ABUSE", "INTERNAL")}
@@ -122,11 +125,11 @@ def test_the_limits_are_those_of_the_code():
         f"{CONSUMERS['CONFIGURES_AT_ONCE']} at once",
         f"{SERVER['UNREAD_MESSAGES']:,}",
         f"{limits.ABUSE_AFTER:,}, {limits.FORGIVEN_PER_S:.0f} a second forgiven",
-        f"{protocol.MAX_BINARY_BYTES // 1024} KB",
+        f"{messages.MAX_BINARY_BYTES // 1024} KB",
         f"{CONSUMERS['OUTBOX_MESSAGES']} unread messages, or {SERVER['NOT_READING_S']:.0f} s",
         f"{CONSUMERS['IDLE_S']:.0f} s without any message",
         f"words {due['stt']:.0f} s, model {due['llm']:.0f} s, voice {due['tts']:.0f} s",
-        f"{protocol.MAX_NAME_CHARS} characters",
+        f"{messages.MAX_NAME_CHARS} characters",
     ]
     text = "\n".join(" ".join(cells) for cells in rows(DOCS / "operations.md", "Limits"))
     assert not [figure for figure in figures if figure not in text]
@@ -137,7 +140,7 @@ def test_what_the_log_says_is_quoted_as_it_is():
     for cells in rows(DOCS / "operations.md", "Logs"):
         if not cells[0].startswith("call …"):
             assert cells[0] in source, cells[0]
-    assert f"more than {recorder.MOST_ROWS:,} rows" in (DOCS / "operations.md").read_text()
+    assert f"more than {writer.MOST_ROWS:,} rows" in (DOCS / "operations.md").read_text()
 
 
 def test_the_pages_named_exist():

@@ -5,7 +5,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from django.db.backends.utils import CursorWrapper
 
-from calls import health
+from calls.pages import health
 
 
 @pytest.fixture

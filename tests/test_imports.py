@@ -1,61 +1,48 @@
-"""Imports run down only: what sits low knows nothing of what sits above it."""
+"""Imports run down only, and never in a circle: what sits low knows nothing of what sits above it."""
 
 import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Module (or package) of calls: what of the project it may import. Longest name wins.
-ALLOWED = {
-    "calls.apps": {"calls.checks"},
-    "calls.checks": set(),
-    "calls.protocol": set(),
-    "calls.beat": set(),
-    "calls.niceness": set(),
-    "calls.pump": {"calls.beat"},
-    "calls.limits": set(),
-    "calls.access": set(),
-    "calls.events": set(),
-    "calls.models": set(),
-    "calls.timeline": {"calls.models"},
-    "calls.templatetags": {"calls.models", "calls.timeline"},
-    "calls.simulator": set(),
-    "calls.providers": {"calls.niceness"},
-    "calls.pipeline": {"calls.beat", "calls.niceness", "calls.protocol", "calls.providers"},
-    "calls.recorder": {"calls.models", "calls.events"},
-    "calls.profiles": {"calls.models"},
-    "calls.call": {
-        "calls.models", "calls.pipeline", "calls.profiles", "calls.protocol", "calls.providers",
-        "calls.recorder",
-    },
-    "calls.consumers": {
-        "calls.access", "calls.call", "calls.limits", "calls.models", "calls.pipeline", "calls.profiles",
-        "calls.protocol", "calls.pump", "calls.recorder", "calls.websocket", "voiceagent",
-    },
-    "calls.routing": {"calls.access", "calls.consumers"},
-    "calls.lifespan": {
-        "calls.consumers", "calls.models", "calls.pipeline", "calls.providers", "calls.recorder",
-    },
-    "calls.eventloop": set(),
-    "calls.websocket": set(),
-    "calls.server": {"calls.eventloop", "calls.lifespan", "calls.websocket"},
-    "calls.health": {"calls.models", "calls.providers"},
-    "calls.forms": {"calls.models", "calls.providers"},
-    "calls.admin": {"calls.models", "calls.forms"},
-    "calls.views": {"calls.models", "calls.forms", "calls.events", "calls.health", "calls.timeline"},
-    "calls.urls": {"calls.views", "calls.health"},
-    "calls.management": {"calls.models", "calls.server", "calls.simulator", "voiceagent"},
-    "calls.migrations": {"calls.models"},
-    "voiceagent": {"calls.lifespan", "calls.routing", "calls.urls"},
-}  # fmt: skip
+# The floors of the house, the highest first. A room imports rooms of lower floors only.
+FLOORS = [
+    {"calls.management"},
+    {"voiceagent.urls", "voiceagent.asgi"},
+    {"calls.gateway.server"},
+    {"calls.urls", "calls.routing", "calls.apps"},
+    {"calls.consumers", "calls.pages", "calls.admin", "calls.templatetags"},
+    {"calls.checks", "calls.gateway"},
+    {"calls.conversation"},
+    {"calls.pipeline"},
+    {"calls.rustpbx", "calls.recorder"},
+    {"calls.profiles"},
+    {"calls.providers"},
+    {"calls.migrations"},
+    {"calls.models"},
+    {"calls.audio"},
+    {"calls.simulator", "voiceagent", "voiceagent.settings"},
+]
+ROOMS = {room: len(FLOORS) - n for n, rooms in enumerate(FLOORS) for room in rooms}
+# Module or package: frameworks it stays free of.
 FRAMEWORKS = {
-    "calls.protocol": {"django", "channels", "pipecat", "asyncio"},
-    "calls.pump": {"django", "channels", "pipecat", "asyncio"},
-    "calls.limits": {"django", "channels", "pipecat", "asyncio"},
-    "calls.websocket": {"django", "channels", "pipecat", "asyncio"},
+    "calls.audio": {"django", "channels", "pipecat"},
+    "calls.rustpbx.messages": {"django", "channels", "pipecat", "asyncio"},
+    "calls.rustpbx.pacer": {"django", "channels", "pipecat", "asyncio"},
+    "calls.gateway": {"pipecat"},
+    "calls.gateway.limits": {"django", "channels", "pipecat", "asyncio"},
+    "calls.gateway.server.frames": {"django", "channels", "pipecat", "asyncio"},
+    "calls.gateway.connection": {"django.db", "pipecat"},
+    "calls.conversation": {"django.db", "channels", "pipecat"},
     "calls.pipeline": {"django.db", "channels"},
-    "calls.consumers": {"django.db"},
+    "calls.rustpbx": {"django.db", "pipecat"},
+    "calls.recorder": {"pipecat"},
+    "calls.profiles": {"pipecat"},
+    "calls.models": {"channels", "pipecat"},
+    "calls.pages": {"pipecat"},
+    "calls.admin": {"channels", "pipecat"},
     "calls.simulator": {"django", "channels", "pipecat"},
 }
 
@@ -67,7 +54,11 @@ def modules():
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+MODULES = dict(modules())
+
+
 def imported(module, path):
+    """What a module imports, by full name: `from a import b` is a.b."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -81,39 +72,111 @@ def imported(module, path):
 
 
 def within(name, places):
-    return next(
-        (place for place in sorted(places, key=len, reverse=True) if f"{name}.".startswith(f"{place}.")), None
-    )
+    """The longest of the places that `name` is or lies in."""
+    return max((place for place in places if f"{name}.".startswith(f"{place}.")), key=len, default=None)
 
 
-def test_every_import_within_the_project_runs_down():
-    wrong = []
-    for module, path in modules():
-        home = within(module, ALLOWED)
-        if home is None:
-            if module != "calls":
-                wrong.append(f"{module} has no place in ALLOWED")
-            continue
+def dependencies():
+    """Every pair of a module and a module of the project that it imports."""
+    for module, path in MODULES.items():
         for name in imported(module, path):
-            if within(name, ["calls", "voiceagent"]) is None:
-                continue
-            if within(name, [home, *ALLOWED[home]]) is None:
-                wrong.append(f"{module} imports {name}")
-    assert not wrong
+            if (target := within(name, MODULES)) and target != module:
+                yield module, target
 
 
-def test_pure_modules_stay_free_of_frameworks():
+def circle(graph):
+    """The names of one circle in the graph, or []."""
+    done, path = set(), []
+
+    def visit(node):
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        path.append(node)
+        for following in sorted(graph.get(node, ())):
+            if found := visit(following):
+                return found
+        path.pop()
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := visit(node))), [])
+
+
+def graph_of(pairs):
+    graph = {}
+    for source, target in pairs:
+        if source != target:
+            graph.setdefault(source, set()).add(target)
+    return graph
+
+
+def test_every_module_has_a_room_and_every_import_runs_down():
+    assert {module for module in MODULES if module != "calls" and within(module, ROOMS) is None} == set()
     wrong = [
-        f"{module} imports {name}"
-        for module, path in modules()
-        if (home := within(module, FRAMEWORKS))
-        for name in imported(module, path)
-        if within(name, FRAMEWORKS[home])
+        f"{source} imports {target}"
+        for source, target in dependencies()
+        if (rooms := (within(source, ROOMS), within(target, ROOMS)))[0] != rooms[1]
+        and ROOMS[rooms[0]] <= ROOMS[rooms[1]]
     ]
     assert not wrong
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    parents = {source: {target for target in targets if not source.startswith(f"{target}.")}
+               for source, targets in graph_of(dependencies()).items()}  # fmt: skip
+    assert circle(parents) == []
+
+
+def test_no_packages_import_each_other_in_a_circle():
+    packages = {module for module, path in MODULES.items() if path.name == "__init__.py"} - {"calls"}
+    pairs = [(within(source, packages), within(target, packages)) for source, target in dependencies()]
+    apart = [
+        (source, target)
+        for source, target in pairs
+        if source and target and not f"{source}.".startswith(f"{target}.")
+    ]
+    assert circle(graph_of(apart)) == []
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+def test_rooms_stay_free_of_frameworks():
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        for name in imported(module, path)
+        for room, banned in FRAMEWORKS.items()
+        if within(module, [room]) and within(name, banned)
+    ]
+    assert not wrong
+
+
+def test_every_room_says_what_it_is_for():
+    """A newcomer reads the tree and the first line of each package."""
+    packages = [path for path in MODULES.values() if path.name == "__init__.py"]
+    nameless = {"management", "commands", "migrations"}  # Django's own doors
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in packages
+        if path.parent.name not in nameless and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
+
+
+def test_floors_are_listed_once():
+    rooms = [room for floor in FLOORS for room in floor]
+    assert len(rooms) == len(set(rooms))
+    assert all(a and b for a, b in pairwise(FLOORS))
+
+
 def test_only_the_settings_read_the_environment():
     entry_points = {"voiceagent.settings", "voiceagent.asgi"}  # the latter names the settings module
-    readers = {module for module, path in modules() if re.search(r"os\.environ|getenv", path.read_text())}
+    readers = {
+        module for module, path in MODULES.items() if re.search(r"os\.environ|getenv", path.read_text())
+    }
     assert readers <= entry_points

@@ -1,6 +1,6 @@
 """How much a client may send."""
 
-from calls.limits import ABUSE_AFTER, Limits
+from calls.gateway.limits import ABUSE_AFTER, Limits
 
 
 def test_a_real_client_never_meets_a_limit():

@@ -11,7 +11,7 @@ import psycopg
 from channels_redis.core import RedisChannelLayer
 from psycopg.rows import dict_row
 
-from calls.events import LIVE_GROUP
+from calls.recorder.notify import LIVE_GROUP
 from calls.simulator.call import run_call
 from calls.simulator.script import Say, WaitForAgent
 from calls.simulator.words import word_error_rate

@@ -9,9 +9,9 @@ from channels.layers import get_channel_layer
 from django.db import OperationalError
 from django.utils import timezone
 
-from calls import events
 from calls.models import CallEvent, CallSession, Turn
-from calls.recorder import MOST_ROWS, Batch, DescriptionRow, Recorder
+from calls.recorder import notify
+from calls.recorder.writer import MOST_ROWS, Batch, DescriptionRow, Recorder
 from tests.conftest import turn_row
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,10 +90,10 @@ async def test_what_is_handed_over_is_written_without_being_asked_for(recorder):
     call_id = uuid4()
     layer = get_channel_layer()
     channel = await layer.new_channel()
-    await layer.group_add(events.LIVE_GROUP, channel)
+    await layer.group_add(notify.LIVE_GROUP, channel)
     recorder.start(start_row(call_id))
     message = await asyncio.wait_for(layer.receive(channel), 5)
-    assert message == events.started(call_id)
+    assert message == notify.started(call_id)
     assert len(await rows(CallSession)) == 1
 
 
@@ -101,11 +101,11 @@ async def test_the_watchers_of_one_call_hear_of_its_turns(recorder):
     call_id = uuid4()
     layer = get_channel_layer()
     channel = await layer.new_channel()
-    await layer.group_add(events.group_of(call_id), channel)
+    await layer.group_add(notify.group_of(call_id), channel)
     recorder.start(start_row(call_id))
     recorder.turn(turn_row(call_id, 3))
     heard = [await asyncio.wait_for(layer.receive(channel), 5) for _ in range(2)]
-    assert events.turn(call_id, 3) in heard
+    assert notify.turn(call_id, 3) in heard
 
 
 def event_row(call_id, message="m"):
@@ -124,7 +124,7 @@ async def test_a_database_that_is_away_is_tried_again(recorder, monkeypatch):
             raise failures.pop()
         real(batch)
 
-    monkeypatch.setattr("calls.recorder.RETRY_S", 0.01)
+    monkeypatch.setattr("calls.recorder.writer.RETRY_S", 0.01)
     monkeypatch.setattr(Batch, "write", write)
     recorder.start(start_row(call_id))
     recorder.turn(turn_row(call_id, 0, text="first"))
@@ -145,7 +145,7 @@ async def test_a_call_the_database_refuses_takes_no_other_with_it(recorder):
 
 
 async def test_what_gathers_is_bounded(recorder, monkeypatch):
-    monkeypatch.setattr("calls.recorder.MOST_ROWS", 10)
+    monkeypatch.setattr("calls.recorder.writer.MOST_ROWS", 10)
     call_id = uuid4()
     recorder.start(start_row(call_id))
     for index in range(100):
@@ -156,8 +156,8 @@ async def test_what_gathers_is_bounded(recorder, monkeypatch):
 
 
 async def test_what_gathers_is_bounded_while_the_database_is_away(recorder, monkeypatch):
-    monkeypatch.setattr("calls.recorder.MOST_ROWS", 10)
-    monkeypatch.setattr("calls.recorder.RETRY_S", 0)
+    monkeypatch.setattr("calls.recorder.writer.MOST_ROWS", 10)
+    monkeypatch.setattr("calls.recorder.writer.RETRY_S", 0)
     call_id, real = uuid4(), Batch.write
     loop, tries, away = asyncio.get_running_loop(), asyncio.Queue(), True
 
@@ -187,7 +187,7 @@ async def test_what_was_written_before_the_database_went_away_is_not_written_aga
             raise outages.pop()
         real(batch)
 
-    monkeypatch.setattr("calls.recorder.RETRY_S", 0.01)
+    monkeypatch.setattr("calls.recorder.writer.RETRY_S", 0.01)
     monkeypatch.setattr(Batch, "write", write)
     for call_id in (first, second):
         recorder.start(start_row(call_id))
@@ -215,8 +215,8 @@ async def test_a_channel_layer_that_hangs_delays_no_row(recorder, monkeypatch):
         async def group_send(self, group, message):
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(events, "get_channel_layer", Hanging)
-    monkeypatch.setattr(events, "PUBLISH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(notify, "get_channel_layer", Hanging)
+    monkeypatch.setattr(notify, "PUBLISH_TIMEOUT_S", 0.05)
     for _ in range(3):
         recorder.start(start_row(uuid4()))
         assert await recorder.flush(5)

@@ -12,10 +12,13 @@ import uvicorn
 from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 
-from calls import call, consumers, profiles, recorder
+from calls.conversation import call
+from calls.gateway import connection
 from calls.models import CallSession, PromptProfile
 from calls.pipeline import vad
+from calls.profiles import choosing
 from calls.providers import catalogue
+from calls.recorder import writer
 from calls.routing import websocket_urlpatterns
 from calls.simulator.call import run_call
 from calls.simulator.script import Say, WaitForAgent
@@ -45,7 +48,7 @@ def profile(db):
 @pytest.fixture
 async def url(profile, monkeypatch):
     """Where calls are taken; at the end nothing is left of them."""
-    monkeypatch.setattr(profiles, "_remembered", {})
+    monkeypatch.setattr(choosing, "_remembered", {})
     monkeypatch.setattr(call, "DUE_S", dict.fromkeys(catalogue.KINDS, DUE_S))
     await asyncio.to_thread(vad.warm)
     for text in (APOLOGY, REPLY, f"{REPLY} "):  # what is due is not to wait for the servers' own voice
@@ -59,9 +62,9 @@ async def url(profile, monkeypatch):
         yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws/rustpbx"
         server.should_exit = True
         await serving
-    await recorder.close()
+    await writer.close()
     await catalogue.close()
-    assert consumers.live == set()
+    assert connection.live == set()
 
 
 class Providers:
@@ -97,8 +100,8 @@ async def test_a_silent_provider_gets_an_apology_and_the_call_goes_on(url, setti
             calls[providers] = asyncio.create_task(calling)
             await asyncio.wait_for(providers.configured.wait(), 10)  # the next call has providers of its own
         await asyncio.gather(*calls.values())
-        await asyncio.gather(*(connection.over.wait() for connection in list(consumers.live)))
-        assert await recorder.recorder().flush(10)
+        await asyncio.gather(*(one.over.wait() for one in list(connection.live)))
+        assert await writer.recorder().flush(10)
     for providers, calling in calls.items():
         check_told(providers.silent, calling.result())
         await check_stored(providers.silent)

@@ -21,12 +21,13 @@ from pipecat.frames.frames import (
 )
 from pipecat.utils.text.base_text_aggregator import TextType
 
-from calls.beat import BEAT_S
-from calls.pipeline import transport
+from calls.audio.beat import BEAT_S
+from calls.audio.format import FRAME_BYTES, SAMPLE_RATE
+from calls.pipeline import input as entrance_module
+from calls.pipeline.input import PIECE_BYTES, QUIET_PIECE_BYTES, RustPBXInput
+from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import MOST_BEHIND_S, SILENT_S, Playout
-from calls.pipeline.transport import PIECE_BYTES, QUIET_PIECE_BYTES, RustPBXInput, RustPBXOutput
 from calls.pipeline.vad import WINDOW, WINDOW_BYTES, SharedSileroVAD
-from calls.protocol import FRAME_BYTES, SAMPLE_RATE
 from calls.providers.frames import CallerPausedFrame
 from tests.e2e.speech import say
 from tests.provider_harness import running
@@ -136,7 +137,7 @@ async def test_speech_starts_and_stops_among_the_audio_it_was_heard_in():
 
 
 async def test_a_caller_whose_audio_stops_in_mid_speech_has_stopped_speaking(monkeypatch):
-    monkeypatch.setattr(transport, "MUTED_S", 0.2)
+    monkeypatch.setattr(entrance_module, "MUTED_S", 0.2)
     entrance = RustPBXInput(SharedSileroVAD())
     speech = say("Hello, I would like to order two large pizzas.")
     async with running(entrance) as line:

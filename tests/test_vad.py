@@ -15,10 +15,10 @@ from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnal
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams, VADState
 
+from calls.audio.format import SAMPLE_RATE
 from calls.pipeline import smart_turn, vad
 from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
-from calls.protocol import SAMPLE_RATE
 from calls.simulator.voices import speak
 
 PIZZAS = "I would like to order two large pizzas."  # without a pause

@@ -13,7 +13,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "voiceagent.settings")
 django_application = get_asgi_application()
 
-from calls.lifespan import lifespan  # noqa: E402  Django's applications have to be loaded first
+from calls.gateway.server.lifespan import lifespan  # noqa: E402  Django's applications have to be loaded first
 from calls.routing import websocket_urlpatterns  # noqa: E402  see above
 
 _router = ProtocolTypeRouter(

@@ -37,16 +37,17 @@ from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnaly
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
+from calls.audio.format import SAMPLE_RATE
 from calls.pipeline import smart_turn, vad
-from calls.pipeline.config import CallConfig, Provider
 from calls.pipeline.hearing import HeardWords
+from calls.pipeline.input import RustPBXInput
 from calls.pipeline.listener import Listener, Services
 from calls.pipeline.observer import ConversationObserver
+from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import SendAudio
 from calls.pipeline.smart_turn import SharedSmartTurn
-from calls.pipeline.transport import RustPBXInput, RustPBXOutput
 from calls.pipeline.vad import SharedSileroVAD
-from calls.protocol import SAMPLE_RATE
+from calls.profiles.in_force import CallConfig, Provider
 from calls.providers import catalogue
 from calls.providers.frames import SpeechTranscribedFrame
 

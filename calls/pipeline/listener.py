@@ -5,7 +5,7 @@ from typing import Protocol
 
 from pipecat.processors.frame_processor import FrameProcessor
 
-from calls.protocol import Timed
+from calls.rustpbx.messages import Timed
 
 CALLER, AGENT = "caller", "agent"
 UNTOLD = -1

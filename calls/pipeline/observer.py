@@ -41,8 +41,8 @@ from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
 from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
 from calls.pipeline.listener import AGENT, CALLER, UNTOLD, Listener, Services, TurnState
-from calls.protocol import LLMResponse, Metrics, Transcription, TTSCompleted, TTSStarted
 from calls.providers.frames import SpeechTranscribedFrame
+from calls.rustpbx.messages import LLMResponse, Metrics, Transcription, TTSCompleted, TTSStarted
 
 WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
 

@@ -13,8 +13,8 @@ from itertools import count
 
 from pipecat.frames.frames import Frame
 
-from calls.beat import nearest_beat, until
-from calls.protocol import FRAME_BYTES, FRAME_MS
+from calls.audio.beat import nearest_beat, until
+from calls.audio.format import FRAME_BYTES, FRAME_MS
 
 NS = 1_000_000_000
 # Behind the clock by more than this, the clock starts anew: catching up would be a burst.

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pipecat.audio.turn.smart_turn import _whisper_features as whisper
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
 
-from calls.niceness import give_way
-from calls.protocol import SAMPLE_RATE
+from calls.audio.format import SAMPLE_RATE
+from calls.providers.niceness import give_way
 
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
 BANDS, STEPS = 80, 800

@@ -28,7 +28,7 @@ from pipecat.audio.utils import exp_smoothing, normalize_value
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams, VADState
 
-from calls.protocol import SAMPLE_RATE
+from calls.audio.format import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""How times and figures of calls are written in the pages' templates."""

@@ -39,7 +39,7 @@ class Command(BaseCommand):
 
     def _serve(self) -> None:
         # Daphne picks Twisted's reactor at import: only the command that serves may do that.
-        from calls.server import CallServer, endpoint
+        from calls.gateway.server.daphne import CallServer, endpoint
         from voiceagent.asgi import application
 
         self.stdout.write("Warming the models…")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from calls.niceness import give_way
 from calls.providers.local.moonshine import TINY, GiveUp, Moonshine, Transcript
+from calls.providers.niceness import give_way
 
 Load = Callable[[str], Moonshine]
 

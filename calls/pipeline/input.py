@@ -1,42 +1,23 @@
-"""The RustPBX transport: the caller's frames in, the agent's voice out at telephone pace.
-
-RustPBX plays each message as one 20 ms packet and can neither buffer, pace nor forget one. So the output
-sends exactly 20 ms at a time, by a clock that does not drift, and nothing ahead of it: what was sent will be
-heard.
-
-The output is a processor of its own, not a BaseOutputTransport: that one makes two tasks for each 20 ms (its
-bounded waits) and passes every frame of voice on to processors that ignore it.
-"""
+"""The caller's voice on its way into the pipeline, and when the caller starts, pauses and stops to speak."""
 
 import asyncio
 
-from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
-from pipecat.audio.utils import create_stream_resampler
 from pipecat.audio.vad.vad_analyzer import VADState
 from pipecat.frames.frames import (
-    AggregatedTextProgressFrame,
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
-    CancelFrame,
-    EndFrame,
     Frame,
     InputAudioRawFrame,
-    InterruptionFrame,
-    MetricsFrame,
-    OutputAudioRawFrame,
     StartFrame,
-    SystemFrame,
-    TTSStoppedFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_transport import TransportParams
 
-from calls.pipeline.playout import Playout, SendAudio
+from calls.audio.format import SAMPLE_RATE
 from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
-from calls.protocol import SAMPLE_RATE
 from calls.providers.frames import CallerPausedFrame
 
 PIECE_BYTES = 4 * WINDOW_BYTES  # 128 ms: processors wake up eight times a second, not thirty
@@ -137,84 +118,3 @@ class RustPBXInput(BaseInputTransport):
         if self._heard:
             self._frames.put_nowait(InputAudioRawFrame(bytes(self._heard), SAMPLE_RATE, 1))
             self._heard.clear()
-
-
-class RustPBXOutput(FrameProcessor):
-    """The agent's voice, 20 ms every 20 ms; tells the pipeline when it starts and stops to speak.
-
-    Args:
-        send_audio: sends 20 ms of the agent's voice to the client.
-    """
-
-    def __init__(self, send_audio: SendAudio) -> None:
-        super().__init__(enable_direct_mode=True)
-        self._playout = Playout(
-            send_audio, self._release, self._start_speaking, self._stop_speaking, self._now
-        )
-        self._speaking = False
-        self._tasks: list[asyncio.Task[None]] = []  # none if the call ends before its pipeline is set up
-        self._resampler: BaseAudioResampler | None = None
-
-    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's does
-        """Start to let voice and frames go."""
-        await super().setup(setup)
-        self._tasks = [self.create_task(self._playout.play()), self.create_task(self._playout.keep_time())]
-
-    async def cleanup(self) -> None:
-        """Stop; what is queued is not said."""
-        await super().cleanup()
-        for task in self._tasks:
-            await self.cancel_task(task)
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Queue voice and what belongs to it; pass the rest on."""
-        await super().process_frame(frame, direction)
-        if direction is FrameDirection.UPSTREAM:
-            await self.push_frame(frame, direction)
-        elif isinstance(frame, OutputAudioRawFrame):
-            await self._queue_voice(frame)
-        elif isinstance(frame, InterruptionFrame):
-            await self.push_frame(frame, direction)
-            if not self._playout.interrupt():
-                await self._stop_speaking()
-        elif isinstance(frame, (MetricsFrame, AggregatedTextProgressFrame)):
-            pass  # nobody behind listens to them: the observer has them from their makers
-        elif isinstance(frame, (StartFrame, SystemFrame)):
-            if isinstance(frame, CancelFrame):
-                self._playout.interrupt()
-            await self.push_frame(frame, direction)
-        elif isinstance(frame, EndFrame):
-            await self._playout.drained()
-            await self.push_frame(frame, direction)
-        elif isinstance(frame, TTSStoppedFrame):
-            self._playout.end_of_voice()
-            self._playout.frame(frame)
-        elif frame.pts:
-            self._playout.timed(frame, frame.pts)
-        else:
-            self._playout.frame(frame)
-
-    async def _queue_voice(self, frame: OutputAudioRawFrame) -> None:
-        pcm = frame.audio
-        if frame.sample_rate != SAMPLE_RATE:  # a service that cannot speak at 16 kHz
-            self._resampler = self._resampler or create_stream_resampler()
-            pcm = await self._resampler.resample(pcm, frame.sample_rate, SAMPLE_RATE)
-        self._playout.voice(pcm, interruptible=frame.interruptible)
-
-    def _now(self) -> int:
-        return self.get_clock().get_time()
-
-    async def _release(self, frame: Frame) -> None:
-        if isinstance(frame, TTSStoppedFrame):
-            await self._stop_speaking()
-        await self.push_frame(frame)
-
-    async def _start_speaking(self) -> None:
-        self._speaking = True
-        await self.broadcast_frame(BotStartedSpeakingFrame)
-
-    async def _stop_speaking(self) -> None:
-        self._playout.stopped()
-        if self._speaking:
-            self._speaking = False
-            await self.broadcast_frame(BotStoppedSpeakingFrame)

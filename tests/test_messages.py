@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calls import protocol
 from calls.models.storable import storable_json
-from calls.protocol import (
+from calls.rustpbx import messages
+from calls.rustpbx.messages import (
     Audio,
     Configure,
     Disconnect,
@@ -123,7 +123,7 @@ def test_the_other_commands():
         ('{"command":"configure","room_id":"r","metadata":{"\\u0000":1}}', 422, "NUL"),
         ('{"command":"configure","room_id":"r","metadata":{"a":["\\udfff"]}}', 422, "surrogate"),
         ("[" * 60_000, 400, "JSON object"),
-        ('{"x":"' + "y" * protocol.MAX_TEXT_BYTES + '"}', 413, "65536"),
+        ('{"x":"' + "y" * messages.MAX_TEXT_BYTES + '"}', 413, "65536"),
     ],
 )
 def test_each_mistake_has_a_code_and_says_what_was_expected(text, code, says):
@@ -140,9 +140,9 @@ def test_the_size_of_a_text_is_that_of_its_bytes(letter):
         letters, rest = divmod(size - len(head) - len('"}'), len(letter.encode()))
         return head + letter * letters + "x" * rest + '"}'
 
-    assert len(text(protocol.MAX_TEXT_BYTES).encode()) == protocol.MAX_TEXT_BYTES
-    decode_text(text(protocol.MAX_TEXT_BYTES))
-    for size in (protocol.MAX_TEXT_BYTES + 1, 2 * protocol.MAX_TEXT_BYTES):
+    assert len(text(messages.MAX_TEXT_BYTES).encode()) == messages.MAX_TEXT_BYTES
+    decode_text(text(messages.MAX_TEXT_BYTES))
+    for size in (messages.MAX_TEXT_BYTES + 1, 2 * messages.MAX_TEXT_BYTES):
         error = refused(text(size))
         assert error.code == 413
         assert str(error).startswith("expected at most 65536 bytes a message, got at least ")
@@ -154,9 +154,9 @@ def nested(depth):
 
 
 def test_values_may_be_nested_as_deep_as_they_are_stored():
-    metadata = decode_text(nested(protocol.MAX_DEPTH)).metadata
+    metadata = decode_text(nested(messages.MAX_DEPTH)).metadata
     assert storable_json({"of": metadata}) == {"of": metadata}
-    error = refused(nested(protocol.MAX_DEPTH + 1))
+    error = refused(nested(messages.MAX_DEPTH + 1))
     assert (error.code, str(error)) == (422, "expected values nested at most 32 deep, got some nested deeper")
 
 
@@ -172,7 +172,7 @@ def test_what_is_written_like_nul_is_none():
 
 
 @pytest.mark.parametrize(
-    ("data", "code"), [(b"", 422), (b"abc", 422), (bytes(protocol.MAX_BINARY_BYTES + 2), 413)]
+    ("data", "code"), [(b"", 422), (b"abc", 422), (bytes(messages.MAX_BINARY_BYTES + 2), 413)]
 )
 def test_binary_audio_that_is_none(data, code):
     with pytest.raises(ProtocolError) as caught:
@@ -211,22 +211,22 @@ def test_no_bytes_do_anything_but_decode_or_be_refused(data):
 
 
 MESSAGES = [
-    protocol.Connected(timestamp=1, server="s", version="v"),
-    protocol.Configured(timestamp=1, call_id="c", status="ready"),
-    protocol.Transcription(timestamp=1, text="ü\u2028", is_final=False, language="en"),
-    protocol.LLMResponse(timestamp=1, text='"', is_complete=True),
-    protocol.TTSStarted(timestamp=1, text="t"),
-    protocol.TTSCompleted(timestamp=1, text="t"),
-    protocol.Metrics(timestamp=1, key="stt", duration=5),
-    protocol.Error(timestamp=1, message="m", code=ErrorCode.PROVIDER),
-    protocol.ServerPing(timestamp=1),
-    protocol.Pong(timestamp=1),
+    messages.Connected(timestamp=1, server="s", version="v"),
+    messages.Configured(timestamp=1, call_id="c", status="ready"),
+    messages.Transcription(timestamp=1, text="ü\u2028", is_final=False, language="en"),
+    messages.LLMResponse(timestamp=1, text='"', is_complete=True),
+    messages.TTSStarted(timestamp=1, text="t"),
+    messages.TTSCompleted(timestamp=1, text="t"),
+    messages.Metrics(timestamp=1, key="stt", duration=5),
+    messages.Error(timestamp=1, message="m", code=ErrorCode.PROVIDER),
+    messages.ServerPing(timestamp=1),
+    messages.Pong(timestamp=1),
 ]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.type)
 def test_every_message_has_the_fields_and_types_the_client_demands(message):
-    sent = json.loads(protocol.encode(message))
+    sent = json.loads(messages.encode(message))
     table = CLIENT_TABLE[sent.pop("type")]
     assert {name: type(value) for name, value in sent.items()} == table
 
@@ -237,6 +237,6 @@ def test_every_message_of_the_table_exists():
 
 @given(st.binary(min_size=640, max_size=640))
 def test_audio_keeps_every_byte(pcm):
-    sent = json.loads(protocol.encode_audio(pcm, "17"))
+    sent = json.loads(messages.encode_audio(pcm, "17"))
     assert bytes(sent.pop("audio_data")) == pcm
     assert sent == {"type": "audio", "sample_rate": 16000, "channels": 1, "frame_id": "17"}

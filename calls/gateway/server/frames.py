@@ -1,8 +1,5 @@
 """WebSocket frames as calls use them: whole, unfragmented, uncompressed. RFC 6455, section 5.2. Pure."""
 
-GATHER = "voiceagent.gather"
-"""The ASGI extension of a server that can let several messages of audio come before it reads them."""
-
 BINARY, TEXT = 0x82, 0x81  # the first byte: the last frame of its message, and what is in it
 MASKED = 0x80
 LONGEST_SHORT = 125  # bytes; longer ones have their length in two more bytes, or in eight

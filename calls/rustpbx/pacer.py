@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
-from calls.beat import next_beat
+from calls.audio.beat import next_beat
 
 SILENCE_S = 0.020  # a held client gets a ping after this long without one
 OPENING_S = 0.030  # before the first frame, any message may be the one the client waits for

@@ -15,15 +15,16 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from calls.audio.format import BYTES_PER_SECOND
 from calls.models import CallStatus, EndReason, EventKind
 from calls.pipeline.build import Conversation, build
-from calls.pipeline.config import CallConfig, Provider
 from calls.pipeline.listener import TurnState
 from calls.pipeline.observer import now_ms
-from calls.profiles import ChosenProfile
-from calls.protocol import BYTES_PER_SECOND, Configure, Error, ErrorCode, Timed
+from calls.profiles.choosing import ChosenProfile
+from calls.profiles.in_force import CallConfig, Provider
 from calls.providers import catalogue
-from calls.recorder import DescriptionRow, Recorder
+from calls.recorder.writer import DescriptionRow, Recorder
+from calls.rustpbx.messages import Configure, Error, ErrorCode, Timed
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from calls.forms import PromptProfileForm
+from calls.admin.forms import PromptProfileForm
 from calls.models import CallEvent, CallSession, CallSessionQuerySet, PromptProfile, Turn
 
 admin.site.site_header = "Voice agent"

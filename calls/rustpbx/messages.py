@@ -12,10 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-SAMPLE_RATE = 16_000  # Hz, mono, s16le, in both directions
-BYTES_PER_SECOND = SAMPLE_RATE * 2
-FRAME_MS = 20  # RustPBX plays each audio message as one 20 ms packet
-FRAME_BYTES = BYTES_PER_SECOND * FRAME_MS // 1000
+from calls.audio.format import SAMPLE_RATE
 
 MAX_TEXT_BYTES = 64 * 1024  # in UTF-8
 MAX_BINARY_BYTES = 64 * 1024

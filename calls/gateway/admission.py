@@ -1,20 +1,17 @@
 """Who may stream calls: this machine without asking, everyone else with a token; never a foreign web page."""
 
 import hmac
-import ipaddress
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
-from django.http.request import HttpRequest, split_domain_port, validate_host
-from django.utils.deprecation import MiddlewareMixin
+from django.http.request import split_domain_port, validate_host
+
+from calls.gateway.proxies import address_of
 
 logger = logging.getLogger(__name__)
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FORWARDING_HEADERS = (
     b"forwarded",
@@ -26,36 +23,10 @@ FORWARDING_HEADERS = (
 )
 
 
-class TrustedProxiesMiddleware(MiddlewareMixin):
-    """X-Forwarded-Proto counts from TRUSTED_PROXIES only: anybody can send it, and would pass for https."""
-
-    def process_request(self, request: HttpRequest) -> None:
-        """Drop the header of anyone else, before Django's own middleware reads it."""
-        if not _in_networks(request.META.get("REMOTE_ADDR", ""), settings.TRUSTED_PROXIES):
-            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
-
-
 def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
     """The parameters of the request's URL; of repeated ones the last."""
     query = parse_qs(scope.get("query_string", b"").decode("utf-8", "replace"), keep_blank_values=True)
     return {name: values[-1] for name, values in query.items()}
-
-
-def client_address(scope: Mapping[str, Any]) -> str:
-    """The caller's address: the socket's, or what a trusted proxy says it forwards for; "" if unknown.
-
-    Of a chain of proxies, the address that the last trusted one saw counts: anything further left in
-    X-Forwarded-For was written by the client.
-    """
-    peer = (scope.get("client") or [""])[0]
-    if not _in_networks(peer, settings.TRUSTED_PROXIES):
-        return str(peer)
-    forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-    hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",") if hop.strip()]
-    for hop in reversed(hops):
-        if not _in_networks(hop, settings.TRUSTED_PROXIES):
-            return hop
-    return str(peer)
 
 
 def refusal(scope: Mapping[str, Any]) -> str | None:
@@ -90,7 +61,7 @@ def _offered_token(scope: Mapping[str, Any]) -> str:
 def _is_this_machine(scope: Mapping[str, Any]) -> bool:
     """A loopback socket with no sign of a proxy that forwards for somebody else."""
     peer = (scope.get("client") or [""])[0]
-    address = _address(peer)
+    address = address_of(peer)
     if address is None or not address.is_loopback:
         return False
     return not any(name in FORWARDING_HEADERS for name, _ in scope["headers"])
@@ -104,15 +75,3 @@ def _foreign_origin(scope: Mapping[str, Any]) -> str | None:
         if not host or not validate_host(host, settings.ALLOWED_HOSTS):
             return f"expected a page of this server, got one of origin {origin[:100]!r}"
     return None
-
-
-def _address(text: str) -> Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
-def _in_networks(text: str, networks: Iterable[Network]) -> bool:
-    address = _address(text)
-    return address is not None and any(address in network for network in networks)

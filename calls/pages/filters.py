@@ -1,49 +1,18 @@
-"""Forms: a prompt profile in the admin, and the filters of the list of calls."""
+"""The filters of the list of calls."""
 
 from datetime import date
 from typing import Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminTextareaWidget
 from django.core.validators import MaxValueValidator, MinValueValidator
 
 from calls.models import CallSessionQuerySet, CallStatus, PromptProfile
-from calls.providers import catalogue
 
 # Days beyond these are typing errors, and some databases can't compare them.
 POSSIBLE_DAYS = [
     MinValueValidator(date(2000, 1, 1), "Enter a day from 2000 on."),
     MaxValueValidator(date(2199, 12, 31), "Enter a day before 2200."),
 ]
-
-
-class PromptProfileForm(forms.ModelForm):
-    """A prompt profile; its provider settings have to be what the chosen provider takes."""
-
-    class Meta:
-        model = PromptProfile
-        fields = "__all__"  # noqa: DJ007  the admin's fieldsets say which
-        widgets = {
-            **dict.fromkeys(["greeting", "apology", "farewell"], AdminTextareaWidget(attrs={"rows": 3})),
-            **dict.fromkeys(
-                ["stt_settings", "llm_settings", "tts_settings"], AdminTextareaWidget(attrs={"rows": 4})
-            ),
-        }
-
-    def clean(self) -> dict[str, Any]:
-        """Take emptied settings as {} and report settings the provider does not take on their field."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        for kind in catalogue.KINDS:
-            name = f"{kind}_settings"
-            if name in cleaned and cleaned[name] is None:
-                cleaned[name] = {}
-            settings, provider = cleaned.get(name), cleaned.get(f"{kind}_provider")
-            if provider and isinstance(settings, dict):
-                try:
-                    catalogue.validate(kind, provider, settings)
-                except ValueError as error:
-                    self.add_error(name, str(error))
-        return cleaned
 
 
 def _day_field(label: str) -> forms.DateField:

@@ -15,13 +15,16 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
-from calls import consumers, profiles, protocol, recorder
-from calls.call import Call
+from calls.audio.format import SAMPLE_RATE
 from calls.consumers import RustPBXConsumer
+from calls.conversation.call import Call
+from calls.gateway import connection
 from calls.models import CallEvent, CallSession, PromptProfile
 from calls.pipeline import build
-from calls.protocol import SAMPLE_RATE
+from calls.profiles import choosing
 from calls.providers import catalogue
+from calls.recorder import writer
+from calls.rustpbx import messages
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -90,7 +93,7 @@ def providers(monkeypatch):
     ]
     ours += [catalogue.Provider("tts", name, name, __name__, name, ()) for name in ("dead", "quitter")]
     monkeypatch.setattr(catalogue, "PROVIDERS", catalogue.PROVIDERS + ours)
-    monkeypatch.setattr(profiles, "_remembered", {})
+    monkeypatch.setattr(choosing, "_remembered", {})
 
 
 def make_profile(slug, **fields):
@@ -154,9 +157,9 @@ async def dial():
     for client in clients:
         if not client.future.done():
             await client.disconnect(timeout=10)
-    await recorder.close()
+    await writer.close()
     await catalogue.close()
-    assert consumers.live == set()
+    assert connection.live == set()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -174,7 +177,7 @@ def stored_events():
 
 async def finished():
     """The call that was made, once it is written."""
-    assert await recorder.recorder().flush(10)
+    assert await writer.recorder().flush(10)
     return await stored()
 
 
@@ -244,7 +247,7 @@ async def test_a_pipeline_that_cannot_be_built(profile, dial, monkeypatch):
     def refuse(*args):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("tests.test_consumers.beep", refuse)
+    monkeypatch.setattr("tests.test_connection.beep", refuse)
     client = await dial()
     await client.say(**CONFIGURE)
     error = await client.until("error")
@@ -288,7 +291,7 @@ async def test_the_embedded_provider_stands_in(profile, dial, kind, fields, why)
 
 
 async def test_audio_without_configure_starts_the_default(profile, dial, monkeypatch):
-    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", 0.05)
+    monkeypatch.setattr(connection, "CONFIGURE_WITHIN_S", 0.05)
     client = await dial("caller=7")
     await client.send_to(bytes_data=FRAME)
     await client.until("configured")
@@ -299,7 +302,7 @@ async def test_audio_without_configure_starts_the_default(profile, dial, monkeyp
 
 @pytest.mark.parametrize("within", [0, 0.05])  # it comes while the call starts, or when it is there
 async def test_the_first_configure_tells_of_a_call_that_audio_started(profile, dial, monkeypatch, within):
-    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", within)
+    monkeypatch.setattr(connection, "CONFIGURE_WITHIN_S", within)
     client = await dial("caller=7&callee=8")
     await client.send_to(bytes_data=FRAME)
     if within:
@@ -322,7 +325,7 @@ async def test_the_first_configure_tells_of_a_call_that_audio_started(profile, d
 
 
 async def test_the_profile_of_a_call_that_audio_started_stays(profile, dial, monkeypatch):
-    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", 0)
+    monkeypatch.setattr(connection, "CONFIGURE_WITHIN_S", 0)
     await sync_to_async(make_profile)("sales")
     client = await dial()
     await client.send_to(bytes_data=FRAME)
@@ -341,7 +344,7 @@ async def test_the_profile_of_a_call_that_audio_started_stays(profile, dial, mon
 
 
 async def test_the_profile_in_force_may_be_named_late(profile, dial, monkeypatch):
-    monkeypatch.setattr(consumers, "CONFIGURE_WITHIN_S", 0)
+    monkeypatch.setattr(connection, "CONFIGURE_WITHIN_S", 0)
     client = await dial()
     await client.send_to(bytes_data=FRAME)
     await client.until("configured")
@@ -398,7 +401,7 @@ async def test_a_client_that_leaves_while_its_call_starts(profile, dial):
     client = await dial()
     await client.say(**CONFIGURE)
     await client.disconnect(timeout=10)
-    assert await recorder.recorder().flush(10)
+    assert await writer.recorder().flush(10)
     statuses = await sync_to_async(lambda: set(CallSession.objects.values_list("status", flat=True)))()
     assert statuses <= {"completed"}
 
@@ -426,8 +429,8 @@ async def test_errors_that_are_told_are_stored(profile, dial):
     await client.until("configured")
     await client.send_to(text_data="hello")
     await client.send_to(bytes_data=b"odd")
-    await client.send_to(text_data=" " * (protocol.MAX_TEXT_BYTES + 1))
-    for _ in range(consumers.CONFIGURES_AT_ONCE):
+    await client.send_to(text_data=" " * (messages.MAX_TEXT_BYTES + 1))
+    for _ in range(connection.CONFIGURES_AT_ONCE):
         await client.say(**CONFIGURE)
     told = [await client.until("error") for _ in range(4)]
     assert [error["code"] for error in told] == [400, 422, 413, 429]
@@ -441,15 +444,15 @@ async def test_errors_that_are_told_are_stored(profile, dial):
 
 
 async def test_errors_that_are_not_told_are_not_stored(profile, dial, monkeypatch):
-    monkeypatch.setattr(consumers, "ERRORS_PER_S", 0.0)
+    monkeypatch.setattr(connection, "ERRORS_PER_S", 0.0)
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("configured")
-    for _ in range(2 * consumers.ERRORS_AT_ONCE):
+    for _ in range(2 * connection.ERRORS_AT_ONCE):
         await client.send_to(text_data="hello")
     await client.hang_up()
     await finished()
-    assert len(await stored_events()) == consumers.ERRORS_AT_ONCE
+    assert len(await stored_events()) == connection.ERRORS_AT_ONCE
 
 
 async def test_a_pipeline_that_ends_by_itself_ends_the_call(profile, dial):
@@ -496,7 +499,7 @@ async def test_the_voice_as_binary(profile, dial):
 
 
 async def test_a_client_that_says_nothing_is_let_go(profile, dial, monkeypatch):
-    monkeypatch.setattr(consumers, "IDLE_S", 0.3)
+    monkeypatch.setattr(connection, "IDLE_S", 0.3)
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("configured")
@@ -507,7 +510,7 @@ async def test_a_client_that_says_nothing_is_let_go(profile, dial, monkeypatch):
 
 async def test_any_message_keeps_the_call(profile, dial, monkeypatch):
     """More messages than fit into one idle time, none of them audio."""
-    monkeypatch.setattr(consumers, "IDLE_S", 1.0)
+    monkeypatch.setattr(connection, "IDLE_S", 1.0)
     client = await dial()
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -540,7 +543,7 @@ async def test_shutdown_ends_every_call_and_stores_it(profile, dial):
     talking, waiting = await dial(), await dial()
     await talking.say(**CONFIGURE)
     await talking.until("configured")
-    await consumers.shutdown()
+    await connection.shutdown()
     assert (await talking.closed(), await waiting.closed()) == (1001, 1001)
     session = await finished()
     assert (session.end_reason, session.status) == ("shutdown", "interrupted")
@@ -587,7 +590,7 @@ async def test_shutdown_waits_for_a_call_that_is_ending(profile, dial, monkeypat
     await client.until("configured")
     await client.send_input({"type": "websocket.disconnect", "code": 1006})
     await asyncio.wait_for(ending.wait(), 10)
-    await consumers.shutdown()
+    await connection.shutdown()
     await client.wait(10)
     session = await finished()
     assert (session.end_reason, session.status) == ("closed", "completed")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from calls import websocket
+from calls.gateway.server import frames
 
 LENGTHS = [0, 1, 125, 126, 127, 320, 640, 65_535]
 
@@ -33,21 +33,21 @@ def received(data):
 def test_a_clients_message_is_read(length):
     payload = bytes(n * 7 % 256 for n in range(length))
     frame = sent(payload)
-    assert websocket.binary_message(frame, 0) == (payload, len(frame))
+    assert frames.binary_message(frame, 0) == (payload, len(frame))
 
 
 @given(st.lists(st.binary(max_size=700), max_size=6), st.data())
 def test_messages_in_a_row_are_read_up_to_the_one_that_is_not_all_there(payloads, data):
-    frames = [sent(payload) for payload in payloads]
-    stream = b"".join(frames)
+    sent_frames = [sent(payload) for payload in payloads]
+    stream = b"".join(sent_frames)
     there = data.draw(st.integers(0, len(stream)))
     found, at = [], 0
-    while (message := websocket.binary_message(stream[:there], at)) is not None:
+    while (message := frames.binary_message(stream[:there], at)) is not None:
         payload, at = message
         found.append(payload)
-    whole = [n for n in range(len(frames) + 1) if sum(map(len, frames[:n])) <= there][-1]
+    whole = [n for n in range(len(sent_frames) + 1) if sum(map(len, sent_frames[:n])) <= there][-1]
     assert found == payloads[:whole]
-    assert at == sum(map(len, frames[:whole]))
+    assert at == sum(map(len, sent_frames[:whole]))
 
 
 @pytest.mark.parametrize(
@@ -66,19 +66,19 @@ def test_messages_in_a_row_are_read_up_to_the_one_that_is_not_all_there(payloads
     ],
 )
 def test_anything_else_is_left_to_autobahn(frame):
-    assert websocket.binary_message(frame, 0) is None
+    assert frames.binary_message(frame, 0) is None
 
 
 @pytest.mark.parametrize("length", [*LENGTHS, 65_536, 100_000])
 def test_a_message_to_a_client_is_one_frame(length):
     pcm, text = bytes(n % 251 for n in range(length)), "é" * (length // 2) + "x" * (length % 2)
-    (binary, written) = received(websocket.message(pcm) + websocket.message(text))
+    (binary, written) = received(frames.message(pcm) + frames.message(text))
     assert (binary.opcode, binary.fin, bytes(binary.data)) == (Opcode.BINARY, True, pcm)
     assert (written.opcode, written.fin, bytes(written.data).decode()) == (Opcode.TEXT, True, text)
 
 
 def test_messages_of_audio_are_joined_if_each_would_do_by_itself():
-    assert websocket.joined([b"abcd", b"efgh"]) == b"abcdefgh"
-    assert websocket.joined([b"ab"]) == b"ab"
+    assert frames.joined([b"abcd", b"efgh"]) == b"abcdefgh"
+    assert frames.joined([b"ab"]) == b"ab"
     for payloads in ([b"abc", b"def"], [b"", b""], [b"ab", b"abcd"]):
-        assert websocket.joined(payloads) is None
+        assert frames.joined(payloads) is None

@@ -6,14 +6,14 @@ import socket
 import time
 from typing import Any
 
-import calls.eventloop  # isort: skip  # noqa: F401  Daphne makes its event loop when it is imported
+import calls.gateway.server.eventloop  # isort: skip  # noqa: F401  Daphne makes its event loop when it is imported
 from daphne.server import Server, twisted_loop  # isort: skip  # and chooses Twisted's reactor then
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
-from calls import lifespan, websocket
-from calls.websocket import GATHER
+from calls.gateway.reading import GATHER
+from calls.gateway.server import frames, lifespan
 
 reactor: Any = _reactor  # its types are those of an interface that leaves out half of it
 logger = logging.getLogger(__name__)
@@ -115,14 +115,14 @@ class CallProtocol(WebSocketProtocol):
         the RFC knows, takes five times as long.
         """
         at, payloads = 0, []
-        while (found := websocket.binary_message(data, at)) is not None:
+        while (found := frames.binary_message(data, at)) is not None:
             self._frame_bytes = found[1] - at
             payload, at = found
             payloads.append(payload)
         if not payloads:
             return data
         self.last_ping = time.time()  # Daphne pings a client that says nothing
-        pcm = websocket.joined(payloads) if as_one else None
+        pcm = frames.joined(payloads) if as_one else None
         if pcm is not None:
             event = {"type": "websocket.receive", "bytes": pcm, "messages": len(payloads)}
             self.application_queue.put_nowait(event)
@@ -160,7 +160,7 @@ class CallProtocol(WebSocketProtocol):
         if self.state != self.STATE_OPEN or self._perMessageCompress is not None:
             super().serverSend(content, binary)
             return
-        frame = websocket.message(content)
+        frame = frames.message(content)
         transport = self.transport
         if transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
             sent = transport.writeSomeData(frame)

@@ -8,10 +8,11 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.conf import settings
 
-from calls import consumers, recorder
+from calls.gateway import connection
 from calls.models import CallSession
 from calls.pipeline import build
 from calls.providers import catalogue
+from calls.recorder import writer
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ async def shutdown() -> None:
     """End the calls, store what they said, stop the models; bounded."""
     try:
         async with asyncio.timeout(SHUTDOWN_S):
-            await consumers.shutdown()
-            await recorder.close()
+            await connection.shutdown()
+            await writer.close()
             await catalogue.close()
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)

@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from calls import timeline
-from calls.forms import CallFilterForm
 from calls.models import CallSession
+from calls.pages import timeline
+from calls.pages.filters import CallFilterForm
 
 PAGE_SIZE = 25
 HEAVY_COLUMNS = ("config", "client_configs", "metadata", "error")

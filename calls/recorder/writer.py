@@ -18,8 +18,8 @@ from uuid import UUID
 from channels.db import database_sync_to_async
 from django.db import InterfaceError, OperationalError, transaction
 
-from calls import events as live
 from calls.models import CallEvent, CallSession, EventRow, Turn, TurnRow
+from calls.recorder import notify as live
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 from django.urls import reverse
 
-from calls import access
+from calls.gateway import admission, proxies
 
 TOKEN = "a-long-random-token"
 
@@ -19,27 +19,27 @@ def scope(client="127.0.0.1", query="", **headers):
 
 
 def test_this_machine_needs_nothing():
-    assert access.refusal(scope()) is None
-    assert access.refusal(scope("::1")) is None
+    assert admission.refusal(scope()) is None
+    assert admission.refusal(scope("::1")) is None
 
 
 @pytest.mark.parametrize("header", ["x_forwarded_for", "x_forwarded_proto", "forwarded", "x_real_ip", "via"])
 def test_a_proxy_on_this_machine_is_not_this_machine(header):
-    assert "STREAM_TOKENS" in access.refusal(scope(**{header: "203.0.113.9"}))
+    assert "STREAM_TOKENS" in admission.refusal(scope(**{header: "203.0.113.9"}))
 
 
 def test_everyone_else_needs_a_token(settings):
     settings.STREAM_TOKENS = ["another", TOKEN]
-    assert "got none" in access.refusal(scope("203.0.113.9"))
-    assert access.refusal(scope("203.0.113.9", f"profile=x&token={TOKEN}")) is None
-    assert access.refusal(scope("203.0.113.9", authorization=f"Bearer {TOKEN}")) is None
-    refusal = access.refusal(scope("203.0.113.9", "token=wrong-token"))
+    assert "got none" in admission.refusal(scope("203.0.113.9"))
+    assert admission.refusal(scope("203.0.113.9", f"profile=x&token={TOKEN}")) is None
+    assert admission.refusal(scope("203.0.113.9", authorization=f"Bearer {TOKEN}")) is None
+    refusal = admission.refusal(scope("203.0.113.9", "token=wrong-token"))
     assert refusal == "expected one of STREAM_TOKENS, got another token"
 
 
 def test_a_token_of_odd_characters_is_compared_not_raised(settings):
     settings.STREAM_TOKENS = [TOKEN]
-    assert access.refusal(scope("203.0.113.9", "token=%C3%BC%00%F0")) is not None
+    assert admission.refusal(scope("203.0.113.9", "token=%C3%BC%00%F0")) is not None
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,16 @@ def test_a_token_of_odd_characters_is_compared_not_raised(settings):
 )
 def test_a_web_page_elsewhere_cannot_reach_a_local_agent(settings, origin, allowed):
     settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
-    assert (access.refusal(scope(origin=origin)) is None) is allowed
+    assert (admission.refusal(scope(origin=origin)) is None) is allowed
 
 
 def test_the_address_behind_trusted_proxies(settings):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     chain = "198.51.100.1, 203.0.113.9, 10.0.0.2"
-    assert access.client_address(scope("10.0.0.1", x_forwarded_for=chain)) == "203.0.113.9"
-    assert access.client_address(scope("192.0.2.1", x_forwarded_for=chain)) == "192.0.2.1"
-    assert access.client_address(scope("10.0.0.1")) == "10.0.0.1"
-    assert access.client_address({"client": None, "headers": []}) == ""
+    assert proxies.client_address(scope("10.0.0.1", x_forwarded_for=chain)) == "203.0.113.9"
+    assert proxies.client_address(scope("192.0.2.1", x_forwarded_for=chain)) == "192.0.2.1"
+    assert proxies.client_address(scope("10.0.0.1")) == "10.0.0.1"
+    assert proxies.client_address({"client": None, "headers": []}) == ""
 
 
 @pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.9", 301), ("", 301)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from calls.pump import Pump, State
+from calls.rustpbx.pacer import Pump, State
 
 WIRE_S = 0.0005  # one way
 

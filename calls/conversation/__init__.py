@@ -1,0 +1,1 @@
+"""The call: what it is configured as, what happens in it, and where that goes."""

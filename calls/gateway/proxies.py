@@ -1,0 +1,52 @@
+"""Whose address a request comes from: the socket's, or what a trusted proxy says it forwards for."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.http.request import HttpRequest
+from django.utils.deprecation import MiddlewareMixin
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class TrustedProxiesMiddleware(MiddlewareMixin):
+    """X-Forwarded-Proto counts from TRUSTED_PROXIES only: anybody can send it, and would pass for https."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Drop the header of anyone else, before Django's own middleware reads it."""
+        if not in_networks(request.META.get("REMOTE_ADDR", ""), settings.TRUSTED_PROXIES):
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """The caller's address: the socket's, or what a trusted proxy says it forwards for; "" if unknown.
+
+    Of a chain of proxies, the address that the last trusted one saw counts: anything further left in
+    X-Forwarded-For was written by the client.
+    """
+    peer = (scope.get("client") or [""])[0]
+    if not in_networks(peer, settings.TRUSTED_PROXIES):
+        return str(peer)
+    forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",") if hop.strip()]
+    for hop in reversed(hops):
+        if not in_networks(hop, settings.TRUSTED_PROXIES):
+            return hop
+    return str(peer)
+
+
+def address_of(text: str) -> Address | None:
+    """The address that `text` is, or None."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def in_networks(text: str, networks: Iterable[Network]) -> bool:
+    """Whether `text` is an address in one of the networks."""
+    address = address_of(text)
+    return address is not None and any(address in network for network in networks)

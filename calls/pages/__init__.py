@@ -1,0 +1,1 @@
+"""What people read in the browser: calls, and the server's health."""

@@ -1,0 +1,1 @@
+"""Which profile answers a call."""

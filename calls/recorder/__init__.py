@@ -1,0 +1,1 @@
+"""Stores calls while they go on, and tells pages what was stored."""

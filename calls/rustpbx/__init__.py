@@ -1,0 +1,1 @@
+"""All that knows RustPBX: its messages, and when to ping it."""
