@@ -22,7 +22,7 @@ FLOORS = [
     {"calls.providers"},
     {"calls.migrations"},
     {"calls.models"},
-    {"calls.audio"},
+    {"calls.audio", "calls.events", "calls.process"},
     {"calls.simulator", "voiceagent", "voiceagent.settings"},
 ]
 ROOMS = {room: len(FLOORS) - n for n, rooms in enumerate(FLOORS) for room in rooms}
