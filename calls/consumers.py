@@ -6,7 +6,10 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 
 from calls.gateway import admission, proxies
-from calls.gateway.connection import ABUSE, Connection, Receive, Send, live
+from calls.gateway.codes import ABUSE
+from calls.gateway.connection import Connection, Receive
+from calls.gateway.outbox import Send
+from calls.gateway.registry import live
 
 logger = logging.getLogger(__name__)
 

@@ -38,6 +38,11 @@ class Process:
         return self._state
 
     @property
+    def is_ending(self) -> bool:
+        """Whether new calls are refused because the process is about to end."""
+        return self._state in (State.DRAINING, State.STOPPED)
+
+    @property
     def is_accepting(self) -> bool:
         """Whether new calls are taken."""
         return self._state is State.ACCEPTING

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 
 from calls.models import CallSession, Turn
+from calls.process import State, this_process
 
 pytest_plugins = ["tests.services"]
 
@@ -21,6 +22,12 @@ STARTED_AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
 def static_root():
     """The folder of collected files: WhiteNoise warns when it is missing, and a warning is an error here."""
     Path(settings.STATIC_ROOT).mkdir(exist_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def accepting(monkeypatch):
+    """The process of the tests takes calls, as a server does that has started."""
+    monkeypatch.setattr(this_process, "_state", State.ACCEPTING)
 
 
 def persona(name, group=None, **fields):

@@ -6,6 +6,7 @@ import pytest
 from django.urls import reverse
 
 from calls.gateway import admission, proxies
+from calls.process import State, this_process
 
 TOKEN = "a-long-random-token"
 
@@ -74,3 +75,8 @@ def test_only_a_trusted_proxy_is_believed_that_a_page_is_asked_for_by_https(sett
     settings.SECURE_SSL_REDIRECT = True
     response = client.get(reverse("login"), REMOTE_ADDR=peer, headers={"X-Forwarded-Proto": "https"})
     assert response.status_code == status
+
+
+def test_a_process_that_is_about_to_end_takes_no_calls():
+    this_process.move(State.DRAINING)
+    assert "about to end" in admission.refusal(scope())

@@ -18,7 +18,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from calls.audio.format import SAMPLE_RATE
 from calls.consumers import RustPBXConsumer
 from calls.conversation.call import Call
-from calls.gateway import connection
+from calls.gateway import connection, registry
 from calls.models import CallEvent, CallSession, PromptProfile
 from calls.pipeline import build
 from calls.profiles import choosing
@@ -159,7 +159,7 @@ async def dial():
             await client.disconnect(timeout=10)
     await writer.close()
     await catalogue.close()
-    assert connection.live == set()
+    assert registry.live == set()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -543,7 +543,7 @@ async def test_shutdown_ends_every_call_and_stores_it(profile, dial):
     talking, waiting = await dial(), await dial()
     await talking.say(**CONFIGURE)
     await talking.until("configured")
-    await connection.shutdown()
+    await registry.shutdown()
     assert (await talking.closed(), await waiting.closed()) == (1001, 1001)
     session = await finished()
     assert (session.end_reason, session.status) == ("shutdown", "interrupted")
@@ -590,7 +590,7 @@ async def test_shutdown_waits_for_a_call_that_is_ending(profile, dial, monkeypat
     await client.until("configured")
     await client.send_input({"type": "websocket.disconnect", "code": 1006})
     await asyncio.wait_for(ending.wait(), 10)
-    await connection.shutdown()
+    await registry.shutdown()
     await client.wait(10)
     session = await finished()
     assert (session.end_reason, session.status) == ("closed", "completed")

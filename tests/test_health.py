@@ -6,6 +6,7 @@ from channels.layers import InMemoryChannelLayer
 from django.db.backends.utils import CursorWrapper
 
 from calls.pages import health
+from calls.process import State, this_process
 
 
 @pytest.fixture
@@ -33,9 +34,17 @@ async def test_readyz_says_ok_when_all_is_there(async_client, models_ready):
     response = await async_client.get("/readyz")
     assert response.json() == {
         "status": "ok",
-        "checks": {"database": "ok", "channel_layer": "ok", "models": "ok"},
+        "checks": {"process": "ok", "database": "ok", "channel_layer": "ok", "models": "ok"},
     }
     assert response.status_code == 200
+
+
+@pytest.mark.django_db
+async def test_readyz_fails_at_once_when_the_process_is_about_to_end(async_client, models_ready):
+    this_process.move(State.DRAINING)
+    response = await async_client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"]["process"] == "draining"
 
 
 @pytest.mark.django_db
@@ -55,7 +64,8 @@ async def test_a_failing_database_is_reported_without_its_message(async_client, 
     monkeypatch.setattr(CursorWrapper, "execute", refuse)
     response = await async_client.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["checks"] == {"database": "failed", "channel_layer": "ok", "models": "ok"}
+    checks = {"process": "ok", "database": "failed", "channel_layer": "ok", "models": "ok"}
+    assert response.json()["checks"] == checks
 
 
 @pytest.mark.django_db

@@ -28,10 +28,12 @@ from pipecat.metrics.metrics import TTFBMetricsData
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.utils.text.base_text_aggregator import TextType
 
+from calls import events
 from calls.pipeline import observer as module
 from calls.pipeline.hearing import LateTranscriptionFrame
-from calls.pipeline.listener import Services
-from calls.pipeline.observer import ConversationObserver, sentences_of
+from calls.pipeline.observer import ConversationObserver
+from calls.pipeline.sentences import sentences_of
+from calls.pipeline.taps import Services
 from calls.providers.frames import SpeechTranscribedFrame
 
 STARTED = 1_000.0
@@ -39,44 +41,49 @@ GREETING = "Hello, how can I help you?"
 
 
 class Told:
-    """A listener that keeps what it is told."""
+    """Takes events and keeps them."""
 
     def __init__(self):
         self.log = []
         self.turns = {}
-        self.interruptions = []
-        self.failures = []
-        self.faltered = []
-        self.due = []
 
-    def tell(self, message):
-        self.log.append(message)
-
-    def turn(self, turn):
-        self.turns[turn.index] = turn
-
-    def interrupted(self, spoken):
-        self.interruptions.append(spoken)
-
-    def provider_faltered(self, kind, message):
-        self.faltered.append((kind, message))
-
-    def provider_failed(self, kind, message):
-        self.failures.append((kind, message))
-
-    def awaiting(self, kind):
-        self.due.append(kind)
+    def __call__(self, event):
+        self.log.append(event)
+        if isinstance(event, events.Turn):
+            self.turns[event.index] = event
 
     def of(self, kind):
-        return [message for message in self.log if type(message).__name__ == kind]
+        return [event for event in self.log if isinstance(event, kind)]
 
     def texts(self, kind):
-        return [message.text for message in self.of(kind)]
+        return [event.text for event in self.of(kind)]
+
+    @property
+    def interruptions(self):
+        return [event.spoken for event in self.of(events.Interrupted)]
+
+    @property
+    def failures(self):
+        return [(event.part, event.message) for event in self.of(events.Failed) if event.caller_waits]
+
+    @property
+    def faltered(self):
+        return [(event.part, event.message) for event in self.of(events.Failed) if not event.caller_waits]
+
+    @property
+    def due(self):
+        return [event.part for event in self.of(events.Awaiting)]
 
     @property
     def said(self):
         """The turns as they are stored in the end."""
         return [(turn.speaker, turn.text, turn.interrupted) for _, turn in sorted(self.turns.items())]
+
+
+def latencies(turn):
+    """What was measured of a turn, by field."""
+    names = ("end_of_turn_ms", "stt_ms", "llm_ms", "tts_ms", "total_ms")
+    return {name: getattr(turn, name) for name in names if getattr(turn, name) is not None}
 
 
 class Conversation:
@@ -198,19 +205,20 @@ async def test_a_conversation(call):
     assert (greeting.start_ms, greeting.end_ms) == (0, 1200)
     assert (question.start_ms, question.end_ms, question.language) == (10_000, 12_000, "en")
     assert (answer.start_ms, answer.end_ms) == (13_000, 14_400)
-    assert answer.latency == {"turn_latency": 1000}
-    assert greeting.latency == {}
-    assert [(m.text, m.is_final, m.language) for m in call.told.of("Transcription")] == [
+    assert latencies(answer) == {"end_of_turn_ms": 300, "total_ms": 1000}
+    assert latencies(greeting) == {}
+    assert all(turn.final for turn in call.told.turns.values())
+    assert [(m.text, m.is_final, m.language) for m in call.told.of(events.Heard)] == [
         ("two", False, "en"),
         ("two large pizzas", True, "en"),
     ]
-    assert [(m.text, m.is_complete) for m in call.told.of("LLMResponse")] == [
+    assert [(m.text, m.is_complete) for m in call.told.of(events.Wrote)] == [
         ("They are on their way.", False),
         ("Anything else?", False),
         ("They are on their way. Anything else?", True),
     ]
     sentences = [GREETING, "They are on their way.", "Anything else?"]
-    assert call.told.texts("TTSStarted") == call.told.texts("TTSCompleted") == sentences
+    assert call.told.texts(events.Saying) == call.told.texts(events.Said) == sentences
     assert call.told.failures == call.told.interruptions == []
     assert call.told.due == [None, "stt", None, "llm", "tts", None]
 
@@ -231,6 +239,14 @@ async def test_a_turn_in_several_stretches(call):
     assert call.told.turns[1].start_ms == 9000
 
 
+async def test_the_agents_text_is_final_once_it_is_spoken(call):
+    await call.begin()
+    await call.words("Hello, how")
+    assert not call.told.turns[0].final
+    await call.push("caller", InterruptionFrame())
+    assert call.told.turns[0].final
+
+
 async def test_what_was_measured_belongs_to_the_turn_it_made_wait(call):
     await call.question("hello")
     for service, seconds in (("stt", 0.2), ("llm", 0.15), ("tts", 0.05)):
@@ -240,10 +256,10 @@ async def test_what_was_measured_belongs_to_the_turn_it_made_wait(call):
     await call.push("llm", MetricsFrame([TTFBMetricsData(processor="llm", value=0)]))
     await call.reply("Hello!")
     await call.says("Hello!")
-    latency = {"stt": 200, "llm_ttft": 150, "tts_ttfb": 50, "turn_latency": 300}
-    assert call.told.turns[1].latency == latency
-    assert {message.key: message.duration for message in call.told.of("Metrics")} == latency
-    assert len(call.told.of("Metrics")) == 4
+    latency = {"end_of_turn": 300, "stt": 200, "llm": 150, "tts": 50, "total": 300}
+    assert latencies(call.told.turns[1]) == {f"{what}_ms": ms for what, ms in latency.items()}
+    assert {event.what: event.ms for event in call.told.of(events.Measured)} == latency
+    assert len(call.told.of(events.Measured)) == 5
 
 
 async def test_of_a_frame_that_goes_both_ways_one_counts(call):
@@ -266,8 +282,8 @@ async def test_interrupted_in_the_middle(call):
     assert call.told.said == [("agent", "We are open from nine. Come", True)]
     assert call.told.turns[0].end_ms == 1200
     assert call.told.interruptions == ["We are open from nine. Come"]
-    assert call.told.texts("TTSStarted") == ["We are open from nine.", "Come in the morning."]
-    assert call.told.texts("TTSCompleted") == ["We are open from nine.", "Come"]
+    assert call.told.texts(events.Saying) == ["We are open from nine.", "Come in the morning."]
+    assert call.told.texts(events.Said) == ["We are open from nine.", "Come"]
     await call.says("Yes?")
     assert call.told.said[1:] == [("agent", "Yes?", False)]
     assert call.told.failures == []
@@ -294,7 +310,7 @@ async def test_interrupted_while_the_model_writes(call):
     await call.push("llm", LLMFullResponseStartFrame(), LLMTextFrame("We are open"))
     await call.interrupt()
     await call.push("llm", LLMFullResponseEndFrame())
-    assert [(m.text, m.is_complete) for m in call.told.of("LLMResponse")] == [("We are open", True)]
+    assert [(m.text, m.is_complete) for m in call.told.of(events.Wrote)] == [("We are open", True)]
     assert call.told.interruptions == call.told.failures == []
 
 
@@ -346,7 +362,7 @@ async def test_a_word_before_its_voice(call):
     await call.begin()
     await call.words("there.", segment)
     assert call.told.said[1:] == [("agent", "Hello there.", False)]
-    assert call.told.texts("TTSStarted") == [GREETING, "Hello there."]
+    assert call.told.texts(events.Saying) == [GREETING, "Hello there."]
 
 
 async def test_a_reply_without_a_voice(call):
@@ -369,7 +385,7 @@ async def test_a_voice_without_word_times(call):
     await call.stop()
     assert call.told.said == [("agent", GREETING, False)]
     assert call.told.turns[0].start_ms == 0
-    assert call.told.texts("TTSStarted") == call.told.texts("TTSCompleted") == [GREETING]
+    assert call.told.texts(events.Saying) == call.told.texts(events.Said) == [GREETING]
 
 
 async def test_what_is_not_part_of_the_conversation_is_not_stored(call):
@@ -378,7 +394,7 @@ async def test_what_is_not_part_of_the_conversation_is_not_stored(call):
     await call.words("One moment.", segment, append_to_context=False)
     await call.stop()
     assert call.told.said == []
-    assert call.told.texts("TTSCompleted") == ["One moment."]
+    assert call.told.texts(events.Said) == ["One moment."]
 
 
 async def test_the_call_ends_while_the_agent_speaks(call):
@@ -388,7 +404,7 @@ async def test_the_call_ends_while_the_agent_speaks(call):
     await call.observer.drain()
     assert call.told.said == [("agent", "Hello, how", False)]
     assert call.told.turns[0].end_ms == 400
-    assert call.told.texts("TTSCompleted") == ["Hello, how"]
+    assert call.told.texts(events.Said) == ["Hello, how"]
     assert call.told.failures == []
 
 
@@ -449,7 +465,7 @@ async def test_voices_one_after_the_other(call):
     await call.words("Two.", second)
     await call.stop()
     assert call.told.failures == []
-    assert call.told.texts("TTSCompleted") == ["One.", "Two."]
+    assert call.told.texts(events.Said) == ["One.", "Two."]
 
 
 async def test_a_model_that_writes_nothing(call):
@@ -473,7 +489,7 @@ async def test_short_noise_is_not_waited_for(call):
 
 async def test_words_that_count_as_said_for_want_of_a_final_are_told_with_the_reason(call):
     await call.push("words", LateTranscriptionFrame("two pizzas", "caller", "now", "en"))
-    assert call.told.texts("Transcription") == ["two pizzas"]
+    assert call.told.texts(events.Heard) == ["two pizzas"]
     assert [kind for kind, _ in call.told.faltered] == ["stt"]
     assert call.told.failures == []
 

@@ -1,4 +1,4 @@
-"""The pump against simulated clients in virtual time: a whole call takes milliseconds."""
+"""The pacer against simulated clients in virtual time: a whole call takes milliseconds."""
 
 import heapq
 import math
@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from calls.rustpbx.pacer import Pump, State
+from calls.audio.format import BYTES_PER_SECOND
+from calls.gateway.reading import Reading
+from calls.rustpbx.pacer import Pacer, State
 
+CADENCE_BYTES = 1024  # of the VAD
 WIRE_S = 0.0005  # one way
 
 
@@ -19,7 +22,7 @@ def after(when, stalls):
 
 @dataclass
 class Simulation:
-    """A client, the pump and a wire between them."""
+    """A client, the pacer and a wire between them."""
 
     kind: str
     frame_s: float = 0.01
@@ -48,7 +51,8 @@ class Simulation:
 
     def run(self, seconds):
         self.rng = random.Random(7)
-        self.pump = Pump(0.0)
+        self.pacer = Pacer(0.0)
+        self.reading = Reading(self.pacer.clock, CADENCE_BYTES)
         self.at(0.0, self.to_client)  # `connected`
         n = 0
         while n * self.frame_s < seconds:
@@ -97,25 +101,28 @@ class Simulation:
             return
         frames, self.unread = self.unread, 0
         self.reads.append(self.now)
-        if self.pump.frame(self.now, frames * self.frame_s, frames):
+        if self.pacer.frame(self.now, frames * self.frame_s, frames):
             self.ping()
-        if self.pump.deadline < self.poll_at:
+        if self.pacer.deadline < self.poll_at:
             self.plan_poll()
-        self.read_at = self.pump.read_at(self.now, 3)
+        self.reading.arrived(self.now, round(frames * self.frame_s * BYTES_PER_SECOND), frames)
+        plan = self.reading.plan(self.now, steady=self.pacer.is_steady)
+        self.read_at = plan and plan[1]
+        self.pacer.unread_until(self.read_at, self.now)
         if self.read_at is not None:
             self.waits.append(self.now)
             self.at(self.read_at, self.read, self.read_at)
 
     def plan_poll(self):
-        self.poll_at = max(self.pump.deadline, self.now + 0.0001)
+        self.poll_at = max(self.pacer.deadline, self.now + 0.0001)
         self.at(after(self.poll_at, self.server_stalls), self.poll, self.poll_at)
 
     def poll(self, planned_at):
         if planned_at != self.poll_at:
             return  # planned anew since
-        if self.now >= self.pump.deadline and self.read_at is not None:
+        if self.now >= self.pacer.deadline and self.read_at is not None:
             self.read(self.read_at)
-        if self.pump.poll(self.now):
+        if self.pacer.poll(self.now):
             self.ping()
         self.plan_poll()
 
@@ -124,7 +131,7 @@ class Simulation:
         self.to_client()
 
     def to_client(self):
-        self.pump.sent(self.now)
+        self.pacer.sent(self.now)
         self.at(after(self.now + WIRE_S, self.client_stalls), self.release)
 
     def release(self):
@@ -154,7 +161,7 @@ def test_a_held_client_gets_its_frames_through(kind, frame_s, agent_speaks):
 @pytest.mark.parametrize("kind", ["seed", "new"])
 def test_the_generation_is_told(kind):
     sim = Simulation(kind).run(3)
-    assert sim.pump.generation == kind
+    assert sim.pacer.generation == kind
 
 
 def random_stalls(rng, seconds):
@@ -176,14 +183,14 @@ def test_a_held_client_is_known_in_spite_of_busy_processes(kind, seed):
     sim.client_stalls, sim.server_stalls = random_stalls(rng, 5), random_stalls(rng, 5)
     sim.run(9)
     late = sim.lags[-100:]
-    assert sim.pump.generation == kind
+    assert sim.pacer.generation == kind
     assert sum(late) / len(late) <= 0.020
 
 
 def test_a_free_client_whose_kernel_sends_in_bursts_is_soon_let_be():
     """Nagle's algorithm against delayed acknowledgements: four frames every 40 ms, whatever we send."""
     sim = Simulation("nagle").run(20)
-    assert sim.pump.generation == "free"
+    assert sim.pacer.generation == "free"
     assert len([at for at in sim.pings if at > 3.0]) <= 17
 
 
@@ -192,35 +199,35 @@ def test_a_free_client_gets_at_most_a_ping_a_second(jitter_s):
     sim = Simulation("free", jitter_s=jitter_s).run(20)
     streaming = [t for t in sim.pings if t > 0.05]
     assert len(streaming) <= 20
-    assert sim.pump.generation == "free"
+    assert sim.pacer.generation == "free"
 
 
 def test_a_free_client_that_loses_frames_is_not_taken_for_held():
     lost = tuple(range(300, 320))
     sim = Simulation("free", jitter_s=0.012, lost=lost).run(20)
     assert len([t for t in sim.pings if t > 0.05]) <= 20
-    assert sim.pump.state is State.WATCHING
+    assert sim.pacer.state is State.WATCHING
 
 
 def test_a_free_client_that_pauses_and_goes_on_is_not_taken_for_held():
     sim = Simulation("free", pauses=((2.0, 5.0), (7.0, 7.6))).run(12)
-    assert sim.pump.state is State.WATCHING
+    assert sim.pacer.state is State.WATCHING
     assert len([t for t in sim.pings if t > 0.05]) <= 14
 
 
 def test_a_client_wrongly_believed_held_is_let_go():
     sim = Simulation("free", pauses=((1.0, 1.1), (1.2, 1.3), (1.4, 1.5), (1.6, 1.7))).run(12)
-    assert sim.pump.state is State.WATCHING
+    assert sim.pacer.state is State.WATCHING
     assert not [t for t in sim.pings if 6.0 < t < 12.0]
 
 
 def test_a_stall_of_our_own_process_is_no_evidence():
-    pump = Pump(0.0)
+    pacer = Pacer(0.0)
     now = 0.05
     for _ in range(50):
-        pump.frame(now, 0.01)
+        pacer.frame(now, 0.01)
         now += 0.01
-    assert not pump.poll(now + 0.2)  # the timer fires late, with frames still unread in the socket
+    assert not pacer.poll(now + 0.2)  # the timer fires late, with frames still unread in the socket
 
 
 def test_a_held_client_that_goes_silent_is_asked_again_every_20_ms():
@@ -243,12 +250,11 @@ def test_a_client_whose_kernel_waits_for_acknowledgements_is_read_as_it_sends():
 
 @pytest.mark.parametrize("kind", ["seed", "new"])
 def test_a_held_client_is_never_left_unread(kind):
-    pump = Simulation(kind).run(5).pump
-    assert pump.read_at(5.3, 3) is None
+    assert not Simulation(kind).run(5).pacer.is_steady
 
 
 def test_nothing_is_known_before_the_first_frame():
-    pump = Pump(0.0)
-    assert pump.generation == ""
-    assert not pump.poll(0.01)
-    assert pump.poll(0.03)
+    pacer = Pacer(0.0)
+    assert pacer.generation == ""
+    assert not pacer.poll(0.01)
+    assert pacer.poll(0.03)

@@ -12,8 +12,8 @@ import uvicorn
 from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 
-from calls.conversation import call
-from calls.gateway import connection
+from calls.conversation import watchdog
+from calls.gateway import registry
 from calls.models import CallSession, PromptProfile
 from calls.pipeline import vad
 from calls.profiles import choosing
@@ -49,7 +49,7 @@ def profile(db):
 async def url(profile, monkeypatch):
     """Where calls are taken; at the end nothing is left of them."""
     monkeypatch.setattr(choosing, "_remembered", {})
-    monkeypatch.setattr(call, "DUE_S", dict.fromkeys(catalogue.KINDS, DUE_S))
+    monkeypatch.setattr(watchdog, "DUE_S", dict.fromkeys(catalogue.KINDS, DUE_S))
     await asyncio.to_thread(vad.warm)
     for text in (APOLOGY, REPLY, f"{REPLY} "):  # what is due is not to wait for the servers' own voice
         speak(text, RATE)
@@ -64,7 +64,7 @@ async def url(profile, monkeypatch):
         await serving
     await writer.close()
     await catalogue.close()
-    assert connection.live == set()
+    assert registry.live == set()
 
 
 class Providers:
@@ -100,7 +100,7 @@ async def test_a_silent_provider_gets_an_apology_and_the_call_goes_on(url, setti
             calls[providers] = asyncio.create_task(calling)
             await asyncio.wait_for(providers.configured.wait(), 10)  # the next call has providers of its own
         await asyncio.gather(*calls.values())
-        await asyncio.gather(*(one.over.wait() for one in list(connection.live)))
+        await asyncio.gather(*(one.life.closed.wait() for one in list(registry.live)))
         assert await writer.recorder().flush(10)
     for providers, calling in calls.items():
         check_told(providers.silent, calling.result())

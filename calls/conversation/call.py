@@ -1,35 +1,32 @@
-"""One call: its configuration, its pipeline, and where what happens in it goes.
+"""One call: its configuration, its pipeline, what is done about failures, and who learns what happens in it.
 
-The consumer owns the socket and its timers; this owns the conversation. What the pipeline reports (see
-`calls.pipeline.listener.Listener`) is sent to RustPBX and handed to the recorder from here.
+The connection owns the socket and its timers; this owns the conversation. What happens goes as events
+(`calls.events`) to the client's side and to the recorder.
 """
 
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.utils import timezone
 
+from calls import events
 from calls.audio.format import BYTES_PER_SECOND
-from calls.models import CallStatus, EndReason, EventKind
+from calls.conversation.watchdog import Watchdog
+from calls.events import LLM, STT, TTS, Event, Request
+from calls.models import CallStatus, EndReason
 from calls.pipeline.build import Conversation, build
-from calls.pipeline.listener import TurnState
-from calls.pipeline.observer import now_ms
 from calls.profiles.choosing import ChosenProfile
-from calls.profiles.in_force import CallConfig, Provider
-from calls.providers import catalogue
-from calls.recorder.writer import DescriptionRow, Recorder
-from calls.rustpbx.messages import Configure, Error, ErrorCode, Timed
+from calls.profiles.in_force import for_request, in_force
+from calls.recorder.rows import CallRows
+from calls.recorder.writer import Recorder
 
 logger = logging.getLogger(__name__)
 
-# A service that has not begun by then is taken for dead: transcript, model, voice.
-DUE_S = {"stt": 5.0, "llm": 8.0, "tts": 4.0}
 SAME_FAILURE_S = 3.0  # one failure often comes as several errors
 FAREWELL_S = 20.0
 STATUS_OF_REASON = {
@@ -40,69 +37,77 @@ STATUS_OF_REASON = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Client:
     """The way to the client.
 
-    `tell` queues a message and never waits; `send_audio` sends 20 ms of voice (640 bytes); `fail` ends the
-    connection with an error that says why.
+    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice (640 bytes); `hang_up`
+    ends the connection with an error that says why.
     """
 
-    tell: Callable[[Timed], None]
+    take: events.Sink
     send_audio: Callable[[bytes], Awaitable[None]]
-    fail: Callable[[str], None]
-    remote_address: str
+    hang_up: Callable[[str], None]
+    address: str
 
 
 class Call:
-    """A call from its first `configure` to its end.
+    """A call from its request to its end.
 
     Args:
-        line: the way to the client.
-        configure: what the client asked for.
+        client: the way to the client.
+        request: what the client asked for.
         chosen: the profile that answers.
         recorder: stores what happens.
     """
 
-    def __init__(self, line: Line, configure: Configure, chosen: ChosenProfile, recorder: Recorder) -> None:
+    def __init__(self, client: Client, request: Request, chosen: ChosenProfile, recorder: Recorder) -> None:
         self.id = uuid.uuid4()
         self.profile: str = chosen.snapshot["slug"]
         self.audio_in_s = 0.0
         self.audio_out_s = 0.0
-        self._line = line
-        self._recorder = recorder
-        self._started_at = timezone.now()
-        self._client_prompt = configure.system_prompt
+        self._client = client
+        self._rows = CallRows(recorder, self.id)
+        self._client_prompt = request.system_prompt
         self._last_error = ""
         self._apologised = False  # since the caller last said something
-        self._failed_at: dict[str, float] = {}  # by kind of service
-        self._watchdog: asyncio.TimerHandle | None = None
+        self._failed_at: dict[str, float] = {}  # by part
+        self._watchdog = Watchdog(self._overdue)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
         self._leaving = False  # the farewell is being said
-        self.config = _config(configure, chosen.snapshot)
-        self._recorder.start(
-            {
-                **_description(self.id, configure),
-                "profile_id": chosen.id,
-                "config": chosen.snapshot | {"in_force": _shown(self.config)},
-                "started_at": self._started_at,
-                "remote_address": line.remote_address,
-                "node": settings.NODE_NAME,
-            }
+        self.config = for_request(chosen.snapshot, request)
+        started_at = timezone.now()
+        self._publish(
+            events.Began(
+                request,
+                chosen.id,
+                chosen.snapshot | {"in_force": in_force(self.config, {})},
+                started_at,
+                client.address,
+            ),
         )
         try:
             self._conversation: Conversation = build(
                 self.config,
                 system_prompt=self.config.prompt_for(self._client_prompt),
                 send_audio=self._send_audio,
-                listener=self,
-                started=self._started_at.timestamp(),
+                emit=self.take,
+                started=started_at.timestamp(),
             )
         except Exception as e:
-            self._store_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
+            self._publish_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
             raise
-        for kind, why in self._conversation.stood_in.items():
-            self._tell_failure(kind, f"{why}; the embedded one, in English, stands in")
+        stood_in = self._conversation.stood_in
+        self._publish(events.Answering(in_force(self.config, stood_in)))
+        for part, why in stood_in.items():
+            self._publish_failure(
+                events.Failed(part, f"{why}; the embedded one, in English, stands in", caller_waits=False)
+            )
+
+    @property
+    def cadence_bytes(self) -> int:
+        """How much of the caller's voice is judged at once."""
+        return self._conversation.cadence_bytes
 
     async def start(self) -> None:
         """Run the pipeline and greet the caller."""
@@ -110,31 +115,31 @@ class Call:
         if self.config.greeting:
             await self._conversation.say(self.config.greeting)
 
-    def hear(self, pcm: bytes) -> int:
-        """Take the caller's voice: s16le at 16 kHz, any length. How many bytes of it would be judged next."""
+    def hear(self, pcm: bytes) -> None:
+        """Take the caller's voice: s16le at 16 kHz, any length."""
         self.audio_in_s += len(pcm) / BYTES_PER_SECOND
-        return self._conversation.hear(pcm)
+        self._conversation.hear(pcm)
 
-    def describe(self, configure: Configure) -> None:
-        """The first `configure` of a call that began without: store what it tells of the call."""
-        self._recorder.describe(_description(self.id, configure))
+    def describe(self, request: Request) -> None:
+        """The client describes a call that audio has begun."""
+        self._publish(events.Described(request))
 
-    async def reconfigure(self, configure: Configure) -> None:
-        """Another `configure` during the call: its prompt is in force from the next answer on."""
-        if configure.system_prompt is None:
+    async def prompt(self, system_prompt: str | None) -> None:
+        """Put the client's system prompt in force, from the next reply on. None changes nothing."""
+        if system_prompt is None:
             return
         before = self.config.prompt_for(self._client_prompt)
-        self._client_prompt = configure.system_prompt
-        in_force = self.config.prompt_for(self._client_prompt)
-        if in_force == before:
+        self._client_prompt = system_prompt
+        after = self.config.prompt_for(system_prompt)
+        if after == before:
             return
-        await self._conversation.prompt(in_force)
-        self.note(EventKind.CONFIGURATION, "the client changed its prompt", system_prompt=self._client_prompt)
+        await self._conversation.prompt(after)
+        self._publish(events.PromptChanged(system_prompt))
 
     async def say_goodbye(self) -> None:
         """Speak the farewell to its end, then stop; bounded."""
         self._leaving = True
-        self._stop_watching()
+        self._watchdog.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 if self.config.farewell:
@@ -146,150 +151,105 @@ class Call:
         if self._ended:
             return
         self._ended = True
-        self._stop_watching()
+        self._watchdog.stop()
         for task in self._tasks:
             task.cancel()
         await self._conversation.stop()
-        self._store_end(reason, generation, error or self._last_error)
+        self._publish_end(reason, generation, error or self._last_error)
 
-    def _store_end(self, reason: EndReason, generation: str, error: str) -> None:
-        self._recorder.finish(
-            {
-                "id": self.id,
-                "status": STATUS_OF_REASON.get(reason, CallStatus.COMPLETED),
-                "end_reason": reason,
-                "ended_at": timezone.now(),
-                "audio_in_s": round(self.audio_in_s, 3),
-                "audio_out_s": round(self.audio_out_s, 3),
-                "client_generation": generation,
-                "error": error,
-            }
+    def misused(self, code: int, message: str) -> None:
+        """The client sent what cannot be used, and was told so."""
+        self._publish(events.Misused(code, message))
+
+    # --- What happens -------------------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Something happened in the pipeline: do what has to be done about it, and pass it on."""
+        match event:
+            case events.Awaiting(part):
+                self._await(part)
+            case events.Failed():
+                self._take_failure(event)
+            case _:
+                if isinstance(event, events.Interrupted):
+                    self._apologised = False
+                self._publish(event)
+
+    def _publish(self, event: Event) -> None:
+        self._client.take(event)
+        self._rows(event)
+
+    def _publish_end(self, reason: EndReason, generation: str, error: str) -> None:
+        self._publish(
+            events.Ended(
+                reason=reason,
+                status=STATUS_OF_REASON.get(reason, CallStatus.COMPLETED),
+                ended_at=timezone.now(),
+                audio_in_s=round(self.audio_in_s, 3),
+                audio_out_s=round(self.audio_out_s, 3),
+                client=generation,
+                error=error,
+            )
         )
 
-    def note(self, kind: EventKind, message: str, **detail: Any) -> None:
-        """Store an event of this call."""
-        ms = round((timezone.now() - self._started_at).total_seconds() * 1000)
-        self._recorder.event(
-            {"session_id": self.id, "ms": ms, "kind": kind, "detail": {"message": message, **detail}}
-        )
+    def _publish_failure(self, failure: events.Failed) -> None:
+        logger.warning("call %s: %s: %s", self.id, failure.part, failure.message)
+        self._last_error = f"{failure.part}: {failure.message}"
+        self._publish(failure)
 
-    # --- What the pipeline reports ------------------------------------------------------------------------
+    # --- What is done about it ----------------------------------------------------------------------------
 
-    def tell(self, message: Timed) -> None:
-        """Send a message to RustPBX."""
-        self._line.tell(message)
-
-    def turn(self, turn: TurnState) -> None:
-        """Store a turn."""
-        self._recorder.turn({"session_id": self.id, **asdict(turn)})  # type: ignore[typeddict-item]  # same fields
-
-    def interrupted(self, spoken: str) -> None:
-        """Store that the caller spoke over the agent."""
-        self._apologised = False
-        self.note(EventKind.INTERRUPTION, "the caller interrupted the agent", spoken=spoken)
-
-    def awaiting(self, kind: str | None) -> None:
+    def _await(self, part: str | None) -> None:
         """Give what is due a bounded time to begin."""
-        self._stop_watching()
-        if kind in ("stt", "llm"):
+        self._watchdog.stop()
+        if part in (STT, LLM):
             self._apologised = False
-        if kind == "tts" and not self._conversation.services.tts.is_usable:
-            self._give_up(kind, "the voice is out of service")
-        elif kind is not None:
-            self._watchdog = asyncio.get_running_loop().call_later(DUE_S[kind], self._overdue, kind)
+        if part == TTS and not self._conversation.services.tts.is_usable:
+            self._give_up(part, "the voice is out of service")
+        elif part is not None:
+            self._watchdog.expect(part)
 
-    def provider_failed(self, kind: str, message: str) -> None:
-        """Tell RustPBX, store it, and apologise to the caller. The call goes on."""
-        now = asyncio.get_running_loop().time()
-        if self._ended or now - self._failed_at.get(kind, -SAME_FAILURE_S) < SAME_FAILURE_S:
-            logger.warning("call %s: %s: %s", self.id, kind, message)
+    def _take_failure(self, failure: events.Failed) -> None:
+        """Publish it and, if the caller waits in vain, apologise. The call goes on."""
+        if self._ended or (failure.caller_waits and self._is_known(failure.part)):
+            logger.warning("call %s: %s: %s", self.id, failure.part, failure.message)
             return
-        self._failed_at[kind] = now
-        self._tell_failure(kind, message)
-        self._stop_watching()
+        self._publish_failure(failure)
+        if failure.caller_waits:
+            self._watchdog.stop()
+            self._apologise(failure.part)
+
+    def _is_known(self, part: str) -> bool:
+        """Whether this part has failed a moment ago: then this is the same failure once more."""
+        now = asyncio.get_running_loop().time()
+        if now - self._failed_at.get(part, -SAME_FAILURE_S) < SAME_FAILURE_S:
+            return True
+        self._failed_at[part] = now
+        return False
+
+    def _apologise(self, part: str) -> None:
         if self.config.apology and not self._apologised:
             self._apologised = True
             # When the call's own voice is what failed, the embedded one speaks, though the other may recover.
-            say = self._conversation.say_with_embedded_voice if kind == "tts" else self._conversation.say
+            say = self._conversation.say_with_embedded_voice if part == TTS else self._conversation.say
             self._spawn(say(self.config.apology))
 
-    def provider_faltered(self, kind: str, message: str) -> None:
-        """Tell RustPBX and store it; the caller needs no apology."""
-        if not self._ended:
-            self._tell_failure(kind, message)
+    def _overdue(self, part: str, seconds: float) -> None:
+        self._give_up(part, f"nothing came from it within {seconds:.0f} s")
 
-    def _tell_failure(self, kind: str, message: str) -> None:
-        logger.warning("call %s: %s: %s", self.id, kind, message)
-        self._last_error = f"{kind}: {message}"
-        self._line.tell(Error(timestamp=now_ms(), message=self._last_error, code=ErrorCode.PROVIDER))
-        self.note(EventKind.PROVIDER_FAILURE, message, provider=kind)
-
-    def _overdue(self, kind: str) -> None:
-        self._give_up(kind, f"nothing came from it within {DUE_S[kind]:.0f} s")
-
-    def _give_up(self, kind: str, message: str) -> None:
+    def _give_up(self, part: str, message: str) -> None:
         self._spawn(self._conversation.give_up_reply())
-        self.provider_failed(kind, message)
-
-    def _stop_watching(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
+        self._take_failure(events.Failed(part, message))
 
     def _pipeline_ended(self) -> None:
         if not (self._ended or self._leaving):
-            self._line.fail("the call's pipeline ended before the call did")
+            self._client.hang_up("the call's pipeline ended before the call did")
 
     async def _send_audio(self, pcm: bytes) -> None:
         self.audio_out_s += len(pcm) / BYTES_PER_SECOND
-        await self._line.send_audio(pcm)
+        await self._client.send_audio(pcm)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _description(call_id: uuid.UUID, configure: Configure) -> DescriptionRow:
-    """What a `configure` tells of its call."""
-    return {
-        "id": call_id,
-        "room_id": configure.room_id,
-        "caller": configure.caller or "",
-        "callee": configure.callee or "",
-        "metadata": dict(configure.metadata),
-        "client_configs": {
-            "system_prompt": configure.system_prompt,
-            "stt": configure.stt_config,
-            "llm": configure.llm_config,
-            "tts": configure.tts_config,
-        },
-    }
-
-
-def _config(configure: Configure, profile: Mapping[str, Any]) -> CallConfig:
-    """The profile's configuration, with the client's provider settings if the profile opted in to them."""
-    config = CallConfig.from_profile(profile)
-    if not profile["use_client_settings"]:
-        return config
-
-    def merged(kind: str, provider: Provider, wish: Mapping[str, Any] | None) -> Provider:
-        accepted = catalogue.accepted(kind, provider.name, wish or {})
-        return Provider(provider.name, {**provider.settings, **accepted})
-
-    return replace(
-        config,
-        stt=merged("stt", config.stt, configure.stt_config),
-        llm=merged("llm", config.llm, configure.llm_config),
-        tts=merged("tts", config.tts, configure.tts_config),
-    )
-
-
-def _shown(config: CallConfig) -> dict[str, Any]:
-    """The providers and settings really in force: what "auto" became, and every default."""
-    shown = {}
-    for kind in catalogue.KINDS:
-        provider: Provider = getattr(config, kind)
-        name = catalogue.resolve(kind, provider.name)
-        shown[kind] = {"provider": name, **catalogue.defaults(kind, name), **provider.settings}
-    return shown

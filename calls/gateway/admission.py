@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 from calls.gateway.proxies import address_of
+from calls.process import this_process
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,14 @@ def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
 
 def refusal(scope: Mapping[str, Any]) -> str | None:
     """Why this WebSocket request may not stream calls, or None if it may. Names no secret."""
+    if this_process.is_ending:
+        return "expected a server that takes calls: this one is about to end"
     if reason := _foreign_origin(scope):
         return reason
-    if _is_this_machine(scope):
-        return None
+    return None if _is_this_machine(scope) else _token_refusal(scope)
+
+
+def _token_refusal(scope: Mapping[str, Any]) -> str | None:
     if not settings.STREAM_TOKENS:
         return "expected a client on this machine: no STREAM_TOKENS are set"
     offered = _offered_token(scope)

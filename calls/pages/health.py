@@ -12,6 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from calls.process import this_process
 from calls.providers import catalogue
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,9 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     """
     checks = {"database": _database(), "channel_layer": _channel_layer(), "models": _models()}
     results = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
-    ready = all(result == OK for result in results)
-    body = {"status": OK if ready else "unavailable", "checks": dict(zip(checks, results, strict=True))}
+    answers = {"process": _process(), **dict(zip(checks, results, strict=True))}
+    ready = all(result == OK for result in answers.values())
+    body = {"status": OK if ready else "unavailable", "checks": answers}
     return JsonResponse(body, status=200 if ready else 503)
 
 
@@ -56,6 +58,11 @@ async def _bounded(name: str, check: Awaitable[str]) -> str:
     except Exception:
         logger.exception("readyz: %s failed", name)
         return "failed"
+
+
+def _process() -> str:
+    """Whether this process takes calls, or what it does instead."""
+    return OK if this_process.is_accepting else this_process.state.value
 
 
 async def _database() -> str:

@@ -38,15 +38,16 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import SAMPLE_RATE
+from calls.events import Sink
 from calls.pipeline import smart_turn, vad
 from calls.pipeline.hearing import HeardWords
 from calls.pipeline.input import RustPBXInput
-from calls.pipeline.listener import Listener, Services
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import SendAudio
 from calls.pipeline.smart_turn import SharedSmartTurn
-from calls.pipeline.vad import SharedSileroVAD
+from calls.pipeline.taps import Services
+from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
 from calls.profiles.in_force import CallConfig, Provider
 from calls.providers import catalogue
 from calls.providers.frames import SpeechTranscribedFrame
@@ -83,9 +84,14 @@ class Conversation:
             observing.cancel()
             await self.observer.drain()
 
-    def hear(self, pcm: bytes) -> int:
-        """Take the caller's voice: s16le at 16 kHz. How many bytes more the next verdict on it needs."""
-        return self.input.feed(pcm)
+    @property
+    def cadence_bytes(self) -> int:
+        """How much of the caller's voice is judged at once: what comes before is not worth waking up for."""
+        return WINDOW_BYTES
+
+    def hear(self, pcm: bytes) -> None:
+        """Take the caller's voice: s16le at 16 kHz."""
+        self.input.feed(pcm)
 
     async def say(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text directly, in the embedded voice if the call's own is out of service.
@@ -149,7 +155,7 @@ def build(
     *,
     system_prompt: str,
     send_audio: SendAudio,
-    listener: Listener,
+    emit: Sink,
     started: float,
 ) -> Conversation:
     """Make the pipeline of one call.
@@ -158,7 +164,7 @@ def build(
         config: the call's configuration.
         system_prompt: the prompt in force at the start.
         send_audio: sends 20 ms of the agent's voice.
-        listener: is told of turns, messages and failures.
+        emit: takes what happens.
         started: when the call started, seconds since 1970.
     """
     stood_in: dict[str, str] = {}
@@ -174,7 +180,7 @@ def build(
     hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio)
     words = HeardWords()
     services = Services(stt=stt, words=words, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
-    observer = ConversationObserver(services, listener, started=started, language=config.language)
+    observer = ConversationObserver(services, emit, started=started, language=config.language)
     pipeline = Pipeline([hearing, stt, words, caller, llm, tts, speaking, agent])
     worker = PipelineWorker(
         pipeline,
@@ -208,7 +214,7 @@ async def warm() -> None:
     auto = Provider(catalogue.AUTO)
     config = CallConfig("", "", "", "", "en", stt=auto, llm=auto, tts=auto)
     nobody = cast(Any, None)  # a pipeline that never runs calls nobody
-    build(config, system_prompt="", send_audio=nobody, listener=nobody, started=0.0)
+    build(config, system_prompt="", send_audio=nobody, emit=nobody, started=0.0)
 
 
 def _service(

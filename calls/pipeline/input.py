@@ -29,9 +29,9 @@ MUTED_S = 1.0  # a caller whose audio stops in the middle of speech has stopped 
 class RustPBXInput(BaseInputTransport):
     """The caller's voice, and when the caller starts and stops to speak.
 
-    The VAD stands before the pipeline: it hears every 32 ms as they come, off the event loop and together
-    with other calls'. What it has heard goes on in larger pieces, which suits recognisers as well; when
-    speech starts or stops, everything up to then goes on first, and the news at once.
+    The VAD stands before the pipeline and hears every 32 ms as they come; it runs on the event loop, on the
+    windows of several calls at once. What it has heard goes on in larger pieces, which suits recognisers as
+    well; when speech starts, pauses or stops, everything up to then goes on first, and the news at once.
 
     Args:
         vad: of this call.
@@ -51,15 +51,14 @@ class RustPBXInput(BaseInputTransport):
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._pushing: asyncio.Task[None] | None = None
 
-    def feed(self, pcm: bytes) -> int:
-        """Take s16le audio at 16 kHz of any length, and never wait. How many bytes the next window lacks."""
+    def feed(self, pcm: bytes) -> None:
+        """Take s16le audio at 16 kHz of any length, and never wait."""
         self._fed_at = self._loop.time()
         self._unheard += pcm
         while len(self._unheard) >= WINDOW_BYTES:
             window = bytes(self._unheard[:WINDOW_BYTES])
             del self._unheard[:WINDOW_BYTES]
             self._vad.judge(window, self._judged)
-        return WINDOW_BYTES - len(self._unheard)
 
     async def start(self, frame: StartFrame) -> None:
         """The pipeline is ready: let go what has gathered, and what comes from now on."""

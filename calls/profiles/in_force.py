@@ -1,8 +1,11 @@
-"""What one call is to be like, decided before it starts and then unchanging."""
+"""What is in force for one call: its profile's configuration, with what the client may change."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from calls.events import Request
+from calls.providers import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +69,43 @@ _SAME_NAMES = (
     "end_of_turn_silence_s",
     "max_duration_s",
 )
+
+
+def for_request(configuration: Mapping[str, Any], request: Request) -> CallConfig:
+    """The profile's configuration, with the client's provider settings if the profile opted in to them.
+
+    Raises:
+        KeyError: the configuration lacks a field.
+    """
+    config = CallConfig.from_profile(configuration)
+    if not configuration["use_client_settings"]:
+        return config
+
+    def merged(kind: str, provider: Provider, wish: Mapping[str, Any] | None) -> Provider:
+        accepted = catalogue.accepted(kind, provider.name, wish or {})
+        return Provider(provider.name, {**provider.settings, **accepted})
+
+    return replace(
+        config,
+        stt=merged("stt", config.stt, request.stt),
+        llm=merged("llm", config.llm, request.llm),
+        tts=merged("tts", config.tts, request.tts),
+    )
+
+
+def in_force(config: CallConfig, stood_in: Mapping[str, str]) -> dict[str, Any]:
+    """What really answers, by kind: the provider ("auto" resolved, stand-ins named) and every setting.
+
+    Args:
+        config: the call's configuration.
+        stood_in: by kind, why the embedded provider took the place of the one asked for.
+    """
+    shown = {}
+    for kind in catalogue.KINDS:
+        asked: Provider = getattr(config, kind)
+        name = catalogue.LOCAL if kind in stood_in else catalogue.resolve(kind, asked.name)
+        settings = {} if kind in stood_in else asked.settings
+        shown[kind] = {"provider": name, **catalogue.defaults(kind, name), **settings}
+        if kind in stood_in:
+            shown[kind]["instead_of"] = asked.name
+    return shown

@@ -1,5 +1,4 @@
-"""When to ping a client so that its frames get through, and when to read them. Pure: time comes in, decisions
-go out.
+"""When to ping a client so that its frames get through. Pure: time comes in, decisions go out.
 
 Both field generations of RustPBX guard their socket with one lock that the reader holds while it waits for
 the server. The older one sends about one frame for each message it receives, the newer one gives the lock up
@@ -12,9 +11,6 @@ the clock: when it falls behind we send a ping as a question, and if frames come
 row, the client is held by its lock and every frame is answered from then on. That belief is tested again now
 and then by not answering for a moment. The frames that have queued up by the end of such a test tell the two
 generations apart: one of them never sends more frames than it got messages.
-
-A client that streams on without any message from us need not be read for each frame: its audio is read when
-there is enough of it to judge, which wakes the process a third as often.
 """
 
 from collections import deque
@@ -22,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from calls.audio.beat import next_beat
+from calls.rustpbx.clock import ROUNDING_S, AudioClock
 
 SILENCE_S = 0.020  # a held client gets a ping after this long without one
 OPENING_S = 0.030  # before the first frame, any message may be the one the client waits for
@@ -39,21 +36,13 @@ UNASKED = 5  # frames that came without any message from us: no lock holds this 
 SECOND_LOOK_S = 0.005  # frames that came while this process was busy have been read by then
 TIMER_SLACK_S = 0.005  # a timer later than this says that we stalled, not the client
 QUESTIONS = 4  # pings a client that is not held may get at once, and one more each second
-WINDOW_S = 0.200
 PAUSE_S = 0.250  # a longer silence is the caller's side pausing, not a lock
 STEADY_FRAMES = 20  # that came in a row without a message from us: this client is read when audio is needed
-JITTER_S = 0.0015  # how much later than usual a frame may come and still count
 OVERDUE_S = 0.080  # what should have been there to read, and is not, raises doubts
-# A client with Nagle's algorithm is late when it is not acknowledged at once. After three times by more than
-# so many frames, of which four times in time make up for one, its frames are read as they come for a while.
-LATE_FRAMES = 2.5
-LATE_READS = 3
-IN_TIME = 0.25
-AS_THEY_COME_S = 10.0
 
 
 class State(Enum):
-    """What the pump believes of the client."""
+    """What the pacer believes of the client."""
 
     OPENING = "no audio yet"
     WATCHING = "streams by itself, as far as we know"
@@ -70,22 +59,19 @@ class _Count:
     messages: int = 0
 
 
-class Pump:
-    """One call's pump. All times are seconds on one monotonic clock.
+class Pacer:
+    """Paces one client. All times are seconds on one monotonic clock.
 
-    The caller reports frames (`frame`) and messages sent (`sent`), calls `poll` at `deadline` or later, and
-    sends a ping whenever `frame` or `poll` returns True. Both move `deadline`; `frame` may bring it forward.
+    The connection reports frames (`frame`), messages sent (`sent`) and how long it leaves frames unread
+    (`unread_until`), calls `poll` at `deadline` or later, and sends a ping whenever `frame` or `poll` returns
+    True. All of them move `deadline`; `frame` may bring it forward.
     """
 
     def __init__(self, now: float) -> None:
         self.state = State.OPENING
+        self.clock = AudioClock(now)
         self.deadline = now + OPENING_S
-        self._opened = now
-        self._origin = now  # when the first sample was spoken, by the client's clock
-        self._received = 0.0  # seconds of audio
-        self._frame_s = 0.01
         self._proved_free = False
-        self._last_frame = now
         self._last_sent = now
         self._last_ping = now
         self._questions = float(QUESTIONS)
@@ -101,11 +87,8 @@ class Pump:
         self._testing_since = 0.0
         self._sent_while_testing = 0
         self._frames_while_testing = 0
-        self._window: deque[tuple[float, float, float]] = deque()  # (time, seconds of audio, behind)
         self._looking_again = False
-        self._read_at: float | None = None
-        self._late_reads = 0.0
-        self._as_they_come_until = now
+        self._unread_until: float | None = None
         self._unasked = 0  # frames since our last message
         self._steady = False
 
@@ -118,37 +101,26 @@ class Pump:
             return "free"
         return "new" if self._bursts else "seed"
 
-    def behind(self, now: float) -> float:
-        """Seconds of audio the client should have sent by now and has not."""
-        return now - self._origin - self._received
+    @property
+    def is_steady(self) -> bool:
+        """Whether the client streams on without any message from us: it need not be read for each frame."""
+        return self.state is State.WATCHING and self._steady
 
-    def read_at(self, now: float, frames: int) -> float | None:
-        """When so many more frames will be there; None if they must be read as they come."""
-        steady = self.state is State.WATCHING and self._steady
-        due = next_beat(self._origin + self._received + frames * self._frame_s + JITTER_S)
-        self._read_at = due if steady and now >= self._as_they_come_until else None
-        if self._read_at is not None:
+    def unread_until(self, at: float | None, now: float) -> None:
+        """What comes is left unread until `at`: nothing is known of it before. None: it is read at once."""
+        self._unread_until = at
+        if at is not None:
             self._plan(now)
-        return self._read_at
 
     def frame(self, now: float, seconds: float, frames: int = 1) -> bool:
         """Account for so many seconds of audio in so many frames. True: answer with a ping."""
+        paused = self.state is State.WATCHING and now - self.clock.last_frame > PAUSE_S
+        self.clock.frame(now, seconds, frames, anew=paused or self.state is State.OPENING)
         if self.state is State.OPENING:
             self.state = State.WATCHING
-            self._origin = now - seconds
-        elif self.state is State.WATCHING and now - self._last_frame > PAUSE_S:
-            self._origin = now - self._received - seconds
-        self._received += seconds
-        self._frame_s = seconds / frames
         self._unasked += frames
         if self._unasked >= STEADY_FRAMES and self.state is State.WATCHING:
             self._steady = True
-        self._last_frame = now
-        if self.behind(now) < 0:
-            self._origin = now - self._received
-        if self._read_at is not None:
-            self._note_lateness(now)
-        self._follow_clock(now, seconds)
         if self._count is not None:
             self._count.frames += frames
         if self.state is State.HELD:
@@ -179,7 +151,7 @@ class Pump:
         if self.state is State.OPENING:
             ping = now - self._last_sent >= OPENING_S
         elif self.state is State.HELD:
-            ping = self._judge_count(now) or now - max(self._last_frame, self._last_ping) >= SILENCE_S
+            ping = self._judge_count(now) or now - max(self.clock.last_frame, self._last_ping) >= SILENCE_S
         elif not sure:
             self._looking_again = True
             self.deadline = now + SECOND_LOOK_S
@@ -198,15 +170,15 @@ class Pump:
     def _is_held(self, now: float) -> bool:
         """Whether the client is too far behind, and silent, to be streaming by itself."""
         return (
-            self.behind(now) >= self._tolerance - 1e-9
-            and now - self._last_frame >= 1.5 * self._frame_s
+            self.clock.behind(now) >= self._tolerance - ROUNDING_S
+            and now - self.clock.last_frame >= 1.5 * self.clock.frame_s
             and now - self._last_ping >= SILENCE_S
         )
 
     @property
     def _tolerance(self) -> float:
         """Seconds the audio may be behind before we think of a lock."""
-        held = HELD_FRAMES * self._frame_s
+        held = HELD_FRAMES * self.clock.frame_s
         return max(held, TOLERANCE_S) if self._proved_free or self.state is State.TESTING else held
 
     def _ask(self, now: float) -> bool:
@@ -238,33 +210,11 @@ class Pump:
         self._plan(now)
         return False
 
-    def _note_lateness(self, now: float) -> None:
-        """All that has come was read: was it in time, although nothing acknowledged it before?"""
-        late = self.behind(now) > LATE_FRAMES * self._frame_s
-        self._late_reads = self._late_reads + 1 if late else max(0.0, self._late_reads - IN_TIME)
-        if self._late_reads >= LATE_READS:
-            self._late_reads = 0.0
-            self._as_they_come_until = now + AS_THEY_COME_S
-
-    def _follow_clock(self, now: float, seconds: float) -> None:
-        """Forget a lag that stays: frames the client never had, or a clock slower than ours."""
-        self._window.append((now, seconds, self.behind(now)))
-        while now - self._window[0][0] > WINDOW_S:
-            self._window.popleft()
-        first = self._window[0]
-        span = now - first[0]
-        if span < 0.9 * WINDOW_S:
-            return
-        audio = sum(entry[1] for entry in self._window) - first[1]
-        if audio >= 0.95 * span:
-            self._origin += max(0.0, min(entry[2] for entry in self._window))
-            self._window.clear()
-
     # --- A client that is held ----------------------------------------------------------------------------
 
     def _answer_held(self, now: float) -> bool:
         """Answer a held client's frame, unless it is time to test whether it is still held."""
-        if now >= self._recheck_at and self.behind(now) < self._frame_s:
+        if now >= self._recheck_at and self.clock.behind(now) < self.clock.frame_s:
             self.state = State.TESTING
             self._testing_since = now
             self._sent_while_testing = 0
@@ -323,18 +273,17 @@ class Pump:
         if self.state is State.OPENING:
             self.deadline = self._last_sent + OPENING_S
         elif self.state is State.HELD:
-            silence = max(self._last_frame, self._last_ping) + SILENCE_S
+            silence = max(self.clock.last_frame, self._last_ping) + SILENCE_S
             self.deadline = silence if self._count is None else min(silence, now + COUNT_S)
         else:
-            held_at = self._origin + self._received + self._tolerance
-            if self._read_at is not None:  # until then nothing is known
-                held_at = max(held_at, self._read_at + OVERDUE_S)
-            self.deadline = max(
-                held_at, self._last_frame + 1.5 * self._frame_s, self._last_ping + SILENCE_S, now + 0.005
-            )
+            held_at = self.clock.heard_until + self._tolerance
+            if self._unread_until is not None:  # until then nothing is known
+                held_at = max(held_at, self._unread_until + OVERDUE_S)
+            silent_at = self.clock.last_frame + 1.5 * self.clock.frame_s
+            self.deadline = max(held_at, silent_at, self._last_ping + SILENCE_S, now + 0.005)
             if self.state is State.TESTING:
                 self.deadline = min(self.deadline, max(self._testing_since + RECHECK_FOR_S, now + 0.005))
             elif (missing := self._questions_needed(now) - self._questions) > 0:
                 self.deadline = max(self.deadline, self._questions_at + missing)
-            if self._read_at is not None:
+            if self._unread_until is not None:
                 self.deadline = next_beat(self.deadline)

@@ -8,9 +8,10 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.conf import settings
 
-from calls.gateway import connection
+from calls.gateway import registry
 from calls.models import CallSession
 from calls.pipeline import build
+from calls.process import State, this_process
 from calls.providers import catalogue
 from calls.recorder import writer
 
@@ -21,24 +22,29 @@ SHUTDOWN_S = 8.0
 
 async def startup() -> None:
     """Close the calls a dead server left open, and load every model: no call waits for one."""
+    this_process.move(State.STARTING)
     closed = await database_sync_to_async(CallSession.objects.close_orphans)(settings.NODE_NAME)
     if closed:
         logger.warning("%d calls of this node were left open by a server that died", closed)
     await build.warm()
+    this_process.move(State.ACCEPTING)
     # What is loaded by now stays: the collector need not walk half a million objects again and again.
     gc.collect()
     gc.freeze()
 
 
 async def shutdown() -> None:
-    """End the calls, store what they said, stop the models; bounded."""
+    """End the calls, store what they said, stop the models; bounded. May be called again."""
+    if this_process.state is State.ACCEPTING:
+        this_process.move(State.DRAINING)
     try:
         async with asyncio.timeout(SHUTDOWN_S):
-            await connection.shutdown()
+            await registry.shutdown()
             await writer.close()
             await catalogue.close()
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)
+    this_process.move(State.STOPPED)
 
 
 async def lifespan(_scope: dict[str, Any], receive: Any, send: Any) -> None:

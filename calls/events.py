@@ -1,0 +1,191 @@
+"""What happens in a call, as plain facts: the one language between the rooms.
+
+The pipeline and the call say what happened; mappers make of it what they need: RustPBX's messages
+(`calls.rustpbx.outgoing`), rows of the database (`calls.recorder.rows`). Another protocol or page is another
+mapper. All times are milliseconds since the call's start unless a name says otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+CALLER, AGENT = "caller", "agent"
+STT, LLM, TTS, PIPELINE = "stt", "llm", "tts", "pipeline"
+UNNUMBERED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for at the start of a call; None where it said nothing."""
+
+    room_id: str = ""
+    system_prompt: str | None = None
+    stt: Mapping[str, Any] | None = None
+    llm: Mapping[str, Any] | None = None
+    tts: Mapping[str, Any] | None = None
+    profile: str | None = None
+    caller: str | None = None
+    callee: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The call began with this profile."""
+
+    request: Request
+    profile_id: int
+    configuration: Mapping[str, Any]
+    started_at: datetime
+    remote_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The client described a call that audio had begun."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The services are built: what really answers, by part, with every setting in force."""
+
+    in_force: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptChanged:
+    """The client sent another system prompt, which is in force from the next reply on."""
+
+    system_prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Words of the caller; a partial replaces the one before it."""
+
+    text: str
+    is_final: bool
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """Text of the language model: a sentence, or the whole reply (`is_complete`)."""
+
+    text: str
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """The agent begins to speak this sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The agent has spoken this of a sentence: all of it, or up to an interruption."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn as far as it is known: it began, went on or ended. The same index replaces what was said before.
+
+    `final`: the text will not be taken back, though it may grow. The latencies belong to an agent's turn and
+    count from the end of the caller's speech (`end_of_turn_ms`, `stt_ms`, `total_ms`) or from the request to
+    the service (`llm_ms`, `tts_ms`: time to first token, to first byte).
+    """
+
+    speaker: str
+    start_ms: int
+    index: int = UNNUMBERED  # in the order in which turns first had a text
+    text: str = ""
+    end_ms: int | None = None  # None while it lasts
+    interrupted: bool = False
+    language: str = ""
+    final: bool = False
+    end_of_turn_ms: int | None = None
+    stt_ms: int | None = None
+    llm_ms: int | None = None
+    tts_ms: int | None = None
+    total_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The caller spoke over the agent, whose turn (an index) had got so far."""
+
+    spoken: str
+    turn: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A latency: `what` is a field of Turn without its _ms."""
+
+    what: str
+    ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Awaiting:
+    """What is due now: a transcript (stt), the model's first word (llm), its voice (tts), or nothing."""
+
+    part: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A service did not do what it should. `caller_waits`: in vain, as nothing of it will serve."""
+
+    part: str
+    message: str
+    caller_waits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Misused:
+    """The client sent what cannot be used, and was told so; `code` in HTTP's numbers."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The call is over. `reason` and `status` as they are stored; audio in seconds."""
+
+    reason: str
+    status: str
+    ended_at: datetime
+    audio_in_s: float
+    audio_out_s: float
+    client: str
+    error: str
+
+
+Event = (
+    Began
+    | Described
+    | Answering
+    | PromptChanged
+    | Heard
+    | Wrote
+    | Saying
+    | Said
+    | Turn
+    | Interrupted
+    | Measured
+    | Awaiting
+    | Failed
+    | Misused
+    | Ended
+)
+Sink = Callable[[Event], None]
+"""Takes events as they happen. It must not wait: it is called for every word."""

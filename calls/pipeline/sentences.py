@@ -1,0 +1,110 @@
+"""The agent's sentences: as the model writes them, and as they are spoken."""
+
+from collections import deque
+
+from pipecat.frames.frames import AggregatedTextFrame, TTSTextFrame
+from pipecat.utils.string import match_endofsentence
+from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
+
+from calls.events import Said, Saying, Sink, Wrote
+
+
+def sentences_of(text: str) -> list[str]:
+    """The text cut at the ends of its sentences."""
+    sentences = []
+    while end := match_endofsentence(text):
+        sentences.append(text[:end].strip())
+        text = text[end:]
+    return [sentence for sentence in [*sentences, text.strip()] if sentence]
+
+
+class WrittenReply:
+    """The model's reply while it is being written."""
+
+    def __init__(self, emit: Sink) -> None:
+        self._emit = emit
+        self._pieces: list[str] | None = None  # None: nothing is being written
+        self._splitter = SimpleTextAggregator()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model is writing."""
+        return self._pieces is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been written yet."""
+        return not self._pieces
+
+    async def start(self) -> None:
+        """The model begins a reply."""
+        self._pieces = []
+        await self._splitter.reset()
+
+    async def add(self, text: str) -> None:
+        """The model wrote so much more."""
+        if self._pieces is None:
+            return
+        self._pieces.append(text)
+        async for sentence in self._splitter.aggregate(text):
+            self._write(sentence.text, is_complete=False)
+
+    async def end(self) -> None:
+        """The model is done."""
+        if rest := await self._splitter.flush():
+            self._write(rest.text, is_complete=False)
+        self.close()
+
+    def close(self) -> None:
+        """The reply is what has been written so far: it ended, or was interrupted."""
+        if self._pieces:
+            self._write("".join(self._pieces), is_complete=True)
+        self._pieces = None
+
+    def _write(self, text: str, *, is_complete: bool) -> None:
+        if text := text.strip():
+            self._emit(Wrote(text, is_complete))
+
+
+class SpokenSentences:
+    """Which sentence is being spoken, from the words as they are played."""
+
+    def __init__(self, emit: Sink) -> None:
+        self._emit = emit
+        self._announced: dict[int, str] = {}  # texts about to be spoken, by the frame's id
+        self._segment: int | None = None  # the text being spoken
+        self._coming: deque[str] = deque()  # its sentences, still to come
+        self._sentence = ""  # the one being spoken
+        self._spoken: list[str] = []  # its words so far
+
+    def announce(self, frame: AggregatedTextFrame) -> None:
+        """Text-to-speech takes up this text."""
+        self._announced[frame.id] = frame.text
+
+    def word(self, frame: TTSTextFrame) -> None:
+        """A word has been spoken (a whole sentence, from a service without word times)."""
+        if frame.segment_id != self._segment or frame.segment_id is None:
+            self.end()
+            self._segment = frame.segment_id
+            text = self._announced.pop(frame.segment_id, frame.text) if frame.segment_id else frame.text
+            self._coming = deque(sentences_of(text))
+        elif _letters("".join(self._spoken)) >= _letters(self._sentence):
+            self.end()
+        if not self._spoken:
+            self._sentence = self._coming.popleft() if self._coming else frame.text
+            self._emit(Saying(self._sentence))
+        self._spoken.append(frame.text)
+
+    def end(self) -> None:
+        """The sentence is over, or was cut off: say how much of it was spoken."""
+        if self._spoken:
+            self._emit(Said(" ".join(self._spoken)))
+        self._spoken = []
+
+    def forget_announced(self) -> None:
+        """An interruption: what was announced will not be spoken."""
+        self._announced.clear()
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))

@@ -1,0 +1,100 @@
+"""Where the observer listens: which frames of which processor mean something, taken without holding them up.
+
+A processor's own event handler hands over the few frames that mean something. (A Pipecat observer is called
+for every frame between every two processors; for audio that costs more than the audio itself.)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    ErrorFrame,
+    Frame,
+    InterimTranscriptionFrame,
+    InterruptionFrame,
+    LLMContextAssistantTurnFrame,
+    LLMContextUserTurnFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    MetricsFrame,
+    TranscriptionFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameProcessor
+
+from calls.events import LLM, PIPELINE, STT, TTS
+from calls.pipeline.hearing import LateTranscriptionFrame
+from calls.providers.frames import SpeechTranscribedFrame
+
+Take = Callable[[Frame], None]
+
+# Each kind of frame is taken where it means what happened: words where they are played, for instance.
+TAKEN: dict[str, tuple[type[Frame], ...]] = {
+    "stt": (MetricsFrame,),
+    "words": (
+        InterimTranscriptionFrame,
+        TranscriptionFrame,
+        LateTranscriptionFrame,
+        SpeechTranscribedFrame,
+        VADUserStartedSpeakingFrame,  # which only pass by here
+        VADUserStoppedSpeakingFrame,
+    ),
+    "caller": (LLMContextUserTurnFrame, InterruptionFrame),
+    "llm": (LLMFullResponseStartFrame, LLMTextFrame, LLMFullResponseEndFrame, MetricsFrame),
+    "tts": (AggregatedTextFrame, TTSStartedFrame, TTSStoppedFrame, MetricsFrame),
+    "output": (BotStartedSpeakingFrame, TTSTextFrame, BotStoppedSpeakingFrame),
+    "agent": (LLMContextAssistantTurnFrame,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The processors whose frames mean something."""
+
+    stt: FrameProcessor
+    words: FrameProcessor  # what the recogniser says, and nothing it said lost
+    caller: FrameProcessor  # the aggregator of the caller's turns
+    llm: FrameProcessor
+    tts: FrameProcessor
+    output: FrameProcessor
+    agent: FrameProcessor  # the aggregator of the agent's turns
+
+    def part_of(self, processor: FrameProcessor | str | None) -> str:
+        """stt, llm or tts; anything else is the pipeline's."""
+        for part in (STT, LLM, TTS):
+            service = getattr(self, part)
+            if processor is service or processor == service.name:
+                return part
+        return PIPELINE
+
+
+def tap(services: Services, take: Take) -> None:
+    """Have `take` called with every frame that means something, and with every error of a service."""
+    for name, kinds in TAKEN.items():
+        _tap(getattr(services, name), frozenset(kinds), take)
+
+    def take_error(processor: FrameProcessor, frame: ErrorFrame) -> None:
+        frame.processor = frame.processor or processor
+        take(frame)
+
+    for processor in (services.stt, services.llm, services.tts, services.output):
+        processor.add_event_handler("on_error", take_error)
+
+
+def _tap(processor: FrameProcessor, wanted: frozenset[type[Frame]], take: Take) -> None:
+    def take_wanted(_processor: FrameProcessor, frame: Frame) -> None:
+        if type(frame) not in wanted or (frame.broadcast_sibling_id or frame.id) < frame.id:
+            return  # of a frame that goes both ways, the first made counts
+        if isinstance(frame, MetricsFrame) and frame.data[0].processor != processor.name:
+            return  # another's, passing by
+        take(frame)
+
+    processor.add_event_handler("on_before_push_frame", take_wanted)
