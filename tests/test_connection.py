@@ -24,7 +24,7 @@ from calls.pipeline import build
 from calls.profiles import choosing
 from calls.providers import catalogue
 from calls.recorder import writer
-from calls.rustpbx import messages
+from calls.rustpbx import codec
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -429,7 +429,7 @@ async def test_errors_that_are_told_are_stored(profile, dial):
     await client.until("configured")
     await client.send_to(text_data="hello")
     await client.send_to(bytes_data=b"odd")
-    await client.send_to(text_data=" " * (messages.MAX_TEXT_BYTES + 1))
+    await client.send_to(text_data=" " * (codec.MAX_TEXT_BYTES + 1))
     for _ in range(connection.CONFIGURES_AT_ONCE):
         await client.say(**CONFIGURE)
     told = [await client.until("error") for _ in range(4)]

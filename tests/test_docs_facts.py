@@ -11,12 +11,13 @@ from django.urls import resolve
 
 import voiceagent
 from calls.audio.format import SAMPLE_RATE
-from calls.gateway import limits
+from calls.conversation import watchdog
+from calls.gateway import codes, limits, outbox
 from calls.models import EndReason, PromptProfile
 from calls.models.profile import PromptPolicy
 from calls.providers import catalogue
 from calls.recorder import writer
-from calls.rustpbx import messages
+from calls.rustpbx import codec, messages
 from tests.documents import (
     DOCS,
     README,
@@ -28,7 +29,7 @@ from tests.documents import (
     rows,
 )
 
-CONSUMERS, SERVER, CALL = constants("consumers.py"), constants("server.py"), constants("call.py")
+CONNECTION, SERVER = constants("gateway/connection.py"), constants("gateway/server/daphne.py")
 
 # --- RustPBX's configuration ------------------------------------------------------------------------------
 
@@ -65,7 +66,7 @@ def examples():
 
 def test_the_clients_messages_are_understood():
     commands = [message for message in examples() if "command" in message]
-    decoded = {type(messages.decode_text(json.dumps(message))) for message in commands}
+    decoded = {type(codec.decode_text(json.dumps(message))) for message in commands}
     assert decoded == set(get_args(messages.ClientMessage))
     assert {cells[0] for cells in rows(PROTOCOL, "What the client sends")} == {m["command"] for m in commands}
 
@@ -76,7 +77,7 @@ def test_the_servers_messages_are_those_it_sends():
     assert shown.keys() == {*classes, "audio"}
     for name, kind in classes.items():
         assert shown[name].keys() == {"type", *(field.name for field in fields(kind))}
-    assert json.loads(messages.encode_audio(bytes([0, 0, 1, 0]), "1")) == shown["audio"]
+    assert json.loads(codec.encode_audio(bytes([0, 0, 1, 0]), "1")) == shown["audio"]
     assert {cells[0] for cells in rows(PROTOCOL, "What the server sends")} == shown.keys()
     assert shown["connected"]["version"] == voiceagent.__version__
 
@@ -85,13 +86,14 @@ def test_every_error_code_and_ending_is_explained():
     assert {int(cells[0]) for cells in rows(PROTOCOL, "Errors")} == {int(code) for code in messages.ErrorCode}
     endings = rows(PROTOCOL, "How a connection ends")
     assert {cells[2] for cells in endings} | {"crash"} == set(EndReason.values)
-    ours = {CONSUMERS[name] for name in ("NORMAL", "GOING_AWAY", "ABUSE", "INTERNAL")}
+    ours = {codes.NORMAL, codes.GOING_AWAY, codes.ABUSE, codes.INTERNAL}
     assert {int(cells[0]) for cells in endings} == {*ours, 1009}
 
 
 def test_the_parameters_of_the_url_are_those_read():
-    source = (ROOT / "calls" / "consumers.py").read_text() + (ROOT / "calls" / "access.py").read_text()
-    read = set(re.findall(r'(?:_query|query_of\(scope\))\.get\("(\w+)"', source))
+    readers = ("gateway/connection.py", "gateway/admission.py", "rustpbx/incoming.py")
+    source = "".join((ROOT / "calls" / path).read_text() for path in readers)
+    read = set(re.findall(r'(?:query|query_of\(scope\))\.get\("(\w+)"', source))
     shown = {name for cells in rows(PROTOCOL, "The URL") for name in cells[0].split(", ")}
     in_readme = {
         name for cells in rows(README, "Connect RustPBX") for name in re.findall(r"(\w+)=", cells[0])
@@ -118,18 +120,18 @@ def test_every_setting_of_a_provider_is_listed():
 
 
 def test_the_limits_are_those_of_the_code():
-    due = CALL["DUE_S"]
+    due = watchdog.DUE_S
     figures = [
         f"{limits.MESSAGES_PER_S:.0f} a second, {limits.MESSAGES_AT_ONCE:.0f} at once",
         f"{limits.AUDIO_AT_ONCE_S:.0f} s at once",
-        f"{CONSUMERS['CONFIGURES_AT_ONCE']} at once",
+        f"{CONNECTION['CONFIGURES_AT_ONCE']} at once",
         f"{SERVER['UNREAD_MESSAGES']:,}",
         f"{limits.ABUSE_AFTER:,}, {limits.FORGIVEN_PER_S:.0f} a second forgiven",
-        f"{messages.MAX_BINARY_BYTES // 1024} KB",
-        f"{CONSUMERS['OUTBOX_MESSAGES']} unread messages, or {SERVER['NOT_READING_S']:.0f} s",
-        f"{CONSUMERS['IDLE_S']:.0f} s without any message",
+        f"{codec.MAX_BINARY_BYTES // 1024} KB",
+        f"{outbox.MOST_MESSAGES} unread messages, or {SERVER['NOT_READING_S']:.0f} s",
+        f"{CONNECTION['IDLE_S']:.0f} s without any message",
         f"words {due['stt']:.0f} s, model {due['llm']:.0f} s, voice {due['tts']:.0f} s",
-        f"{messages.MAX_NAME_CHARS} characters",
+        f"{codec.MAX_NAME_CHARS} characters",
     ]
     text = "\n".join(" ".join(cells) for cells in rows(DOCS / "operations.md", "Limits"))
     assert not [figure for figure in figures if figure not in text]

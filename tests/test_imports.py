@@ -29,6 +29,7 @@ ROOMS = {room: len(FLOORS) - n for n, rooms in enumerate(FLOORS) for room in roo
 # Module or package: frameworks it stays free of.
 FRAMEWORKS = {
     "calls.audio": {"django", "channels", "pipecat"},
+    "calls.rustpbx.codec": {"django", "channels", "pipecat", "asyncio"},
     "calls.rustpbx.messages": {"django", "channels", "pipecat", "asyncio"},
     "calls.rustpbx.pacer": {"django", "channels", "pipecat", "asyncio"},
     "calls.gateway": {"pipecat"},

@@ -21,7 +21,7 @@ from calls.gateway.reading import GATHER
 from calls.models import EndReason
 from calls.profiles.choosing import ChosenProfile, NoProfile, choose
 from calls.recorder.writer import recorder
-from calls.rustpbx import messages
+from calls.rustpbx import codec, messages
 from calls.rustpbx.incoming import metadata_of, request_of
 from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Ping, ProtocolError, Timed
 from calls.rustpbx.outgoing import message_of, now_ms
@@ -123,9 +123,9 @@ class Connection:
             raise ProtocolError(ErrorCode.TOO_FAST, "expected at most 250 messages a second, got more")
         data = message.get("bytes")
         if data is not None:
-            self._on_audio(messages.decode_binary(data), count)
+            self._on_audio(codec.decode_binary(data), count)
             return
-        match messages.decode_text(message["text"]):
+        match codec.decode_text(message["text"]):
             case Audio() as audio:
                 self._json_audio = True
                 self._on_audio(audio)
@@ -268,7 +268,7 @@ class Connection:
             self._tell(message)
 
     def _tell(self, message: Timed) -> None:
-        self._outbox.put(messages.encode(message))
+        self._outbox.put(codec.encode(message))
 
     def _tell_configured(self, call: Call) -> None:
         self._tell(messages.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
@@ -289,7 +289,7 @@ class Connection:
         if self._binary_audio:
             await self._outbox.send_bytes(pcm)
         else:
-            await self._outbox.send_text(messages.encode_audio(pcm, str(self._frames_sent)))
+            await self._outbox.send_text(codec.encode_audio(pcm, str(self._frames_sent)))
 
     def _on_not_reading(self) -> None:
         self.stop(EndReason.ABUSE, ABUSE, "the client does not read")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calls.models.storable import storable_json
-from calls.rustpbx import messages
+from calls.rustpbx import codec, messages
+from calls.rustpbx.codec import decode_binary, decode_text
 from calls.rustpbx.messages import (
     Audio,
     Configure,
@@ -15,8 +16,6 @@ from calls.rustpbx.messages import (
     ErrorCode,
     Ping,
     ProtocolError,
-    decode_binary,
-    decode_text,
 )
 
 # RustPBX's table of required fields and their JSON types; a message that differs is dropped there.
@@ -123,7 +122,7 @@ def test_the_other_commands():
         ('{"command":"configure","room_id":"r","metadata":{"\\u0000":1}}', 422, "NUL"),
         ('{"command":"configure","room_id":"r","metadata":{"a":["\\udfff"]}}', 422, "surrogate"),
         ("[" * 60_000, 400, "JSON object"),
-        ('{"x":"' + "y" * messages.MAX_TEXT_BYTES + '"}', 413, "65536"),
+        ('{"x":"' + "y" * codec.MAX_TEXT_BYTES + '"}', 413, "65536"),
     ],
 )
 def test_each_mistake_has_a_code_and_says_what_was_expected(text, code, says):
@@ -140,9 +139,9 @@ def test_the_size_of_a_text_is_that_of_its_bytes(letter):
         letters, rest = divmod(size - len(head) - len('"}'), len(letter.encode()))
         return head + letter * letters + "x" * rest + '"}'
 
-    assert len(text(messages.MAX_TEXT_BYTES).encode()) == messages.MAX_TEXT_BYTES
-    decode_text(text(messages.MAX_TEXT_BYTES))
-    for size in (messages.MAX_TEXT_BYTES + 1, 2 * messages.MAX_TEXT_BYTES):
+    assert len(text(codec.MAX_TEXT_BYTES).encode()) == codec.MAX_TEXT_BYTES
+    decode_text(text(codec.MAX_TEXT_BYTES))
+    for size in (codec.MAX_TEXT_BYTES + 1, 2 * codec.MAX_TEXT_BYTES):
         error = refused(text(size))
         assert error.code == 413
         assert str(error).startswith("expected at most 65536 bytes a message, got at least ")
@@ -154,9 +153,9 @@ def nested(depth):
 
 
 def test_values_may_be_nested_as_deep_as_they_are_stored():
-    metadata = decode_text(nested(messages.MAX_DEPTH)).metadata
+    metadata = decode_text(nested(codec.MAX_DEPTH)).metadata
     assert storable_json({"of": metadata}) == {"of": metadata}
-    error = refused(nested(messages.MAX_DEPTH + 1))
+    error = refused(nested(codec.MAX_DEPTH + 1))
     assert (error.code, str(error)) == (422, "expected values nested at most 32 deep, got some nested deeper")
 
 
@@ -172,7 +171,7 @@ def test_what_is_written_like_nul_is_none():
 
 
 @pytest.mark.parametrize(
-    ("data", "code"), [(b"", 422), (b"abc", 422), (bytes(messages.MAX_BINARY_BYTES + 2), 413)]
+    ("data", "code"), [(b"", 422), (b"abc", 422), (bytes(codec.MAX_BINARY_BYTES + 2), 413)]
 )
 def test_binary_audio_that_is_none(data, code):
     with pytest.raises(ProtocolError) as caught:
@@ -226,7 +225,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.type)
 def test_every_message_has_the_fields_and_types_the_client_demands(message):
-    sent = json.loads(messages.encode(message))
+    sent = json.loads(codec.encode(message))
     table = CLIENT_TABLE[sent.pop("type")]
     assert {name: type(value) for name, value in sent.items()} == table
 
@@ -237,6 +236,6 @@ def test_every_message_of_the_table_exists():
 
 @given(st.binary(min_size=640, max_size=640))
 def test_audio_keeps_every_byte(pcm):
-    sent = json.loads(messages.encode_audio(pcm, "17"))
+    sent = json.loads(codec.encode_audio(pcm, "17"))
     assert bytes(sent.pop("audio_data")) == pcm
     assert sent == {"type": "audio", "sample_rate": 16000, "channels": 1, "frame_id": "17"}
