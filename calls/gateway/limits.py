@@ -15,7 +15,7 @@ FORGIVEN_PER_S = 100.0
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: `rate` tokens a second, at most `size` of them; starts full."""
+    """A token bucket: `rate` tokens a second, at most `size` of them kept."""
 
     rate: float
     size: float
