@@ -158,7 +158,7 @@ class Call:
         self._publish_end(reason, generation, error or self._last_error)
 
     def misused(self, code: int, message: str) -> None:
-        """The client sent what cannot be used, and was told so."""
+        """The client sent what cannot be used; the connection has answered with an error."""
         self._publish(events.Misused(code, message))
 
     # --- What happens -------------------------------------------------------------------------------------

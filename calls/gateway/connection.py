@@ -73,7 +73,7 @@ class Connection:
         self._reader = asyncio.current_task()
         self._outbox.start()
         version = voiceagent.__version__
-        self._tell(messages.Connected(timestamp=now_ms(), server="voiceagent", version=version))
+        self._send_message(messages.Connected(timestamp=now_ms(), server="voiceagent", version=version))
         self._pacing.start()
         self._timers["idle"] = self._loop.call_later(IDLE_S, self._check_idle)
         try:
@@ -111,7 +111,7 @@ class Connection:
             try:
                 await self._on_message(message)
             except ProtocolError as e:
-                self._tell_error(e.code, str(e))
+                self._send_error(e.code, str(e))
             if self._limits.abused:
                 self.stop(EndReason.ABUSE, ABUSE)
             if self.life.is_ending:
@@ -130,7 +130,7 @@ class Connection:
                 self._json_audio = True
                 self._on_audio(audio)
             case Ping(timestamp):
-                self._tell(messages.Pong(timestamp=timestamp))
+                self._send_message(messages.Pong(timestamp=timestamp))
             case Configure() as configure:
                 await self._on_configure(configure)
             case Disconnect():
@@ -187,7 +187,7 @@ class Connection:
         try:
             return metadata_of(self._query)
         except ProtocolError as e:
-            self._tell_error(e.code, str(e))
+            self._send_error(e.code, str(e))
             return {}
 
     async def _start(self, request: events.Request) -> None:
@@ -197,11 +197,11 @@ class Connection:
             call = self._call = Call(self._client, request, chosen, recorder())
             if not chosen.found:
                 message = f"expected a published profile, got {request.profile!r}; the default one answers"
-                self._tell_error(ErrorCode.NOT_FOUND, message)
+                self._send_error(ErrorCode.NOT_FOUND, message)
             self._pacing.judged_every(call.cadence_bytes, len(self._early_audio))
             call.hear(bytes(self._early_audio))
             self._early_audio.clear()
-            self._tell_configured(call)
+            self._send_configured(call)
             await call.start()
             for another in self._reconfigured:
                 await self._reconfigure(call, another)
@@ -225,9 +225,9 @@ class Connection:
             if configure.profile not in (None, "", call.profile):
                 began, asked = call.profile, configure.profile
                 message = f"expected profile {began!r}, with which the call has already begun, got {asked!r}"
-                self._tell_error(ErrorCode.BAD_VALUE, message)
+                self._send_error(ErrorCode.BAD_VALUE, message)
         await call.prompt(configure.system_prompt)
-        self._tell_configured(call)
+        self._send_configured(call)
 
     async def _say_goodbye(self, call: Call) -> None:
         try:
@@ -237,7 +237,7 @@ class Connection:
         self.stop(EndReason.MAX_DURATION, NORMAL)
 
     def _fail(self, message: str) -> None:
-        self._tell_error(ErrorCode.INTERNAL, message)
+        self._send_error(ErrorCode.INTERNAL, message)
         self.stop(EndReason.ERROR, INTERNAL, message)
 
     async def _finish(self) -> None:
@@ -265,24 +265,24 @@ class Connection:
     def _take(self, event: events.Event) -> None:
         """Something happened in the call: tell the client, if it is told of such events."""
         if message := message_of(event):
-            self._tell(message)
+            self._send_message(message)
 
-    def _tell(self, message: Timed) -> None:
+    def _send_message(self, message: Timed) -> None:
         self._outbox.put(codec.encode(message))
 
-    def _tell_configured(self, call: Call) -> None:
-        self._tell(messages.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
+    def _send_configured(self, call: Call) -> None:
+        self._send_message(messages.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
 
-    def _tell_error(self, code: ErrorCode, message: str) -> None:
+    def _send_error(self, code: ErrorCode, message: str) -> None:
         """Tell the client, and store it on the call; too many in a row are neither told nor stored."""
         if not self._errors.take(1.0, self._loop.time()):
             return
-        self._tell(messages.Error(timestamp=now_ms(), message=message, code=code))
+        self._send_message(messages.Error(timestamp=now_ms(), message=message, code=code))
         if self._call is not None:
             self._call.misused(int(code), message)
 
     def _ping(self) -> None:
-        self._tell(messages.ServerPing(timestamp=now_ms()))
+        self._send_message(messages.ServerPing(timestamp=now_ms()))
 
     async def _send_audio(self, pcm: bytes) -> None:
         self._frames_sent += 1

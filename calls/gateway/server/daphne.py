@@ -76,7 +76,7 @@ class CallProtocol(WebSocketProtocol):
         if data:
             self._dataReceived(data)
         if gathered is not None and self._gathering is None:
-            self._tell_of(1)
+            self._wake_at(1)
         if QUICK_ACK is not None and self.transport.connected and gathered is None:
             self.transport.getHandle().setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
         if self._is_behind():
@@ -140,14 +140,14 @@ class CallProtocol(WebSocketProtocol):
         if self._gathering is not None:
             self._gathering.cancel()
         if messages:
-            self._tell_of(UNREAD_BYTES)
+            self._wake_at(UNREAD_BYTES)
             wanted = messages * self._frame_bytes - len(self.data)
-            self._gathering = asyncio.get_running_loop().call_at(until, self._tell_of, max(1, wanted))
+            self._gathering = asyncio.get_running_loop().call_at(until, self._wake_at, max(1, wanted))
         else:
-            self._tell_of(1)
+            self._wake_at(1)
 
-    def _tell_of(self, size: int) -> None:
-        """Have the kernel tell us once so many bytes are there; of the connection's end it tells anyway."""
+    def _wake_at(self, size: int) -> None:
+        """Set SO_RCVLOWAT so that we wake when `size` bytes are buffered; the end of the connection wakes us anyway."""
         if self.transport.connected:
             self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
