@@ -147,7 +147,7 @@ class CallProtocol(WebSocketProtocol):
             self._wake_at(1)
 
     def _wake_at(self, size: int) -> None:
-        """Set SO_RCVLOWAT so that we wake when `size` bytes are buffered; the end of the connection wakes us anyway."""
+        """Set SO_RCVLOWAT so that we wake when `size` bytes are buffered, or when the connection ends."""
         if self.transport.connected:
             self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
