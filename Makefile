@@ -54,7 +54,7 @@ test: .venv/.dev apt check
 
 # What needs no model, browser, service or other program: in a minute and a half.
 QUICK_TESTS := admin admission beat catalogue connection decoding docs frames health hearing imports limits messages models observer \
-  migrations pacer pages process profiles recorder requirements routing settings simulator speech
+  migrations ownership pacer pages process profiles recorder requirements routing settings simulator speech
 quick: check
 	$(BIN)/python -m pytest -q $(QUICK_TESTS:%=tests/test_%.py)
 

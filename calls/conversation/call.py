@@ -9,21 +9,31 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django.conf import settings
 from django.utils import timezone
 
 from calls.audio.format import BYTES_PER_SECOND
-from calls.models import CallStatus, EndReason, EventKind
+from calls.models import (
+    CallEnd,
+    CallStart,
+    CallStatus,
+    Description,
+    EndReason,
+    EventKind,
+    EventRow,
+    Severity,
+    TurnRow,
+)
 from calls.pipeline.build import Conversation, build
 from calls.pipeline.listener import TurnState
 from calls.pipeline.observer import now_ms
+from calls.process import this_process
 from calls.profiles.choosing import ChosenProfile
 from calls.profiles.in_force import CallConfig, Provider
 from calls.providers import catalogue
-from calls.recorder.writer import DescriptionRow, Recorder
+from calls.recorder.writer import Recorder
 from calls.rustpbx.messages import Configure, Error, ErrorCode, Timed
 
 logger = logging.getLogger(__name__)
@@ -37,6 +47,7 @@ STATUS_OF_REASON = {
     EndReason.ERROR: CallStatus.FAILED,
     EndReason.SHUTDOWN: CallStatus.INTERRUPTED,
 }
+SEVERITY_OF_KIND = {EventKind.INTERRUPTION: Severity.INFO, EventKind.CONFIGURATION: Severity.INFO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +76,29 @@ class Call:
 
     def __init__(self, line: Line, configure: Configure, chosen: ChosenProfile, recorder: Recorder) -> None:
         self.id = uuid.uuid4()
-        self.profile: str = chosen.snapshot["slug"]
+        self.profile = chosen.slug
         self.audio_in_s = 0.0
         self.audio_out_s = 0.0
         self._line = line
         self._recorder = recorder
         self._started_at = timezone.now()
         self._client_prompt = configure.system_prompt
-        self._last_error = ""
         self._apologised = False  # since the caller last said something
         self._failed_at: dict[str, float] = {}  # by kind of service
         self._watchdog: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
         self._leaving = False  # the farewell is being said
-        self.config = _config(configure, chosen.snapshot)
+        self.config = _config(configure, chosen.configuration)
         self._recorder.start(
-            {
-                **_description(self.id, configure),
-                "profile_id": chosen.id,
-                "config": chosen.snapshot | {"in_force": _shown(self.config)},
-                "started_at": self._started_at,
-                "remote_address": line.remote_address,
-                "node": settings.NODE_NAME,
-            }
+            CallStart(
+                id=self.id,
+                version_id=chosen.version_id,
+                description=_description(configure),
+                started_at=self._started_at,
+                remote_address=line.remote_address,
+                node_id=this_process.boot,
+            )
         )
         try:
             self._conversation: Conversation = build(
@@ -101,6 +111,7 @@ class Call:
         except Exception as e:
             self._store_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
             raise
+        self._recorder.answered_by(self.id, _shown(self.config, self._conversation.stood_in))
         for kind, why in self._conversation.stood_in.items():
             self._tell_failure(kind, f"{why}; the embedded one, in English, stands in")
 
@@ -117,7 +128,7 @@ class Call:
 
     def describe(self, configure: Configure) -> None:
         """The first `configure` of a call that began without: store what it tells of the call."""
-        self._recorder.describe(_description(self.id, configure))
+        self._recorder.describe(self.id, _description(configure))
 
     async def reconfigure(self, configure: Configure) -> None:
         """Another `configure` during the call: its prompt is in force from the next answer on."""
@@ -150,28 +161,36 @@ class Call:
         for task in self._tasks:
             task.cancel()
         await self._conversation.stop()
-        self._store_end(reason, generation, error or self._last_error)
+        self._store_end(reason, generation, error)
 
     def _store_end(self, reason: EndReason, generation: str, error: str) -> None:
         self._recorder.finish(
-            {
-                "id": self.id,
-                "status": STATUS_OF_REASON.get(reason, CallStatus.COMPLETED),
-                "end_reason": reason,
-                "ended_at": timezone.now(),
-                "audio_in_s": round(self.audio_in_s, 3),
-                "audio_out_s": round(self.audio_out_s, 3),
-                "client_generation": generation,
-                "error": error,
-            }
+            CallEnd(
+                id=self.id,
+                status=STATUS_OF_REASON.get(reason, CallStatus.COMPLETED),
+                end_reason=reason,
+                ended_at=timezone.now(),
+                audio_in_s=round(self.audio_in_s, 3),
+                audio_out_s=round(self.audio_out_s, 3),
+                client_generation=generation,
+                error=error,
+            )
         )
 
-    def note(self, kind: EventKind, message: str, **detail: Any) -> None:
-        """Store an event of this call."""
+    def note(
+        self,
+        kind: EventKind,
+        message: str,
+        *,
+        severity: Severity | None = None,
+        provider: str = "",
+        turn: int | None = None,
+        **detail: Any,
+    ) -> None:
+        """Store an event of this call; without a severity it has its kind's."""
         ms = round((timezone.now() - self._started_at).total_seconds() * 1000)
-        self._recorder.event(
-            {"session_id": self.id, "ms": ms, "kind": kind, "detail": {"message": message, **detail}}
-        )
+        severity = severity or SEVERITY_OF_KIND.get(kind, Severity.ERROR)
+        self._recorder.event(EventRow(self.id, ms, kind, severity, message, provider, turn, detail))
 
     # --- What the pipeline reports ------------------------------------------------------------------------
 
@@ -181,7 +200,23 @@ class Call:
 
     def turn(self, turn: TurnState) -> None:
         """Store a turn."""
-        self._recorder.turn({"session_id": self.id, **asdict(turn)})  # type: ignore[typeddict-item]  # same fields
+        self._recorder.turn(
+            TurnRow(
+                session_id=self.id,
+                index=turn.index,
+                speaker=turn.speaker,
+                text=turn.text,
+                start_ms=turn.start_ms,
+                end_ms=turn.end_ms,
+                interrupted=turn.interrupted,
+                language=turn.language,
+                final=turn.end_ms is not None,
+                stt_ms=turn.latency.get("stt"),
+                llm_ms=turn.latency.get("llm_ttft"),
+                tts_ms=turn.latency.get("tts_ttfb"),
+                total_ms=turn.latency.get("turn_latency"),
+            )
+        )
 
     def interrupted(self, spoken: str) -> None:
         """Store that the caller spoke over the agent."""
@@ -216,13 +251,16 @@ class Call:
     def provider_faltered(self, kind: str, message: str) -> None:
         """Tell RustPBX and store it; the caller needs no apology."""
         if not self._ended:
-            self._tell_failure(kind, message)
+            self._tell_failure(kind, message, Severity.WARNING)
 
-    def _tell_failure(self, kind: str, message: str) -> None:
+    def _tell_failure(self, kind: str, message: str, severity: Severity = Severity.ERROR) -> None:
         logger.warning("call %s: %s: %s", self.id, kind, message)
-        self._last_error = f"{kind}: {message}"
-        self._line.tell(Error(timestamp=now_ms(), message=self._last_error, code=ErrorCode.PROVIDER))
-        self.note(EventKind.PROVIDER_FAILURE, message, provider=kind)
+        self._line.tell(Error(timestamp=now_ms(), message=f"{kind}: {message}", code=ErrorCode.PROVIDER))
+        self.note(EventKind.PROVIDER_FAILURE, message, severity=severity, provider=self._provider(kind))
+
+    def _provider(self, kind: str) -> str:
+        """The kind of service with the provider the profile wants for it: "stt/cartesia"."""
+        return f"{kind}/{_wanted(self.config, kind)}" if kind in catalogue.KINDS else kind
 
     def _overdue(self, kind: str) -> None:
         self._give_up(kind, f"nothing came from it within {DUE_S[kind]:.0f} s")
@@ -250,21 +288,20 @@ class Call:
         task.add_done_callback(self._tasks.discard)
 
 
-def _description(call_id: uuid.UUID, configure: Configure) -> DescriptionRow:
+def _description(configure: Configure) -> Description:
     """What a `configure` tells of its call."""
-    return {
-        "id": call_id,
-        "room_id": configure.room_id,
-        "caller": configure.caller or "",
-        "callee": configure.callee or "",
-        "metadata": dict(configure.metadata),
-        "client_configs": {
+    return Description(
+        room_id=configure.room_id,
+        caller=configure.caller or "",
+        callee=configure.callee or "",
+        metadata=dict(configure.metadata),
+        client_configs={
             "system_prompt": configure.system_prompt,
             "stt": configure.stt_config,
             "llm": configure.llm_config,
             "tts": configure.tts_config,
         },
-    }
+    )
 
 
 def _config(configure: Configure, profile: Mapping[str, Any]) -> CallConfig:
@@ -285,11 +322,26 @@ def _config(configure: Configure, profile: Mapping[str, Any]) -> CallConfig:
     )
 
 
-def _shown(config: CallConfig) -> dict[str, Any]:
-    """The providers and settings really in force: what "auto" became, and every default."""
-    shown = {}
+def _wanted(config: CallConfig, kind: str) -> str:
+    """The provider the profile wants, "auto" resolved; a name the catalogue does not know stays as it is."""
+    provider: Provider = getattr(config, kind)
+    with suppress(ValueError):
+        return catalogue.resolve(kind, provider.name)
+    return provider.name
+
+
+def _shown(config: CallConfig, stood_in: Mapping[str, str]) -> dict[str, Any]:
+    """The providers and settings really in force: what "auto" became, every default, and who stands in.
+
+    `stood_in` says, by kind, why the embedded provider took the place of the one wanted.
+    """
+    shown: dict[str, Any] = {}
     for kind in catalogue.KINDS:
         provider: Provider = getattr(config, kind)
-        name = catalogue.resolve(kind, provider.name)
-        shown[kind] = {"provider": name, **catalogue.defaults(kind, name), **provider.settings}
+        name, settings = _wanted(config, kind), provider.settings
+        if kind in stood_in:
+            local, defaults = catalogue.LOCAL, catalogue.defaults(kind, catalogue.LOCAL)
+            shown[kind] = {"provider": local, "settings": defaults, "instead_of": name, "why": stood_in[kind]}
+        else:
+            shown[kind] = {"provider": name, "settings": {**catalogue.defaults(kind, name), **settings}}
     return shown

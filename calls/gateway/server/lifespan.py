@@ -6,13 +6,11 @@ import logging
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.conf import settings
 
 from calls.gateway import connection
-from calls.models import CallSession
 from calls.pipeline import build
-from calls.providers import catalogue
-from calls.recorder import writer
+from calls.providers import accounts, catalogue
+from calls.recorder import ownership, writer
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +18,9 @@ SHUTDOWN_S = 8.0
 
 
 async def startup() -> None:
-    """Close the calls a dead server left open, and load every model: no call waits for one."""
-    closed = await database_sync_to_async(CallSession.objects.close_orphans)(settings.NODE_NAME)
-    if closed:
-        logger.warning("%d calls of this node were left open by a server that died", closed)
+    """Register this process, close what dead ones left open, and load every model: no call waits for one."""
+    await ownership.start(lambda: len(connection.live))
+    await database_sync_to_async(accounts.refresh)()
     await build.warm()
     # What is loaded by now stays: the collector need not walk half a million objects again and again.
     gc.collect()
@@ -36,6 +33,7 @@ async def shutdown() -> None:
         async with asyncio.timeout(SHUTDOWN_S):
             await connection.shutdown()
             await writer.close()
+            await ownership.close()  # once the ends of the calls are stored
             await catalogue.close()
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)
