@@ -64,6 +64,8 @@ def _local_secret_key() -> str:
 
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
+# Former secret keys, separated by commas: what they signed and encrypted can still be read.
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 # Tokens that let a client other than this machine stream calls, separated by commas.
 STREAM_TOKENS = env.list("STREAM_TOKENS", default=[])

@@ -33,10 +33,10 @@ class CallConfig:
 
     @classmethod
     def from_profile(cls, profile: Mapping[str, Any]) -> "CallConfig":
-        """The configuration a profile's snapshot describes.
+        """The configuration of a profile's version, for one call.
 
         Raises:
-            KeyError: the snapshot lacks a field.
+            KeyError: the version lacks a field.
         """
         return cls(
             stt=Provider(profile["stt_provider"], profile["stt_settings"]),
