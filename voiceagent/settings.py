@@ -28,7 +28,7 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8765)
 
-# This process's name among several that share a database: each closes only its own abandoned calls.
+# What people call this process among several that share a database.
 NODE_NAME = env.str("NODE_NAME", default=f"{socket.gethostname()}:{PORT}")
 
 # --- Security ---------------------------------------------------------------------------------------------
