@@ -44,7 +44,7 @@ def _prepare() -> None:
         name="Benchmark", slug=PROFILE, is_default=True, is_published=True, greeting=GREETING,
         system_prompt="You are a friendly receptionist.",
         stt_provider="fixed", llm_provider="fixed", tts_provider="fixed",
-    )  # fmt: skip
+    ).publish()  # fmt: skip
 
 
 def _hasten(speed: float) -> None:

@@ -32,11 +32,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The call began with this profile."""
+    """The call began, with this version of a profile."""
 
     request: Request
-    profile_id: int
-    configuration: Mapping[str, Any]
+    version_id: int
     started_at: datetime
     remote_address: str
 
@@ -147,6 +146,21 @@ class Failed:
     part: str
     message: str
     caller_waits: bool = True
+    provider: str = ""  # of this part, as the catalogue names it
+
+
+@dataclass(frozen=True, slots=True)
+class StoodIn:
+    """A part's provider cannot be used, and why: the embedded one, in English, answers instead."""
+
+    part: str
+    provider: str
+    why: str
+
+    @property
+    def message(self) -> str:
+        """What happened, for people."""
+        return f"{self.why}; the embedded one, in English, stands in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +198,7 @@ Event = (
     | Measured
     | Awaiting
     | Failed
+    | StoodIn
     | Misused
     | Ended
 )

@@ -1,6 +1,6 @@
 """What several tests share: private services, the three personas, and stored calls."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +9,17 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 
-from calls.models import CallSession, Turn
+from calls.models import (
+    CallEnd,
+    CallSession,
+    CallStart,
+    Description,
+    EventRow,
+    NodeRow,
+    PromptProfile,
+    Turn,
+    TurnRow,
+)
 from calls.process import State, this_process
 
 pytest_plugins = ["tests.services"]
@@ -55,44 +65,76 @@ def outsider(db):
     return persona("outsider")
 
 
+def publish_profile(slug, **fields):
+    """A profile that calls may use, published."""
+    names = {"name": slug, "slug": slug, "system_prompt": "Be brief.", "is_published": True}
+    profile = PromptProfile.objects.create(**names | fields)
+    profile.publish()
+    return profile
+
+
+def edit_profiles(**fields):
+    """Change every profile and publish it as it is then."""
+    for profile in PromptProfile.objects.all():
+        PromptProfile.objects.filter(pk=profile.pk).update(**fields)
+        profile.publish()
+
+
 @pytest.fixture
 def make_call(db):
-    """Make an active call; `said` lists its turns as (speaker, text), other fields are the session's."""
+    """Make an active call; `said` lists its turns as (speaker, text), other fields are the rows'."""
     numbers = count(1)
 
-    def make(*, said=(), latency=None, **fields):
+    def make(*, said=(), profile=None, **fields):
         number = next(numbers)
-        start = {
-            "id": uuid4(),
+        told = {
             "room_id": f"room-{number}",
-            "profile_id": None,
-            "config": {},
-            "client_configs": {},
             "caller": f"+1555000{number:04}",
             "callee": "support",
             "metadata": {},
+            "client_configs": {},
+        }
+        told |= {name: fields.pop(name) for name in told if name in fields}
+        start = {
+            "id": uuid4(),
+            "version_id": profile.versions.first().pk if profile else None,
+            "description": Description(**told),
             "started_at": STARTED_AT,
             "remote_address": "127.0.0.1",
-            "node": "test:1",
+            "node_id": None,
         }
-        session = CallSession.objects.start(**start | fields)
-        Turn.objects.record(turn_row(session.id, i, *words, latency=latency) for i, words in enumerate(said))
+        session = CallSession.objects.start(CallStart(**start | fields))
+        Turn.objects.record(turn_row(session.id, i, *words) for i, words in enumerate(said))
         return session
 
     return make
 
 
 def turn_row(session_id, index, speaker="caller", text="hello", **fields):
-    """A turn one second long, `index` seconds after the call's start."""
-    row = {
-        "session_id": session_id,
-        "index": index,
-        "speaker": speaker,
-        "text": text,
-        "start_ms": index * 1000,
-        "end_ms": index * 1000 + 900,
-        "interrupted": False,
-        "language": "en",
-        "latency": {},
+    """A turn one second long, `index` seconds after the call's start, which nothing is added to."""
+    times = {"start_ms": index * 1000, "end_ms": index * 1000 + 900, "language": "en", "final": True}
+    return TurnRow(session_id, index, speaker, text, **times | fields)
+
+
+def event_row(session_id, message="m", *, kind="error", severity="error", ms=5, **fields):
+    """An event, an error if nothing else is said."""
+    return EventRow(session_id, ms, kind, severity, message, **fields)
+
+
+def end_row(session_id, **fields):
+    """The end of a call of ten seconds in which the client hung up."""
+    end = {
+        "status": "completed",
+        "end_reason": "disconnect",
+        "ended_at": STARTED_AT + timedelta(seconds=10),
+        "audio_in_s": 10.0,
+        "audio_out_s": 4.5,
+        "client_generation": "seed",
     }
-    return row | {name: value for name, value in fields.items() if value is not None}
+    return CallEnd(session_id, **end | fields)
+
+
+def node_row(id=None, **fields):
+    """A process that takes calls."""
+    now = {"name": "a:1", "address": "127.0.0.1:1", "capacity": None, "calls": 0, "state": "accepting"}
+    return NodeRow(id or uuid4(), **now | fields)

@@ -3,12 +3,15 @@ from datetime import timedelta
 from html import escape, unescape
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.forms.models import model_to_dict
 from django.urls import reverse
 
-from calls.models import CallEvent, CallSession, PromptProfile, Turn
-from tests.conftest import STARTED_AT, turn_row
+from calls.models import CallEvent, CallSession, Node, PromptProfile, ProviderAccount, Turn
+from calls.providers import catalogue
+from tests.conftest import STARTED_AT, end_row, event_row, node_row, turn_row
 
 pytestmark = pytest.mark.django_db
 
@@ -31,8 +34,7 @@ def superuser_client(client):
 @pytest.fixture
 def call(make_call):
     session = make_call(said=[("caller", "is the shop open"), ("agent", "yes it is")])
-    row = {"session_id": session.id, "ms": 5, "kind": "error", "detail": {"message": "no answer"}}
-    CallEvent.objects.record([row])
+    CallEvent.objects.record([event_row(session.id, "no answer")])
     return session
 
 
@@ -132,24 +134,22 @@ def test_a_call_is_found_by_what_was_said_and_shows_it(admin_client, call, make_
 def two_calls(make_call):
     """A call of 4 March that differs in everything from one of 6 March."""
     PromptProfile.objects.ensure_default()
-    first = make_call(profile_id=PromptProfile.objects.get().id, node="a:1")
-    second = make_call(started_at=STARTED_AT + timedelta(days=2), node="b:1")
+    nodes = [node_row(name=name) for name in ("a:1", "b:1")]
+    for node in nodes:
+        Node.objects.renew(node)
+    first = make_call(profile=PromptProfile.objects.get(), node_id=nodes[0].id)
+    second = make_call(started_at=STARTED_AT + timedelta(days=2), node_id=nodes[1].id)
     CallSession.objects.finish(
-        first.id, status="failed", end_reason="abuse", ended_at=STARTED_AT + timedelta(seconds=4),
-        audio_in_s=1, audio_out_s=1, client_generation="seed", error="flooded",
-    )  # fmt: skip
+        end_row(first.id, status="failed", end_reason="abuse", error="flooded"),
+    )
     Turn.objects.record(
         [
             turn_row(first.id, 0, "caller", "hello"),
             turn_row(second.id, 0, "agent", "guten Tag", language="de", interrupted=True),
         ]
     )
-    event = {"ms": 5, "detail": {"message": "no answer"}}
     CallEvent.objects.record(
-        [
-            {**event, "session_id": first.id, "kind": "error"},
-            {**event, "session_id": second.id, "kind": "interruption"},
-        ]
+        [event_row(first.id), event_row(second.id, kind="interruption", severity="info")]
     )
     return first, second
 
@@ -172,6 +172,7 @@ def calls_of(listing):
         ("turn", "interrupted", "No"),
         ("turn", "language", "en"),
         ("callevent", "kind", "Error"),
+        ("callevent", "severity", "Error"),
     ],
 )
 def test_a_filter_leaves_the_rows_that_fit(admin_client, two_calls, model, title, choice):
@@ -213,13 +214,124 @@ def test_not_even_a_superuser_writes_records(superuser_client, call, model):
     assert type(record).objects.filter(pk=record.pk).exists()
 
 
-def test_deleting_a_profile_keeps_its_calls(admin_client, make_call):
+def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
     PromptProfile.objects.ensure_default()
     profile = PromptProfile.objects.get()
-    call = make_call(profile_id=profile.id)
     delete = reverse("admin:calls_promptprofile_delete", args=[profile.id])
+    call = make_call(profile=profile)
+    assert admin_client.post(delete, {"post": "yes"}).status_code == 200
+    assert CallSession.objects.get().profile == profile
+    Turn.objects.all().delete()
+    CallSession.objects.finish(end_row(call.id))
+    CallSession.objects.erase([call.id])
     assert admin_client.post(delete, {"post": "yes"}).status_code == 302
-    assert CallSession.objects.get() == call
+    assert not PromptProfile.objects.exists()
+
+
+# --- Versions ---------------------------------------------------------------------------------------------
+
+
+def test_saving_a_published_profile_publishes_what_differs(admin_client, admin):
+    save_new(admin_client)
+    profile = PromptProfile.objects.get()
+    change = reverse("admin:calls_promptprofile_change", args=[profile.id])
+    for fields in ({}, {"name": "Renamed"}, {"greeting": "Good day"}, {"greeting": "Good day"}):
+        assert admin_client.post(change, profile_form(**fields)).status_code == 302
+    versions = profile.versions.order_by("number")
+    assert [(v.number, v.configuration["greeting"], v.author) for v in versions] == [
+        (1, "", admin),
+        (2, "Good day", admin),
+    ]
+    assert "2, published" in admin_client.get(change).content.decode()
+
+
+def test_a_draft_is_saved_and_not_published(admin_client):
+    fields = profile_form()
+    del fields["is_published"]
+    admin_client.post(reverse("admin:calls_promptprofile_add"), fields)
+    profile = PromptProfile.objects.get()
+    assert not profile.versions.exists()
+    page = admin_client.get(reverse("admin:calls_promptprofile_change", args=[profile.id]))
+    assert "none yet" in page.content.decode()
+
+
+# --- Providers --------------------------------------------------------------------------------------------
+
+
+def test_a_registered_provider_is_chosen_without_a_migration(admin_client, monkeypatch):
+    monkeypatch.setattr(catalogue, "PROVIDERS", list(catalogue.PROVIDERS))
+    assert list(errors(save_new(admin_client, llm_provider="acme"))) == ["llm_provider"]
+    catalogue.register(catalogue.Provider("llm", "acme", "Acme's model", "acme", "build", (), key="ACME_KEY"))
+    page = admin_client.get(reverse("admin:calls_promptprofile_add")).content.decode()
+    assert '<option value="acme">Acme&#x27;s model</option>' in page
+    assert save_new(admin_client, llm_provider="acme").status_code == 302
+    profile = PromptProfile.objects.for_call("sales")
+    assert profile.configuration["llm_provider"] == "acme"
+    accounts = admin_client.get(reverse("admin:calls_provideraccount_add")).content.decode()
+    assert '<option value="acme">' in accounts
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+def test_a_provider_of_another_kind_is_none(admin_client):
+    assert list(errors(save_new(admin_client, stt_provider="openai"))) == ["stt_provider"]
+
+
+def test_a_provider_that_is_gone_stays_chosen(admin_client, monkeypatch):
+    profile = PromptProfile.objects.create(name="Old", slug="old", tts_provider="gone", system_prompt="x")
+    page = admin_client.get(reverse("admin:calls_promptprofile_change", args=[profile.id])).content.decode()
+    assert '<option value="gone" selected>gone (unknown here)</option>' in page
+
+
+ACCOUNT = {"provider": "openai", "label": "Sales", "is_enabled": "on", "base_url": ""}
+
+
+def save_account(client, account=None, **fields):
+    page = reverse("admin:calls_provideraccount_add")
+    if account:
+        page = reverse("admin:calls_provideraccount_change", args=[account.pk])
+    return client.post(page, ACCOUNT | fields)
+
+
+def test_a_key_goes_in_and_never_comes_out(admin_client, caplog):
+    with caplog.at_level("DEBUG"):
+        assert save_account(admin_client, new_key="sk-secret").status_code == 302
+    account = ProviderAccount.objects.get()
+    assert account.key == "sk-secret"
+    listing = admin_client.get(reverse("admin:calls_provideraccount_changelist")).content.decode()
+    page = admin_client.get(reverse("admin:calls_provideraccount_change", args=[account.pk])).content.decode()
+    history = admin_client.get(
+        reverse("admin:calls_provideraccount_history", args=[account.pk])
+    ).content.decode()
+    for text in (listing, page, history, caplog.text, str(list(LogEntry.objects.values()))):
+        assert "sk-secret" not in text
+        assert account.sealed_key not in text
+    assert ">set<" in listing
+    assert ">set<" in page
+
+
+def test_a_key_is_kept_replaced_and_forgotten(admin_client):
+    save_account(admin_client, new_key="sk-one")
+    account = ProviderAccount.objects.get()
+    for fields, key in (({}, "sk-one"), ({"new_key": "sk-two"}, "sk-two"), ({"forget_key": "on"}, "")):
+        assert save_account(admin_client, account, **fields).status_code == 302
+        account.refresh_from_db()
+        assert account.key == key
+    page = admin_client.get(reverse("admin:calls_provideraccount_change", args=[account.pk])).content.decode()
+    assert ">not set<" in page
+
+
+def test_two_enabled_accounts_of_one_provider_are_explained(admin_client):
+    save_account(admin_client)
+    response = save_account(admin_client)
+    assert "Another account of this provider is enabled" in str(errors(response))
+    assert ProviderAccount.objects.count() == 1
+
+
+def test_an_analyst_with_the_staff_flag_sees_no_accounts(client, analyst):
+    analyst.is_staff = True
+    analyst.save()
+    client.force_login(analyst)
+    assert client.get(reverse("admin:calls_provideraccount_changelist")).status_code == 403
 
 
 def test_an_analyst_has_no_way_into_the_admin(client, analyst):

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from calls.models import CallEvent, Turn
-from tests.conftest import PASSWORD, turn_row
+from tests.conftest import PASSWORD, event_row, turn_row
 
 # The groups come from a migration; tests that commit empty the tables, so they are put back before this one.
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -21,10 +21,9 @@ def stored_call(make_call):
     for number in range(30):
         make_call(caller=LONG_WORD if number % 2 else "")
     turns = [turn_row(call.id, 0, "agent", "Hello, how can I help?", interrupted=True)]
-    turns += [turn_row(call.id, 1, "caller", f"I lost my umbrella {LONG_WORD}", latency={"stt": 120})]
+    turns += [turn_row(call.id, 1, "caller", f"I lost my umbrella {LONG_WORD}", stt_ms=120)]
     Turn.objects.record(turns)
-    detail = {"message": "No answer", "url": LONG_WORD}
-    CallEvent.objects.record([{"session_id": call.id, "ms": 1200, "kind": "error", "detail": detail}])
+    CallEvent.objects.record([event_row(call.id, "No answer", ms=1200, detail={"url": LONG_WORD})])
     return call
 
 

@@ -19,12 +19,13 @@ from calls.audio.format import SAMPLE_RATE
 from calls.consumers import RustPBXConsumer
 from calls.conversation.call import Call
 from calls.gateway import connection, registry
-from calls.models import CallEvent, CallSession, PromptProfile
+from calls.models import CallEvent, CallSession
 from calls.pipeline import build
 from calls.profiles import choosing
 from calls.providers import catalogue
 from calls.recorder import writer
 from calls.rustpbx import codec
+from tests.conftest import edit_profiles, publish_profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -98,7 +99,7 @@ def providers(monkeypatch):
 
 def make_profile(slug, **fields):
     names = {f"{kind}_provider": "test" for kind in catalogue.KINDS}
-    return PromptProfile.objects.create(name=slug, slug=slug, is_published=True, **names, **fields)
+    return publish_profile(slug, system_prompt="", **names, **fields)
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ async def test_an_unknown_profile(profile, dial):
     await client.hang_up()
     assert (await finished()).profile_id == profile.pk
     (event,) = await stored_events()
-    assert (event.kind, event.detail) == ("error", {"code": 404, "message": error["message"]})
+    assert (event.kind, event.message, event.detail) == ("error", error["message"], {"code": 404})
 
 
 async def test_configure_beats_the_url(profile, dial):
@@ -272,7 +273,7 @@ async def test_a_pipeline_that_cannot_be_built(profile, dial, monkeypatch):
 )
 async def test_the_embedded_provider_stands_in(profile, dial, kind, fields, why):
     """RustPBX is told and it is stored; the caller, who is answered, hears no apology."""
-    await PromptProfile.objects.aupdate(apology="Sorry!", **fields)
+    await sync_to_async(edit_profiles)(apology="Sorry!", **fields)
     client = await dial()
     await client.say(**CONFIGURE)
     error = await client.until("error")
@@ -283,10 +284,15 @@ async def test_the_embedded_provider_stands_in(profile, dial, kind, fields, why)
     await client.until("configured")
     await client.hang_up()
     session = await finished()
-    assert (session.status, session.error) == ("completed", error["message"])
+    assert (session.status, session.error, session.error_count) == ("completed", "", 1)
     assert session.audio_out_s == 0
+    wanted = fields.get(f"{kind}_provider", "test")
+    assert session.in_force[kind]["provider"] == "local"
+    assert session.in_force[kind]["instead_of"] == wanted
+    assert why in session.in_force[kind]["why"]
     (event,) = await stored_events()
-    assert (event.kind, event.detail["provider"]) == ("provider_failure", kind)
+    assert (event.kind, event.severity) == ("provider_failure", "error")
+    assert event.provider == f"{kind}/{wanted}"
     assert f"{kind}: {event.message}" == error["message"]
 
 
@@ -387,7 +393,7 @@ async def test_configure_twice_at_once(profile, dial):
     ],
 )
 async def test_only_a_prompt_that_changes_what_is_in_force_is_noted(profile, dial, policy, prompts, changes):
-    await PromptProfile.objects.aupdate(prompt_policy=policy)
+    await sync_to_async(edit_profiles)(prompt_policy=policy)
     client = await dial()
     for prompt in prompts:
         await client.say(**CONFIGURE | {"system_prompt": prompt})
@@ -438,8 +444,8 @@ async def test_errors_that_are_told_are_stored(profile, dial):
     await finished()
     events = await stored_events()
     assert {event.kind for event in events} == {"error"}
-    assert [event.detail for event in events] == [
-        {"code": error["code"], "message": error["message"]} for error in told
+    assert [(event.detail["code"], event.message) for event in events] == [
+        (error["code"], error["message"]) for error in told
     ]
 
 
@@ -456,7 +462,7 @@ async def test_errors_that_are_not_told_are_not_stored(profile, dial, monkeypatc
 
 
 async def test_a_pipeline_that_ends_by_itself_ends_the_call(profile, dial):
-    await PromptProfile.objects.aupdate(greeting="Hello", tts_provider="quitter")
+    await sync_to_async(edit_profiles)(greeting="Hello", tts_provider="quitter")
     client = await dial()
     await client.say(**CONFIGURE)
     error = await client.until("error")
@@ -472,8 +478,7 @@ async def test_a_pipeline_that_ends_by_itself_ends_the_call(profile, dial):
 
 
 async def test_the_voice_as_json(profile, dial):
-    profile.greeting = "Hello"
-    await profile.asave()
+    await sync_to_async(edit_profiles)(greeting="Hello")
     client = await dial()
     await client.say(**CONFIGURE)
     frames = [await client.until("audio") for _ in range(5)]
@@ -486,8 +491,7 @@ async def test_the_voice_as_json(profile, dial):
 
 
 async def test_the_voice_as_binary(profile, dial):
-    profile.greeting = "Hello"
-    await profile.asave()
+    await sync_to_async(edit_profiles)(greeting="Hello")
     client = await dial("audio=binary")
     await client.say(**CONFIGURE)
     frames = [(await client.until("voice"))["pcm"] for _ in range(5)]
@@ -525,7 +529,7 @@ async def test_any_message_keeps_the_call(profile, dial, monkeypatch):
 async def test_the_farewell_is_spoken_to_its_end(profile, dial, voice):
     """With the embedded voice if the call's own is out of service."""
     fields = {"max_duration_s": 0, "farewell": "Goodbye!", "tts_provider": voice}
-    await PromptProfile.objects.aupdate(**fields)
+    await sync_to_async(edit_profiles)(**fields)
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("audio")

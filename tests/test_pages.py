@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.defaults import server_error
 
 from calls.models import CallEvent, CallSession, PromptProfile, Turn
-from tests.conftest import PASSWORD, STARTED_AT, turn_row
+from tests.conftest import PASSWORD, STARTED_AT, end_row, event_row, turn_row
 
 pytestmark = pytest.mark.django_db
 
@@ -36,10 +36,6 @@ def text_of(response):
 def listed(response):
     """The callers listed, in order."""
     return [call.caller for call in response.context["page"]]
-
-
-def event_row(session, ms, kind="error", message="", **detail):
-    return {"session_id": session.id, "ms": ms, "kind": kind, "detail": {"message": message} | detail}
 
 
 class TestWhoMayLook:
@@ -88,12 +84,10 @@ class TestWhoMayLook:
 class TestList:
     def test_newest_first_with_their_facts(self, browse, make_call):
         PromptProfile.objects.ensure_default()
-        old = make_call(caller="Ann", profile_id=PromptProfile.objects.get().id, said=[("agent", "hi")])
+        old = make_call(caller="Ann", profile=PromptProfile.objects.get(), said=[("agent", "hi")])
         make_call(caller="Bob", started_at=STARTED_AT + timedelta(hours=1))
-        CallSession.objects.finish(
-            old.id, status="failed", end_reason="error", ended_at=STARTED_AT + timedelta(seconds=65),
-            audio_in_s=65, audio_out_s=1, client_generation="new",
-        )  # fmt: skip
+        ended_at = STARTED_AT + timedelta(seconds=65)
+        CallSession.objects.finish(end_row(old.id, status="failed", end_reason="error", ended_at=ended_at))
         response = browse()
         assert listed(response) == ["Bob", "Ann"]
         for fact in ("2 calls", "Receptionist", "Failed", "1:05", "1 turn", "4 Mar 2026, 10:00", "Active"):
@@ -111,8 +105,8 @@ class TestList:
 
     def test_filters(self, browse, make_call):
         PromptProfile.objects.ensure_default()
-        profile_id = PromptProfile.objects.get().id
-        make_call(caller="Ann", profile_id=profile_id, said=[("caller", "I lost my umbrella")])
+        profile = PromptProfile.objects.get()
+        make_call(caller="Ann", profile=profile, said=[("caller", "I lost my umbrella")])
         make_call(caller="Bob", started_at=datetime(2026, 3, 6, tzinfo=UTC))
         assert listed(browse(q="UMBRELLA")) == ["Ann"]
         assert listed(browse(profile="default")) == ["Ann"]
@@ -165,9 +159,10 @@ class TestList:
 
     def test_more_calls_need_no_more_queries(self, browse, make_call, django_assert_max_num_queries):
         PromptProfile.objects.ensure_default()
-        profile_id = PromptProfile.objects.get().id
+        profile = PromptProfile.objects.get()
         for _ in range(25):
-            make_call(profile_id=profile_id, said=[("caller", "tea")])
+            call = make_call(profile=profile, said=[("caller", "tea")])
+            CallEvent.objects.record([event_row(call.id)])
         with django_assert_max_num_queries(7):
             browse(q="tea")
 
@@ -177,31 +172,45 @@ class TestCall:
         PromptProfile.objects.ensure_default()
         profile = PromptProfile.objects.get()
         call = make_call(
-            caller="Ann", callee="Sales", profile_id=profile.id, config=profile.snapshot(),
+            caller="Ann", callee="Sales", profile=profile,
             client_configs={"llm": {"model": "gpt-4o-mini"}}, metadata={"campaign": "spring"},
         )  # fmt: skip
-        latency = {"turn_latency": 812, "stt": 120.4, "llm_ttft": 98, "tts_ttfb": 205}
+        latency = {"total_ms": 812, "end_of_turn_ms": 310, "stt_ms": 120, "llm_ms": 98, "tts_ms": 205}
         Turn.objects.record(
             [
                 turn_row(call.id, 0, "caller", "where is my order", language="en-GB"),
-                turn_row(call.id, 1, "agent", "It is on its", latency=latency, interrupted=True),
+                turn_row(call.id, 1, "agent", "It is on its", interrupted=True, **latency),
             ]
         )
-        CallEvent.objects.record([event_row(call, 1500, "provider_failure", "No answer", provider="openai")])
+        CallSession.objects.answered_by(call.id, {"tts": {"provider": "local", "instead_of": "cartesia"}})
+        failure = {"kind": "provider_failure", "provider": "llm/openai", "detail": {"attempt": 2}}
+        CallEvent.objects.record(
+            [
+                event_row(call.id, "No answer", ms=1500, **failure),
+                event_row(call.id, "No answer", ms=2500, **failure),
+                event_row(call.id, "Refused", ms=2000, **failure),
+            ]
+        )
         CallSession.objects.finish(
-            call.id, status="failed", end_reason="idle", ended_at=STARTED_AT + timedelta(seconds=4),
-            audio_in_s=3.96, audio_out_s=1.5, client_generation="seed", error="gave up",
+            end_row(
+                call.id, status="failed", end_reason="idle", ended_at=STARTED_AT + timedelta(seconds=4),
+                audio_in_s=3.96, audio_out_s=1.5, error="gave up",
+            )
         )  # fmt: skip
         text = text_of(browse(call.get_absolute_url()))
         for fact in (
-            "Ann", "Sales", "Receptionist", "Failed", "No message for 30 s", "4 Mar 2026, 10:00:00 UTC",
+            "Ann", "Sales", "Receptionist, version 1", "Failed", "3 failures",
+            "No message for 30 s", "4 Mar 2026, 10:00:00 UTC",
             "0:04", "4.0 s in, 1.5 s out",
             "RustPBX of October 2025 at 127.0.0.1", "812 ms median, 812 ms worst",
             "where is my order", "0:00.0–0:00.9", "en-GB", "It is on its", "interrupted",
-            "Answered after 812 ms", "speech-to-text 120 ms", "language model 98 ms", "text-to-speech 205 ms",
+            "Answered after 812 ms", "end of turn 310 ms", "speech-to-text 120 ms", "language model 98 ms",
+            "text-to-speech 205 ms",
             "0:01.5", "No answer",
-            '"provider": "openai"', "gave up", '"model": "gpt-4o-mini"', '"campaign": "spring"',
-            '"slug": "default"', "interrupted turns: 1; errors: 1",
+            "Failures: 3", "llm/openai: No answer (2 times, 0:01.5–0:02.5)", "llm/openai: Refused (0:02.0)",
+            '"attempt": 2', '"instead_of": "cartesia"', "gave up",
+            '"model": "gpt-4o-mini"', '"campaign": "spring"',
+            '"schema": 1', "interrupted turns: 1; errors: 3",
         ):  # fmt: skip
             assert fact in text, fact
 
@@ -211,19 +220,16 @@ class TestCall:
             assert fact in text
         assert "Who spoke when" not in text
 
-    def test_the_profiles_name_outlives_it(self, browse, make_call):
-        call = make_call(config={"name": "Old desk"})
-        assert "Old desk (deleted)" in text_of(browse(call.get_absolute_url()))
-
     def test_the_timeline_draws_turns_and_marks_to_scale(self, browse, make_call):
         call = make_call()
         Turn.objects.record(
             [
                 turn_row(call.id, 0, "agent", start_ms=0, end_ms=2500, interrupted=True),
-                turn_row(call.id, 1, "caller", start_ms=5000) | {"end_ms": None},
+                turn_row(call.id, 1, "caller", start_ms=5000, end_ms=None),
             ]
         )
-        events = [event_row(call, 10_000), event_row(call, 20, "configuration")]
+        events = [event_row(call.id, ms=10_000)]
+        events += [event_row(call.id, ms=20, kind="configuration", severity="info")]
         CallEvent.objects.record(events)
         timeline = browse(call.get_absolute_url()).context["timeline"]
         assert [(bar.x, bar.width) for bar in timeline.agent] == [(0, 250)]
@@ -235,10 +241,11 @@ class TestCall:
     def test_what_people_and_models_say_stays_text(self, browse, make_call):
         hostile = {HOSTILE: HOSTILE}
         call = make_call(
-            caller=HOSTILE, callee=HOSTILE, room_id=HOSTILE, metadata=hostile, config=hostile,
+            caller=HOSTILE, callee=HOSTILE, room_id=HOSTILE, metadata=hostile,
             client_configs=hostile, said=[("caller", HOSTILE), ("agent", HOSTILE)],
         )  # fmt: skip
-        CallEvent.objects.record([event_row(call, 1, message=HOSTILE, more=HOSTILE)])
+        CallSession.objects.answered_by(call.id, hostile)
+        CallEvent.objects.record([event_row(call.id, HOSTILE, provider=HOSTILE[:80], detail=hostile)])
         for response in (browse(), browse(q=HOSTILE), browse(call.get_absolute_url())):
             html = response.content.decode()
             assert "<script" not in html
@@ -255,7 +262,8 @@ class TestCall:
     def test_more_turns_need_no_more_queries(self, browse, make_call, django_assert_num_queries):
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
-            with django_assert_num_queries(7):
+            CallEvent.objects.record([event_row(call.id)] * said)
+            with django_assert_num_queries(8):
                 browse(call.get_absolute_url())
 
     def test_an_unknown_call_is_not_found(self, browse):

@@ -4,8 +4,11 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 
-from calls.models import PromptProfile
+from calls.models import PromptProfile, ProviderAccount
 from calls.profiles import choosing
+from calls.profiles.in_force import CallConfig
+from calls.providers import accounts, catalogue
+from tests.conftest import publish_profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -13,36 +16,41 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def forget(monkeypatch):
     monkeypatch.setattr(choosing, "_remembered", {})
+    monkeypatch.setattr(accounts, "_stored", {})
 
 
 @pytest.fixture
 def sales(db):
     PromptProfile.objects.ensure_default()
-    return PromptProfile.objects.create(name="Sales", slug="sales", is_published=True, greeting="Hi")
+    return publish_profile("sales", name="Sales", greeting="Hi")
 
 
 async def test_the_profile_asked_for(sales):
     chosen = await choosing.choose("sales")
-    assert (chosen.id, chosen.snapshot["greeting"], chosen.found) == (sales.pk, "Hi", True)
+    version = await sales.versions.aget()
+    assert (chosen.version_id, chosen.slug, chosen.name) == (version.pk, "sales", "Sales")
+    assert (chosen.configuration["greeting"], chosen.found) == ("Hi", True)
 
 
 async def test_no_wish_gets_the_default(sales):
     chosen = await choosing.choose("")
-    assert (chosen.snapshot["slug"], chosen.found) == ("default", True)
+    assert (chosen.slug, chosen.found) == ("default", True)
 
 
 @pytest.mark.parametrize("slug", ["nobody", "draft"])
 async def test_an_unknown_or_unpublished_one_gets_the_default_and_says_so(sales, slug):
     await sync_to_async(PromptProfile.objects.create)(name="Draft", slug="draft", is_published=False)
     chosen = await choosing.choose(slug)
-    assert (chosen.snapshot["slug"], chosen.found) == ("default", False)
+    assert (chosen.slug, chosen.found) == ("default", False)
 
 
-async def test_an_edit_is_in_force_for_the_next_call(sales):
+async def test_an_edit_is_in_force_for_the_next_call_once_it_is_published(sales):
     await choosing.choose("sales")
     sales.greeting = "Hello"
     await sync_to_async(sales.save)()
-    assert (await choosing.choose("sales")).snapshot["greeting"] == "Hello"
+    assert (await choosing.choose("sales")).configuration["greeting"] == "Hi"
+    await sync_to_async(sales.publish)()
+    assert (await choosing.choose("sales")).configuration["greeting"] == "Hello"
 
 
 async def test_with_the_database_away_the_last_known_answers(sales, monkeypatch):
@@ -52,12 +60,73 @@ async def test_with_the_database_away_the_last_known_answers(sales, monkeypatch)
         raise OperationalError("away")
 
     monkeypatch.setattr(choosing, "_read", away)
-    assert (await choosing.choose("sales")).snapshot["greeting"] == "Hi"
+    assert (await choosing.choose("sales")).configuration["greeting"] == "Hi"
     with pytest.raises(choosing.NoProfile):
         await choosing.choose("")
 
 
 async def test_no_published_profile_at_all():
     await sync_to_async(PromptProfile.objects.all().delete)()
+    await sync_to_async(PromptProfile.objects.create)(name="Draft", slug="draft")
     with pytest.raises(choosing.NoProfile):
         await choosing.choose("")
+
+
+async def test_a_version_is_what_a_call_is_configured_by(sales):
+    chosen = await choosing.choose("sales")
+    config = CallConfig.from_profile(chosen.configuration)
+    assert (config.greeting, config.stt.name, config.max_duration_s) == ("Hi", "auto", 3600)
+
+
+@sync_to_async
+def make_account(key="sk-stored", **fields):
+    account = ProviderAccount(**{"provider": "openai", "base_url": "http://127.0.0.1:9/v1"} | fields)
+    account.key = key
+    account.save()
+
+
+async def test_the_accounts_are_read_with_the_profile(sales, settings):
+    """A stored key is used; without one, the one of the settings."""
+    settings.OPENAI_API_KEY = "sk-settings"
+    await make_account()
+    await choosing.choose("sales")
+    llm = catalogue.create("llm", "openai", {}, language="en")
+    assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-stored", "http://127.0.0.1:9/v1/")
+    await sync_to_async(ProviderAccount.objects.update)(is_enabled=False)
+    await choosing.choose("sales")
+    llm = catalogue.create("llm", "openai", {}, language="en")
+    assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-settings", f"{settings.OPENAI_BASE_URL}/")
+
+
+async def test_accounts_alone_make_the_cloud_the_automatic_choice(sales):
+    await make_account()
+    await choosing.choose("sales")
+    assert catalogue.resolve("stt", "auto") == "local"
+    await make_account("sk_car", provider="cartesia", base_url="ws://127.0.0.1:9")
+    await choosing.choose("sales")
+    assert [catalogue.resolve(kind, "auto") for kind in catalogue.KINDS] == ["cartesia", "openai", "cartesia"]
+    stt = catalogue.create("stt", "auto", {}, language="en")
+    tts = catalogue.create("tts", "auto", {}, language="en")
+    assert (stt._api_key, stt._scheme, stt._base_url) == ("sk_car", "ws", "127.0.0.1:9")
+    assert (tts._api_key, tts._url) == ("sk_car", "ws://127.0.0.1:9/tts/websocket")
+
+
+async def test_a_key_that_cannot_be_read_counts_as_none_and_is_not_logged(sales, settings, caplog):
+    await make_account()
+    settings.SECRET_KEY = "another"
+    await choosing.choose("sales")
+    with pytest.raises(catalogue.ProviderUnavailable, match="OPENAI_API_KEY"):
+        catalogue.create("llm", "openai", {}, language="en")
+    assert (
+        "the key of the account openai cannot be read: it was encrypted under another SECRET_KEY"
+        in caplog.text
+    )
+    assert "sk-stored" not in caplog.text
+
+
+async def test_no_account_is_read_where_a_service_is_made(sales):
+    """Reading the database on the event loop raises SynchronousOnlyOperation."""
+    await make_account()
+    await choosing.choose("sales")
+    assert accounts.account_of("openai", "OPENAI_API_KEY").key == "sk-stored"
+    assert "sk-stored" not in repr(accounts.account_of("openai", "OPENAI_API_KEY"))

@@ -28,7 +28,7 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8765)
 
-# This process's name among several that share a database: each closes only its own abandoned calls.
+# What people call this process among several that share a database.
 NODE_NAME = env.str("NODE_NAME", default=f"{socket.gethostname()}:{PORT}")
 
 # --- Security ---------------------------------------------------------------------------------------------
@@ -64,6 +64,8 @@ def _local_secret_key() -> str:
 
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
+# Former secret keys, separated by commas: what they signed and encrypted can still be read.
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 # Tokens that let a client other than this machine stream calls, separated by commas.
 STREAM_TOKENS = env.list("STREAM_TOKENS", default=[])

@@ -1,3 +1,4 @@
 """What people edit, in Django's admin."""
 
-from . import profiles as profiles  # importing it is what registers it
+from . import accounts as accounts  # importing them is what registers them
+from . import profiles as profiles

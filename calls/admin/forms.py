@@ -1,11 +1,11 @@
-"""The form of a prompt profile."""
+"""The forms of a prompt profile and of a provider account. The providers offered are the catalogue's."""
 
 from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget
 
-from calls.models import PromptProfile
+from calls.models import PromptProfile, ProviderAccount
 from calls.providers import catalogue
 
 
@@ -22,6 +22,11 @@ class PromptProfileForm(forms.ModelForm):
             ),
         }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for kind in catalogue.KINDS:
+            _offer(self, f"{kind}_provider", catalogue.choices(kind))
+
     def clean(self) -> dict[str, Any]:
         """Take emptied settings as {} and report settings the provider does not take on their field."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -36,3 +41,50 @@ class PromptProfileForm(forms.ModelForm):
                 except ValueError as error:
                     self.add_error(name, str(error))
         return cleaned
+
+
+class ProviderAccountForm(forms.ModelForm):
+    """A provider account. The form takes a key and never shows the one there is."""
+
+    new_key = forms.CharField(
+        required=False,
+        strip=True,
+        max_length=1000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="The provider's secret. It is stored encrypted. Leave empty to keep the one that is set.",
+    )
+    forget_key = forms.BooleanField(required=False, help_text="Remove the key that is set.")
+
+    class Meta:
+        model = ProviderAccount
+        fields = ["provider", "label", "is_enabled", "base_url"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _offer(self, "provider", catalogue.account_choices())
+
+    def save(self, commit: bool = True) -> ProviderAccount:
+        """Save the account, with the new key if there is one."""
+        if self.cleaned_data["forget_key"]:
+            self.instance.key = ""
+        if key := self.cleaned_data["new_key"]:
+            self.instance.key = key
+        account: ProviderAccount = super().save(commit)
+        return account
+
+
+def _offer(form: forms.ModelForm, name: str, choices: list[tuple[str, str]]) -> None:
+    """Have a field offer these choices, and the stored one if it is not among them: it stays as it is."""
+    if name not in form.fields:  # it is shown read-only
+        return
+    field = form.fields[name]
+    stored = getattr(form.instance, name)
+    if stored and stored not in dict(choices):
+        choices = [*choices, (stored, f"{stored} (unknown here)")]
+    form.fields[name] = forms.ChoiceField(
+        choices=choices,
+        required=field.required,
+        label=field.label,
+        help_text=field.help_text,
+        initial=field.initial,
+    )

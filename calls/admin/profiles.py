@@ -3,8 +3,11 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 
 from calls.admin.forms import PromptProfileForm
 from calls.models import CallEvent, CallSession, CallSessionQuerySet, PromptProfile, Turn
@@ -23,7 +26,7 @@ class PromptProfileAdmin(admin.ModelAdmin):
     list_filter = ["is_published", "language"]
     search_fields = ["name", "slug", "system_prompt", "greeting"]
     prepopulated_fields = {"slug": ["name"]}
-    readonly_fields = ["created_at", "updated_at"]
+    readonly_fields = ["current_version", "created_at", "updated_at"]
     save_on_top = True
     fieldsets = [
         (None, {"fields": ["name", "slug", "is_published", "is_default"]}),
@@ -50,8 +53,24 @@ class PromptProfileAdmin(admin.ModelAdmin):
             },
         ),
         ("What the client may change", {"fields": ["prompt_policy", "use_client_settings"]}),
-        ("History", {"fields": ["created_at", "updated_at"]}),
+        ("History", {"fields": ["current_version", "created_at", "updated_at"]}),
     ]
+
+    def save_model(self, request: HttpRequest, obj: PromptProfile, form: Any, change: bool) -> None:
+        """Save the profile and, if calls may use it, publish what was saved."""
+        super().save_model(request, obj, form, change)
+        if obj.is_published:
+            assert isinstance(request.user, User)  # noqa: S101  the admin has no other
+            obj.publish(author=request.user)
+
+    @admin.display(description="version")
+    def current_version(self, profile: PromptProfile) -> str:
+        """Return what calls use now: the version's number, when it was published and by whom."""
+        version = profile.versions.select_related("author").first() if profile.pk else None
+        if version is None:
+            return "none yet"
+        by = f" by {version.author}" if version.author else ""
+        return f"{version.number}, published {date_format(localtime(version.published_at), 'j M Y, H:i')}{by}"
 
 
 class AppendOnly:
@@ -74,7 +93,17 @@ class TurnInline(AppendOnly, admin.TabularInline):
     """A call's transcript."""
 
     model = Turn
-    fields = ["index", "speaker", "text", "start_ms", "end_ms", "interrupted", "language", "latency"]
+    fields = [
+        "index",
+        "speaker",
+        "text",
+        "start_ms",
+        "end_ms",
+        "interrupted",
+        "language",
+        "final",
+        "total_ms",
+    ]
     extra = 0
 
 
@@ -82,7 +111,7 @@ class CallEventInline(AppendOnly, admin.TabularInline):
     """A call's events."""
 
     model = CallEvent
-    fields = ["ms", "kind", "detail"]
+    fields = ["ms", "kind", "severity", "provider", "message", "turn", "detail"]
     extra = 0
 
 
@@ -100,8 +129,9 @@ class CallSessionAdmin(AppendOnly, admin.ModelAdmin):
         "duration",
         "turn_count",
         "median_latency_ms",
+        "error_count",
     ]
-    list_filter = ["status", "profile", "end_reason", "client_generation", "node"]
+    list_filter = ["status", "profile", "end_reason", "client_generation", "node__name"]
     list_select_related = ["profile"]
     search_fields = ["room_id", "caller", "callee"]
     search_help_text = "In what was said, the room, the caller and the callee."
@@ -132,9 +162,9 @@ class TurnAdmin(AppendOnly, admin.ModelAdmin):
 class CallEventAdmin(AppendOnly, admin.ModelAdmin):
     """Every event, over all calls."""
 
-    list_display = ["session", "ms", "kind", "message"]
-    list_filter = ["kind"]
+    list_display = ["session", "ms", "kind", "severity", "provider", "message"]
+    list_filter = ["kind", "severity"]
     list_select_related = ["session"]
-    search_fields = ["detail"]
+    search_fields = ["message", "detail"]
     date_hierarchy = "session__started_at"
     ordering = ["-session__started_at", "session_id", "ms"]

@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils import timezone
@@ -21,7 +21,8 @@ from calls.events import LLM, STT, TTS, Event, Request
 from calls.models import CallStatus, EndReason
 from calls.pipeline.build import Conversation, build
 from calls.profiles.choosing import ChosenProfile
-from calls.profiles.in_force import for_request, in_force
+from calls.profiles.in_force import for_request, in_force, wanted
+from calls.providers.catalogue import KINDS
 from calls.recorder.rows import CallRows
 from calls.recorder.writer import Recorder
 
@@ -62,30 +63,21 @@ class Call:
 
     def __init__(self, client: Client, request: Request, chosen: ChosenProfile, recorder: Recorder) -> None:
         self.id = uuid.uuid4()
-        self.profile: str = chosen.snapshot["slug"]
+        self.profile = chosen.slug
         self.audio_in_s = 0.0
         self.audio_out_s = 0.0
         self._client = client
         self._rows = CallRows(recorder, self.id)
         self._client_prompt = request.system_prompt
-        self._last_error = ""
         self._apologised = False  # since the caller last said something
         self._failed_at: dict[str, float] = {}  # by part
         self._watchdog = Watchdog(self._overdue)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
         self._leaving = False  # the farewell is being said
-        self.config = for_request(chosen.snapshot, request)
+        self.config = for_request(chosen.configuration, request)
         started_at = timezone.now()
-        self._publish(
-            events.Began(
-                request,
-                chosen.id,
-                chosen.snapshot | {"in_force": in_force(self.config, {})},
-                started_at,
-                client.address,
-            ),
-        )
+        self._publish(events.Began(request, chosen.version_id, started_at, client.address))
         try:
             self._conversation: Conversation = build(
                 self.config,
@@ -100,9 +92,8 @@ class Call:
         stood_in = self._conversation.stood_in
         self._publish(events.Answering(in_force(self.config, stood_in)))
         for part, why in stood_in.items():
-            self._publish_failure(
-                events.Failed(part, f"{why}; the embedded one, in English, stands in", caller_waits=False)
-            )
+            logger.warning("call %s: %s: %s", self.id, part, why)
+            self._publish(events.StoodIn(part, wanted(self.config, part), why))
 
     @property
     def cadence_bytes(self) -> int:
@@ -155,7 +146,7 @@ class Call:
         for task in self._tasks:
             task.cancel()
         await self._conversation.stop()
-        self._publish_end(reason, generation, error or self._last_error)
+        self._publish_end(reason, generation, error)
 
     def misused(self, code: int, message: str) -> None:
         """The client sent what cannot be used; the connection has answered with an error."""
@@ -192,11 +183,6 @@ class Call:
             )
         )
 
-    def _publish_failure(self, failure: events.Failed) -> None:
-        logger.warning("call %s: %s: %s", self.id, failure.part, failure.message)
-        self._last_error = f"{failure.part}: {failure.message}"
-        self._publish(failure)
-
     # --- What is done about it ----------------------------------------------------------------------------
 
     def _await(self, part: str | None) -> None:
@@ -211,10 +197,12 @@ class Call:
 
     def _take_failure(self, failure: events.Failed) -> None:
         """Publish it and, if the caller waits in vain, apologise. The call goes on."""
+        logger.warning("call %s: %s: %s", self.id, failure.part, failure.message)
         if self._ended or (failure.caller_waits and self._is_known(failure.part)):
-            logger.warning("call %s: %s: %s", self.id, failure.part, failure.message)
             return
-        self._publish_failure(failure)
+        if failure.part in KINDS:
+            failure = replace(failure, provider=wanted(self.config, failure.part))
+        self._publish(failure)
         if failure.caller_waits:
             self._watchdog.stop()
             self._apologise(failure.part)

@@ -1,13 +1,13 @@
-"""The groups Admins (manage profiles, see calls) and Analysts (see both)."""
+"""The groups Admins (manage profiles and provider accounts, see calls) and Analysts (see profiles and calls)."""
 
 from django.contrib.auth.management import create_permissions
 from django.db import migrations
 
-VIEW = ["view_promptprofile", "view_callsession", "view_turn", "view_callevent"]
-GROUPS = {
-    "Admins": [*VIEW, "add_promptprofile", "change_promptprofile", "delete_promptprofile"],
-    "Analysts": VIEW,
-}
+SEEN = ["promptprofile", "profileversion", "callsession", "turn", "callevent", "node"]
+MANAGED = ["promptprofile", "provideraccount"]
+VIEW = [f"view_{model}" for model in SEEN]
+MANAGE = [f"{verb}_{model}" for verb in ("add", "change", "delete", "view") for model in MANAGED]
+GROUPS = {"Admins": [*VIEW, *MANAGE], "Analysts": VIEW}
 
 
 def create_groups(apps, schema_editor):

@@ -1,34 +1,52 @@
-"""What is kept: prompt profiles, call sessions, their turns and their events."""
+"""What is kept: profiles and their versions, accounts, nodes, calls, their turns and their events."""
 
+from .account import ProviderAccount
+from .node import Node, NodeRow, NodeState
 from .profile import (
     EndOfTurn,
-    LlmProvider,
+    ProfileVersion,
     PromptPolicy,
     PromptProfile,
     PromptProfileQuerySet,
-    SttProvider,
-    TtsProvider,
+    VersionIsImmutable,
 )
-from .session import CallSession, CallSessionQuerySet, CallStatus, ClientGeneration, EndReason
-from .transcript import CallEvent, EventKind, EventRow, Speaker, Turn, TurnRow
+from .session import (
+    CallEnd,
+    CallSession,
+    CallSessionQuerySet,
+    CallStart,
+    CallStatus,
+    ClientGeneration,
+    Description,
+    EndReason,
+)
+from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
 
 __all__ = [
+    "CallEnd",
     "CallEvent",
     "CallSession",
     "CallSessionQuerySet",
+    "CallStart",
     "CallStatus",
     "ClientGeneration",
+    "Description",
     "EndOfTurn",
     "EndReason",
     "EventKind",
     "EventRow",
-    "LlmProvider",
+    "Failure",
+    "Node",
+    "NodeRow",
+    "NodeState",
+    "ProfileVersion",
     "PromptPolicy",
     "PromptProfile",
     "PromptProfileQuerySet",
+    "ProviderAccount",
+    "Severity",
     "Speaker",
-    "SttProvider",
-    "TtsProvider",
     "Turn",
     "TurnRow",
+    "VersionIsImmutable",
 ]

@@ -1,8 +1,10 @@
-"""Prompt profiles: how the agent behaves on a call."""
+"""Prompt profiles, how the agent behaves on a call, and their published versions, which calls use."""
 
 import copy
-from typing import Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import (
     MaxLengthValidator,
@@ -13,29 +15,8 @@ from django.core.validators import (
 from django.db import models, transaction
 from django.db.models import Q
 
-
-class SttProvider(models.TextChoices):
-    """Who turns the caller's speech into text."""
-
-    AUTO = "auto", "Automatic"
-    LOCAL = "local", "Embedded"
-    CARTESIA = "cartesia", "Cartesia"
-
-
-class LlmProvider(models.TextChoices):
-    """Who writes the replies."""
-
-    AUTO = "auto", "Automatic"
-    LOCAL = "local", "Embedded"
-    OPENAI = "openai", "OpenAI"
-
-
-class TtsProvider(models.TextChoices):
-    """Who speaks the replies."""
-
-    AUTO = "auto", "Automatic"
-    LOCAL = "local", "Embedded"
-    CARTESIA = "cartesia", "Cartesia"
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 
 class PromptPolicy(models.TextChoices):
@@ -52,6 +33,15 @@ class EndOfTurn(models.TextChoices):
     SMART = "smart", "Smart: judged from how the caller speaks"
     SILENCE = "silence", "Silence: a fixed pause"
 
+
+# The providers are those of the catalogue, whose names no column lists.
+AUTO = "auto"
+PROVIDER_CHARS = 40
+
+# The form of a version's configuration. It rises when a field changes its meaning, not when one is added.
+SCHEMA = 1
+NOT_CONFIGURATION = {"id", "name", "slug", "is_default", "is_published", "created_at", "updated_at"}
+NOTE_CHARS = 200
 
 AUTO_HELP = "Automatic uses the cloud when its keys are set on the server, else the embedded one."
 SETTINGS_HELP = "A JSON object handed to the provider, such as {}. Leave {{}} for its defaults."
@@ -71,36 +61,67 @@ RECEPTIONIST = {
 }
 
 
+class VersionIsImmutable(TypeError):
+    """A published version was to be changed or deleted."""
+
+
 class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
-    """Which profiles calls may use, and which one a call gets."""
+    """Which profiles calls may use, and which version a call gets."""
 
     def published(self) -> "PromptProfileQuerySet":
         """Return the profiles calls may use."""
         return self.filter(is_published=True)
 
-    def for_call(self, slug: str) -> "PromptProfile | None":
-        """Return the published profile with this slug, or None."""
-        return self.published().filter(slug=slug.replace("\x00", "")).first()
+    def for_call(self, slug: str) -> "ProfileVersion | None":
+        """Return the current version of the published profile with this slug, or None."""
+        versions = ProfileVersion.objects.using(self.db).for_calls()
+        return versions.filter(profile__slug=slug.replace("\x00", "")).order_by("-number").first()
 
-    def default(self) -> "PromptProfile":
-        """Return the published default profile, else the oldest published one.
+    def default(self) -> "ProfileVersion":
+        """Return the current version of the default profile, else of the oldest published one.
 
         Raises PromptProfile.DoesNotExist when nothing is published.
         """
-        profile = self.published().order_by("-is_default", "id").first()
-        if profile is None:
+        versions = ProfileVersion.objects.using(self.db).for_calls()
+        version = versions.order_by("-profile__is_default", "profile_id", "-number").first()
+        if version is None:
             raise self.model.DoesNotExist("No prompt profile is published.")
-        return profile
+        return version
 
-    def ensure_default(self) -> bool:
-        """Create the profile "Receptionist" if there is no profile at all; return whether it was created."""
+    def ensure_default(self) -> "ProfileVersion | None":
+        """Publish the profile "Receptionist" if there is no profile at all; return its version if it did."""
         if self.exists():
-            return False
-        return self.get_or_create(slug="default", defaults=RECEPTIONIST)[1]
+            return None
+        with transaction.atomic(using=self.db):
+            profile, created = self.get_or_create(slug="default", defaults=RECEPTIONIST)
+            return profile.publish() if created else None
+
+
+class ProfileVersionQuerySet(models.QuerySet["ProfileVersion"]):
+    """Finding versions. They are never updated or deleted, except that unused ones go with their profile."""
+
+    def for_calls(self) -> "ProfileVersionQuerySet":
+        """Return the versions of the profiles calls may use, with their profiles."""
+        return self.filter(profile__is_published=True).select_related("profile")
+
+    def update(self, **_values: Any) -> NoReturn:
+        """Raise VersionIsImmutable."""
+        raise VersionIsImmutable("a published version cannot be changed; publish the next one")
+
+    def delete(self) -> NoReturn:
+        """Raise VersionIsImmutable."""
+        raise VersionIsImmutable("a published version cannot be deleted")
+
+    update.alters_data = True  # type: ignore[attr-defined]  # for templates, as in Django
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class PromptProfile(models.Model):
-    """How the agent behaves on a call: its texts, its providers, its manners."""
+    """A profile: its name, and the draft of how the agent behaves on a call.
+
+    Calls use the current version, which `publish` makes of the draft.
+    """
 
     name = models.CharField(max_length=80, help_text="What people call this profile, such as “Sales desk”.")
     slug = models.SlugField(
@@ -116,7 +137,9 @@ class PromptProfile(models.Model):
         "Only one profile is the default: choosing this one takes it from the other.",
     )
     is_published = models.BooleanField(
-        "published", default=False, help_text="Calls may use it. Leave off while you are still writing."
+        "published",
+        default=False,
+        help_text="Calls may use it. Leave off while you are still writing, and when it is no longer used.",
     )
     system_prompt = models.TextField(
         validators=[MaxLengthValidator(20_000)],
@@ -148,23 +171,20 @@ class PromptProfile(models.Model):
     )
     stt_provider = models.CharField(
         "speech-to-text",
-        max_length=20,
-        choices=SttProvider,
-        default=SttProvider.AUTO,
+        max_length=PROVIDER_CHARS,
+        default=AUTO,
         help_text=f"Turns the caller's speech into text. {AUTO_HELP}",
     )
     llm_provider = models.CharField(
         "language model",
-        max_length=20,
-        choices=LlmProvider,
-        default=LlmProvider.AUTO,
+        max_length=PROVIDER_CHARS,
+        default=AUTO,
         help_text=f"Writes the replies. {AUTO_HELP}",
     )
     tts_provider = models.CharField(
         "text-to-speech",
-        max_length=20,
-        choices=TtsProvider,
-        default=TtsProvider.AUTO,
+        max_length=PROVIDER_CHARS,
+        default=AUTO,
         help_text=f"Speaks the replies. {AUTO_HELP}",
     )
     stt_settings = models.JSONField(
@@ -259,15 +279,83 @@ class PromptProfile(models.Model):
         if errors:
             raise ValidationError(errors)
 
-    def validate_constraints(self, exclude: set[str] | None = None) -> None:  # type: ignore[override]  # the stub wants Collection, Django passes a set
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
         """Check the constraints except the single default, which `save` establishes."""
         super().validate_constraints(exclude={*(exclude or ()), "is_default"})
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return a JSON-safe copy of what a call needs, by field name.
+    def publish(self, author: "User | None" = None, note: str = "") -> "ProfileVersion":
+        """Make the saved draft the version calls use from now on, and return that version.
 
-        Later edits of the profile do not change it.
+        A draft that equals the current version publishes no other. `note` is cut to 200 characters. Raises
+        PromptProfile.DoesNotExist for a profile that is not saved.
         """
-        left_out = {"id", "is_default", "is_published", "created_at", "updated_at"}
-        names = [field.attname for field in self._meta.concrete_fields if field.attname not in left_out]
-        return {name: copy.deepcopy(getattr(self, name)) for name in names}
+        database = self._state.db
+        with transaction.atomic(using=database):
+            # The lock makes two who publish at once take turns: each gets a number of its own.
+            saved = PromptProfile.objects.using(database).select_for_update().get(pk=self.pk)
+            if not saved.is_published:
+                PromptProfile.objects.using(database).filter(pk=self.pk).update(is_published=True)
+            self.is_published = True
+            current = saved.versions.order_by("-number").first()
+            configuration = saved.configuration()
+            if current is not None and current.configuration == configuration:
+                return current
+            return saved.versions.create(
+                number=current.number + 1 if current else 1,
+                configuration=configuration,
+                author=author,
+                note=note[:NOTE_CHARS],
+            )
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the draft as a JSON-safe copy: its fields by name, and the number of this form, `schema`."""
+        names = [f.attname for f in self._meta.concrete_fields if f.attname not in NOT_CONFIGURATION]
+        return {"schema": SCHEMA, **{name: copy.deepcopy(getattr(self, name)) for name in names}}
+
+
+class ProfileVersion(models.Model):
+    """A profile as it was published. It never changes."""
+
+    profile = models.ForeignKey(
+        PromptProfile,
+        on_delete=models.CASCADE,  # of a profile no call has used; CallSession protects the others
+        related_name="versions",
+        db_index=False,  # version_number_in_profile below starts with it
+    )
+    number = models.PositiveIntegerField(help_text="The version's number in its profile, from 1.")
+    configuration = models.JSONField(help_text="What the profile said, by field; `schema` numbers the form.")
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="Who published it; empty for the server, and once the user is deleted.",
+    )
+    note = models.CharField(
+        max_length=NOTE_CHARS, blank=True, help_text="What changed, in the author's words."
+    )
+    published_at = models.DateTimeField("published", auto_now_add=True)
+
+    objects = ProfileVersionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["profile_id", "-number"]
+        default_permissions = ["view"]  # append-only
+        constraints = [
+            # Also serves a profile's versions in order, and the current one.
+            models.UniqueConstraint(fields=["profile", "number"], name="version_number_in_profile"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.profile.name}, version {self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save a new version. Raises VersionIsImmutable for one that is stored."""
+        if not self._state.adding:
+            raise VersionIsImmutable("a published version cannot be changed; publish the next one")
+        super().save(*args, **kwargs)
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> NoReturn:
+        """Raise VersionIsImmutable."""
+        raise VersionIsImmutable("a published version cannot be deleted")

@@ -1,8 +1,10 @@
 """Call sessions: one row per call, from its start to its end."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +15,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from .folding import folded
-from .profile import PromptProfile
-from .storable import storable_json, storable_text
+from .node import Node
+from .numbers import MOST_CHARS, normalised
+from .profile import ProfileVersion, PromptProfile
+from .storable import columns, storable_json, storable_text
 from .transcript import Turn
 
 # No call may last longer, so an older active one has lost its server, whichever that was.
 ABANDONED_AFTER = timedelta(hours=24)
+ERASED_AT_ONCE = 500  # calls in one transaction
 
 
 class CallStatus(models.TextChoices):
@@ -52,121 +57,143 @@ class ClientGeneration(models.TextChoices):
     JSON = "json", "JSON audio"
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a client tells of its call."""
+
+    room_id: str
+    caller: str
+    callee: str
+    metadata: Mapping[str, Any]
+    client_configs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """A call that began. `version_id` is the profile's version that answers, `node_id` the process's boot."""
+
+    id: UUID
+    version_id: int | None
+    description: Description
+    started_at: datetime
+    remote_address: str
+    node_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """A call that ended; audio in seconds. `error` is what ended it, if something went wrong."""
+
+    id: UUID
+    status: str
+    end_reason: str
+    ended_at: datetime
+    audio_in_s: float
+    audio_out_s: float
+    client_generation: str
+    error: str = ""
+
+
 class CallSessionQuerySet(models.QuerySet["CallSession"]):
-    """Starting, ending and finding calls."""
+    """Starting, ending, finding and erasing calls."""
 
-    def start(
-        self,
-        *,
-        id: UUID,
-        room_id: str,
-        profile_id: int | None,
-        config: dict[str, Any],
-        client_configs: dict[str, Any],
-        caller: str,
-        callee: str,
-        metadata: dict[str, Any],
-        started_at: datetime,
-        remote_address: str,
-        node: str,
-    ) -> "CallSession":
-        """Create the active call `id`, or return it as it is if it exists.
+    def start(self, start: CallStart) -> "CallSession":
+        """Create the active call, or return it as it is if it exists.
 
-        Texts are cut to their columns. A profile deleted meanwhile leaves the call without one.
+        A version deleted meanwhile leaves the call without one, a node that is not stored without a node.
         """
+        values = columns(self.model, start)
+        version = ProfileVersion.objects.using(self.db).filter(pk=values.pop("version_id")).first()
+        node = Node.objects.using(self.db).filter(pk=values.pop("node_id")).first()
         defaults = {
-            **self._description(room_id, caller, callee, metadata, client_configs),
-            "profile": PromptProfile.objects.filter(pk=profile_id).first() if profile_id else None,
-            "config": storable_json(config),
-            "started_at": started_at,
-            "remote_address": self._cut("remote_address", remote_address),
-            "node": self._cut("node", node),
+            **values,
+            "version": version,
+            "profile_id": version.profile_id if version else None,
+            "node": node,
+            "caller_normalised": normalised(values["caller"]),
         }
-        return self.get_or_create(pk=id, defaults=defaults)[0]
+        return self.get_or_create(pk=start.id, defaults=defaults)[0]
 
-    def describe(
-        self,
-        id: UUID,
-        *,
-        room_id: str,
-        caller: str,
-        callee: str,
-        metadata: dict[str, Any],
-        client_configs: dict[str, Any],
-    ) -> bool:
-        """Store what the client told of the call `id` after it had begun; return whether the call exists.
+    def describe(self, id: UUID, description: Description) -> bool:
+        """Store what the client told of the call `id` after it had begun; return whether the call exists."""
+        values = columns(self.model, description)
+        return self.filter(pk=id).update(**values, caller_normalised=normalised(values["caller"])) == 1
 
-        Texts are cut to their columns.
+    def answered_by(self, id: UUID, in_force: Mapping[str, Any]) -> bool:
+        """Store what really answers the call `id`: providers, settings, stand-ins. Whether it exists."""
+        return self.filter(pk=id).update(in_force=storable_json(dict(in_force))) == 1
+
+    def finish(self, end: CallEnd) -> bool:
+        """End the call if it is active, or if it was taken for one whose server had died.
+
+        Returns whether this call of the method ended it. Turn count and latencies are taken from the turns
+        stored so far. Raises ValueError for a status that does not end a call and an unknown reason.
         """
-        described = self._description(room_id, caller, callee, metadata, client_configs)
-        return self.filter(pk=id).update(**described) == 1
-
-    def finish(
-        self,
-        id: UUID,
-        *,
-        status: str,
-        end_reason: str,
-        ended_at: datetime,
-        audio_in_s: float,
-        audio_out_s: float,
-        client_generation: str,
-        error: str = "",
-    ) -> bool:
-        """End the call `id` if it is active; return whether this call of the method ended it.
-
-        Audio in seconds. Turn count and latencies are taken from the turns stored so far. Raises ValueError
-        for a status that does not end a call.
-        """
-        if status not in CallStatus.values or status == CallStatus.ACTIVE:
-            raise ValueError(f"a call ends as completed, failed or interrupted, not as {status!r}")
-        if end_reason not in EndReason.values:
-            raise ValueError(f"unknown end reason {end_reason!r}")
+        if end.status not in CallStatus.values or end.status == CallStatus.ACTIVE:
+            raise ValueError(f"a call ends as completed, failed or interrupted, not as {end.status!r}")
+        if end.end_reason not in EndReason.values:
+            raise ValueError(f"unknown end reason {end.end_reason!r}")
+        values = columns(self.model, end)
+        del values["id"]
         with transaction.atomic(using=self.db):
-            turns = Turn.objects.using(self.db).filter(session_id=id)
-            ended = (
-                self.active()
-                .filter(pk=id)
-                .update(
-                    status=status,
-                    end_reason=end_reason,
-                    ended_at=ended_at,
-                    audio_in_s=audio_in_s,
-                    audio_out_s=audio_out_s,
-                    client_generation=self._cut("client_generation", client_generation),
-                    error=storable_text(error),
-                    **_turn_totals(turns.values_list("latency", flat=True)),
-                )
-            )
-        return ended == 1
+            turns = Turn.objects.using(self.db).filter(session_id=end.id)
+            totals = _turn_totals(turns.values_list("total_ms", flat=True))
+            unended = self.filter(Q(status=CallStatus.ACTIVE) | Q(end_reason=EndReason.CRASH))
+            return unended.filter(pk=end.id).update(**values, **totals) == 1
 
-    def close_orphans(self, node: str) -> int:
-        """Close the calls that a dead server left active and return how many those were.
+    def close_orphans(self) -> list[UUID]:
+        """Close the active calls that no process runs any more and return which those were.
 
-        They are this `node`'s, and any that are older than the longest possible call. Each ends with its
-        last turn, or where it began.
+        Each ends with its last turn, or where it began. Of several nodes that close a call at once, one does.
         """
-        abandoned = Q(node=node) | Q(started_at__lt=timezone.now() - ABANDONED_AFTER)
-        closed = 0
-        for session in self.active().filter(abandoned):
+        closed = []
+        for session in self.orphaned():
             with transaction.atomic(using=self.db):
                 turns = list(session.turns.all())
                 last_ms = max((turn.end_ms or turn.start_ms for turn in turns), default=0)
-                closed += (
-                    self.active()
+                won = (
+                    self.orphaned()
                     .filter(pk=session.pk)
                     .update(
                         status=CallStatus.INTERRUPTED,
                         end_reason=EndReason.CRASH,
                         ended_at=session.started_at + timedelta(milliseconds=last_ms),
-                        **_turn_totals(turn.latency for turn in turns),
+                        **_turn_totals(turn.total_ms for turn in turns),
                     )
                 )
+            if won:
+                closed.append(session.pk)
         return closed
+
+    def erase(self, ids: Iterable[UUID]) -> int:
+        """Delete these calls with all that is stored of them; return how many calls those were.
+
+        Active calls are left: their server goes on writing them.
+        """
+        erased = 0
+        for some in _parts(ids, ERASED_AT_ONCE):
+            with transaction.atomic(using=self.db):
+                calls = self.filter(pk__in=some).exclude(status=CallStatus.ACTIVE)
+                erased += calls.delete()[1].get(self.model._meta.label, 0)
+        return erased
 
     def active(self) -> "CallSessionQuerySet":
         """Return the calls going on now."""
         return self.filter(status=CallStatus.ACTIVE)
+
+    def orphaned(self) -> "CallSessionQuerySet":
+        """Return the active calls whose node is gone, and any older than the longest possible call."""
+        abandoned = Q(started_at__lt=timezone.now() - ABANDONED_AFTER)
+        return self.active().filter(Q(node__in=Node.objects.gone()) | abandoned)
+
+    def expired(self) -> "CallSessionQuerySet":
+        """Return the calls that are not to be kept any longer."""
+        return self.filter(expires_at__lte=timezone.now())
+
+    def of_caller(self, caller: str) -> "CallSessionQuerySet":
+        """Return the calls of one caller, however the number is written; none for ""."""
+        key = normalised(storable_text(caller))
+        return self.filter(caller_normalised=key) if key else self.none()
 
     def for_analyst(self, user: AbstractBaseUser | AnonymousUser) -> "CallSessionQuerySet":
         """Return the calls `user` may see: all with the permission to view calls, else none."""
@@ -198,26 +225,12 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
             calls = calls.filter(started_at__lt=_midnight(to_date + timedelta(days=1)))
         return calls
 
-    def _description(
-        self,
-        room_id: str,
-        caller: str,
-        callee: str,
-        metadata: dict[str, Any],
-        client_configs: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Return what a client tells of its call, by column and as the columns take it."""
-        return {
-            "room_id": self._cut("room_id", room_id),
-            "caller": self._cut("caller", caller),
-            "callee": self._cut("callee", callee),
-            "metadata": storable_json(metadata),
-            "client_configs": storable_json(client_configs),
-        }
 
-    def _cut(self, name: str, text: str) -> str:
-        """Return `text` as long as the column `name` takes."""
-        return storable_text(text)[: getattr(self.model._meta.get_field(name), "max_length", None)]
+def _parts(ids: Iterable[UUID], size: int) -> Iterator[list[UUID]]:
+    """Yield the ids in lists of at most `size`."""
+    rest = iter(ids)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 def _midnight(day: date) -> datetime:
@@ -225,14 +238,14 @@ def _midnight(day: date) -> datetime:
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-def _turn_totals(latencies: Iterable[Any]) -> dict[str, int | None]:
-    """Return turn count, median and worst turn latency (ms) of a call from its turns' latency parts."""
-    parts = list(latencies)
-    values = [value for part in parts if (value := part.get("turn_latency")) is not None]
+def _turn_totals(latencies: Iterable[int | None]) -> dict[str, int | None]:
+    """Return turn count, median and worst latency (ms) of a call from its turns' latencies."""
+    turns = list(latencies)
+    values = [value for value in turns if value is not None]
     return {
-        "turn_count": len(parts),
+        "turn_count": len(turns),
         "median_latency_ms": round(statistics.median(values)) if values else None,
-        "worst_latency_ms": round(max(values)) if values else None,
+        "worst_latency_ms": max(values, default=None),
     }
 
 
@@ -243,22 +256,38 @@ class CallSession(models.Model):
         primary_key=True, editable=False, help_text="Given by the server when the call starts."
     )
     room_id = models.CharField("room", max_length=255, blank=True, help_text="RustPBX's name for the call.")
+    version = models.ForeignKey(
+        ProfileVersion,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="sessions",
+        help_text="The version of the profile that answered.",
+    )
+    # The version's profile, once more: only with both in one table does an index give a profile's calls in
+    # the order of the list. A version's profile never changes, so the two cannot come apart.
     profile = models.ForeignKey(
         PromptProfile,
         null=True,
         blank=True,
-        on_delete=models.SET_NULL,
+        on_delete=models.PROTECT,
         related_name="sessions",
         db_index=False,  # session_by_profile below serves it
-        help_text="The profile used; empty once that is deleted.",
+        help_text="The profile that answered.",
     )
-    config = models.JSONField(
-        default=dict, help_text="The configuration used, as it was when the call started."
+    in_force = models.JSONField(
+        default=dict, help_text="What really answered: providers, settings, and who stood in for whom."
     )
     client_configs = models.JSONField(
         default=dict, help_text="The provider settings RustPBX sent, used only if the profile says so."
     )
     caller = models.CharField(max_length=255, blank=True, help_text="Who called, as RustPBX said.")
+    caller_normalised = models.CharField(
+        max_length=MOST_CHARS,
+        blank=True,
+        editable=False,
+        help_text="The caller's digits, or name in lower case.",
+    )
     callee = models.CharField(max_length=255, blank=True, help_text="Who was called, as RustPBX said.")
     metadata = models.JSONField(default=dict, help_text="Whatever else the client told about the call.")
     status = models.CharField(max_length=12, choices=CallStatus, default=CallStatus.ACTIVE)
@@ -272,8 +301,21 @@ class CallSession(models.Model):
     turn_count = models.PositiveIntegerField("turns", default=0)
     median_latency_ms = models.PositiveIntegerField("median latency", null=True, blank=True, help_text="ms")
     worst_latency_ms = models.PositiveIntegerField("worst latency", null=True, blank=True, help_text="ms")
-    error = models.TextField(blank=True, help_text="What went wrong, if the call failed.")
-    node = models.CharField(max_length=255, blank=True, help_text="The server process that ran the call.")
+    error = models.TextField(blank=True, help_text="What ended the call, if it failed.")
+    error_count = models.PositiveIntegerField(
+        "errors", default=0, help_text="How many of the call's events are errors."
+    )
+    node = models.ForeignKey(
+        Node,
+        null=True,
+        blank=True,
+        # A node's row is kept as long as it has calls: it says where they ran. Its index serves the search
+        # for nodes without calls.
+        on_delete=models.PROTECT,
+        related_name="sessions",
+        help_text="The server process that ran the call.",
+    )
+    expires_at = models.DateTimeField("expires", null=True, blank=True, help_text="When it may be erased.")
 
     objects = CallSessionQuerySet.as_manager()
 
@@ -283,12 +325,20 @@ class CallSession(models.Model):
         indexes = [
             # The list of calls, newest first, and its range of dates.
             models.Index(fields=["-started_at", "-id"], name="session_newest"),
-            # The list filtered by status.
+            # The list filtered by status, and the few active calls.
             models.Index(fields=["status", "-started_at"], name="session_by_status"),
             # The list filtered by profile, and a profile's deletion.
             models.Index(fields=["profile", "-started_at"], name="session_by_profile"),
-            # close_orphans: the few active calls of a node.
-            models.Index(fields=["node"], condition=Q(status="active"), name="session_active_by_node"),
+            # of_caller: the calls of one caller, newest first.
+            models.Index(
+                fields=["caller_normalised", "-started_at"],
+                condition=~Q(caller_normalised=""),
+                name="session_by_caller",
+            ),
+            # expired: the calls to be erased.
+            models.Index(
+                fields=["expires_at"], condition=Q(expires_at__isnull=False), name="session_expiring"
+            ),
         ]
 
     def __str__(self) -> str:

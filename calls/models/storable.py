@@ -1,7 +1,14 @@
 """Text and JSON from outside in a form that every database accepts."""
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Model
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_DEPTH = 32
 
@@ -28,3 +35,24 @@ def storable_json(value: Any, depth: int = 0) -> Any:
             return [storable_json(item, depth + 1) for item in value]
         case _:
             return storable_text(str(value))
+
+
+def columns(model: type[Model], row: "DataclassInstance") -> dict[str, Any]:
+    """Return the row's values by column: each field of the dataclass is stored in the column of its name.
+
+    Texts are cut to their columns and, like JSON, made storable; a dataclass within the row gives its own
+    fields. Raises FieldDoesNotExist for a field without a column.
+    """
+    values: dict[str, Any] = {}
+    for fact in fields(row):
+        value = getattr(row, fact.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            values |= columns(model, value)
+            continue
+        column = model._meta.get_field(fact.name)
+        if isinstance(value, str):
+            value = storable_text(value)[: getattr(column, "max_length", None)]
+        elif isinstance(value, Mapping):
+            value = storable_json(dict(value))
+        values[fact.name] = value
+    return values

@@ -1,13 +1,16 @@
 """What happened in a call: who said what, and what else."""
 
-from collections.abc import Iterable
-from typing import Any, TypedDict
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 from uuid import UUID
 
-from django.db import models
+from django.db import models, transaction
+from django.db.models import Count, F, Max, Min
 
 from .folding import folded
-from .storable import storable_json, storable_text
+from .storable import columns
 
 
 class Speaker(models.TextChoices):
@@ -26,27 +29,68 @@ class EventKind(models.TextChoices):
     PROVIDER_FAILURE = "provider_failure", "Provider failure"
 
 
-class TurnRow(TypedDict):
-    """A turn to be written; times in ms from the call's start, `end_ms` None while it is open."""
+class Severity(models.TextChoices):
+    """How bad an event is."""
+
+    INFO = "info", "Information"
+    WARNING = "warning", "Warning"
+    ERROR = "error", "Error"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """A turn as far as it is known; `start_ms` and `end_ms` count from the call's start.
+
+    `end_ms` is None while the speaker speaks. What is not `final` may be told again, with more text. The
+    other times are durations in ms, None where they were not measured.
+    """
 
     session_id: UUID
     index: int
     speaker: str
     text: str
     start_ms: int
-    end_ms: int | None
-    interrupted: bool
-    language: str
-    latency: dict[str, float]
+    end_ms: int | None = None
+    interrupted: bool = False
+    language: str = ""
+    final: bool = False
+    end_of_turn_ms: int | None = None
+    stt_ms: int | None = None
+    llm_ms: int | None = None
+    tts_ms: int | None = None
+    total_ms: int | None = None
 
 
-class EventRow(TypedDict):
-    """An event to be written; `ms` from the call's start, `detail` with a "message"."""
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event; `ms` counts from the call's start, `provider` is such as "stt" or "stt/cartesia".
+
+    `turn` is the index of the turn it belongs to, `detail` whatever else is known.
+    """
 
     session_id: UUID
     ms: int
     kind: str
-    detail: dict[str, Any]
+    severity: str
+    message: str
+    provider: str = ""
+    turn: int | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Errors of a call that say the same; `first_ms` and `last_ms` count from the call's start."""
+
+    provider: str
+    message: str
+    count: int
+    first_ms: int
+    last_ms: int
+
+
+_TURN_KEYS = ("session_id", "index")
+_TURN_FACTS = [fact.name for fact in fields(TurnRow) if fact.name not in _TURN_KEYS]
 
 
 class TurnQuerySet(models.QuerySet["Turn"]):
@@ -57,42 +101,40 @@ class TurnQuerySet(models.QuerySet["Turn"]):
 
         Of several rows for one turn the last counts. Raises IntegrityError if a session does not exist.
         """
-        latest = {(row["session_id"], row["index"]): row for row in rows}
-        turns = [
-            self.model(
-                **{
-                    **row,
-                    "text": storable_text(row["text"]),
-                    "folded": folded(storable_text(row["text"])),
-                    "language": storable_text(row["language"])[:20],
-                    "latency": storable_json(row["latency"]),
-                }
-            )
-            for row in latest.values()
-        ]
+        latest = {(row.session_id, row.index): columns(self.model, row) for row in rows}
         self.bulk_create(
-            turns,
+            [self.model(**values, folded=folded(values["text"])) for values in latest.values()],
             update_conflicts=True,
             unique_fields=["session", "index"],
-            update_fields=[
-                "speaker",
-                "text",
-                "folded",
-                "start_ms",
-                "end_ms",
-                "interrupted",
-                "language",
-                "latency",
-            ],
+            update_fields=[*_TURN_FACTS, "folded"],
         )
 
 
 class CallEventQuerySet(models.QuerySet["CallEvent"]):
-    """Writing events."""
+    """Writing events, and finding what went wrong."""
 
     def record(self, rows: Iterable[EventRow]) -> None:
-        """Write the events in one statement. Raises IntegrityError if a session does not exist."""
-        self.bulk_create([self.model(**{**row, "detail": storable_json(row["detail"])}) for row in rows])
+        """Write the events in one statement and count the errors on their calls, in one for each call.
+
+        Raises IntegrityError if a session does not exist.
+        """
+        events = [self.model(**columns(self.model, row)) for row in rows]
+        errors = Counter(event.session_id for event in events if event.severity == Severity.ERROR)
+        calls = self.model.session.field.related_model._base_manager.using(self.db)
+        with transaction.atomic(using=self.db):
+            self.bulk_create(events)
+            for session_id, count in errors.items():
+                calls.filter(pk=session_id).update(error_count=F("error_count") + count)
+
+    def errors(self) -> "CallEventQuerySet":
+        """Return what went wrong."""
+        return self.filter(severity=Severity.ERROR)
+
+    def failures_of(self, session_id: UUID) -> list[Failure]:
+        """Return every error of the call, those that say the same as one, in the order they first came."""
+        groups = self.errors().filter(session_id=session_id).values("provider", "message")
+        counted = groups.annotate(count=Count("id"), first_ms=Min("ms"), last_ms=Max("ms"))
+        return [Failure(**group) for group in counted.order_by("first_ms", "message")]
 
 
 class Turn(models.Model):
@@ -114,8 +156,27 @@ class Turn(models.Model):
     )
     interrupted = models.BooleanField(default=False, help_text="The other side cut it short.")
     language = models.CharField(max_length=20, blank=True)
-    latency = models.JSONField(
-        default=dict, blank=True, help_text="Any of stt, llm_ttft, tts_ttfb and turn_latency, in ms."
+    final = models.BooleanField(default=False, help_text="Nothing more is added to the text.")
+    end_of_turn_ms = models.PositiveIntegerField(
+        "end of turn",
+        null=True,
+        blank=True,
+        help_text="ms from the caller's last sound until the turn was judged over.",
+    )
+    stt_ms = models.PositiveIntegerField(
+        "speech-to-text", null=True, blank=True, help_text="ms the words took."
+    )
+    llm_ms = models.PositiveIntegerField(
+        "language model", null=True, blank=True, help_text="ms until the reply's first words."
+    )
+    tts_ms = models.PositiveIntegerField(
+        "text-to-speech", null=True, blank=True, help_text="ms until the voice's first sound."
+    )
+    total_ms = models.PositiveIntegerField(
+        "answered after",
+        null=True,
+        blank=True,
+        help_text="ms from the caller's last sound to the agent's first.",
     )
 
     objects = TurnQuerySet.as_manager()
@@ -143,7 +204,13 @@ class CallEvent(models.Model):
     )
     ms = models.PositiveIntegerField("time", help_text="ms from the call's start.")
     kind = models.CharField(max_length=20, choices=EventKind)
-    detail = models.JSONField(default=dict, blank=True, help_text="A “message” and whatever else is known.")
+    severity = models.CharField(max_length=8, choices=Severity, default=Severity.INFO)
+    message = models.TextField(blank=True)
+    provider = models.CharField(
+        max_length=80, blank=True, help_text="Whose event it is: stt, llm or tts, and the provider's name."
+    )
+    turn = models.PositiveIntegerField(null=True, blank=True, help_text="The turn's number in its call.")
+    detail = models.JSONField(default=dict, blank=True, help_text="Whatever else is known.")
 
     objects = CallEventQuerySet.as_manager()
 
@@ -157,8 +224,3 @@ class CallEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.message}"
-
-    @property
-    def message(self) -> str:
-        """The detail's message; empty if there is none."""
-        return str(self.detail.get("message", "")) if isinstance(self.detail, dict) else ""

@@ -9,12 +9,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from calls.models import CallSession
+from calls.models import CallEvent, CallSession
 from calls.pages import timeline
 from calls.pages.filters import CallFilterForm
 
 PAGE_SIZE = 25
-HEAVY_COLUMNS = ("config", "client_configs", "metadata", "error")
+HEAVY_COLUMNS = ("in_force", "client_configs", "metadata", "error")
 
 
 def analyst_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -35,14 +35,15 @@ def call_list(request: HttpRequest) -> HttpResponse:
 
 @analyst_page
 def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Show a call: its facts, its timeline, its transcript, its events and how it was configured."""
-    calls = CallSession.objects.for_analyst(request.user).select_related("profile")
+    """Show a call: its facts, failures, timeline, transcript and events, and how it was configured."""
+    calls = CallSession.objects.for_analyst(request.user).select_related("version", "profile", "node")
     call = get_object_or_404(calls, pk=id)
     turns, events = list(call.turns.all()), list(call.events.all())
     context = {
         "call": call,
         "turns": turns,
         "events": events,
+        "failures": CallEvent.objects.failures_of(call.pk) if call.error_count else [],
         "timeline": timeline.draw(call, turns, events),
     }
     return render(request, "calls/call_detail.html", context)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calls.models import CallEvent, CallSession, EventKind, Speaker, Turn
+from calls.models import CallEvent, CallSession, EventKind, Severity, Speaker, Turn
 
 WIDTH = 1000  # units of the drawing, which is stretched to the page
 MIN_BAR = 3  # a turn shorter than that would not be seen
@@ -55,8 +55,8 @@ class Timeline:
 
     @property
     def errors(self) -> int:
-        """How many errors and provider failures there were."""
-        return sum(mark.event.kind != EventKind.INTERRUPTION for mark in self.marks)
+        """How many errors and warnings there were."""
+        return sum(mark.event.severity != Severity.INFO for mark in self.marks)
 
     @property
     def caller_ms(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 
 from calls.models import PromptProfile
+from calls.providers import accounts
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +25,20 @@ class NoProfile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChosenProfile:
-    """A profile as a call uses it. `found` is False when the default stands in for the one asked for."""
+    """A profile's version as a call uses it.
 
-    id: int
-    snapshot: dict[str, Any]
+    `found` is False when the default stands in for the one asked for.
+    """
+
+    version_id: int
+    slug: str
+    name: str
+    configuration: dict[str, Any]
     found: bool = True
 
 
 async def choose(slug: str) -> ChosenProfile:
-    """The published profile of this slug, else the default one; "" asks for the default.
+    """The current version of the published profile of this slug, else of the default one, which "" asks for.
 
     A database that does not answer within a second is replaced by what it said last time.
 
@@ -58,9 +64,10 @@ async def choose(slug: str) -> ChosenProfile:
 
 
 def _read(slug: str) -> ChosenProfile:
-    if slug:
-        profile = PromptProfile.objects.for_call(slug)
-        if profile is not None:
-            return ChosenProfile(profile.pk, profile.snapshot())
-    profile = PromptProfile.objects.default()
-    return ChosenProfile(profile.pk, profile.snapshot(), found=not slug)
+    """Read the version, and with it the accounts that its providers are used with."""
+    accounts.refresh()
+    asked = PromptProfile.objects.for_call(slug) if slug else None
+    version = asked or PromptProfile.objects.default()
+    profile = version.profile
+    found = asked is not None or not slug
+    return ChosenProfile(version.pk, profile.slug, profile.name, version.configuration, found)

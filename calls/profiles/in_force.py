@@ -1,6 +1,7 @@
 """What is in force for one call: its profile's configuration, with what the client may change."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,10 +37,10 @@ class CallConfig:
 
     @classmethod
     def from_profile(cls, profile: Mapping[str, Any]) -> "CallConfig":
-        """The configuration a profile's snapshot describes.
+        """The configuration of a profile's version, for one call.
 
         Raises:
-            KeyError: the snapshot lacks a field.
+            KeyError: the version lacks a field.
         """
         return cls(
             stt=Provider(profile["stt_provider"], profile["stt_settings"]),
@@ -93,19 +94,28 @@ def for_request(configuration: Mapping[str, Any], request: Request) -> CallConfi
     )
 
 
+def wanted(config: CallConfig, kind: str) -> str:
+    """The provider the profile wants, "auto" resolved; a name the catalogue does not know stays as it is."""
+    provider: Provider = getattr(config, kind)
+    with suppress(ValueError):
+        return catalogue.resolve(kind, provider.name)
+    return provider.name
+
+
 def in_force(config: CallConfig, stood_in: Mapping[str, str]) -> dict[str, Any]:
-    """What really answers, by kind: the provider ("auto" resolved, stand-ins named) and every setting.
+    """What really answers, by kind: provider, every setting, and whom it stands in for, if it does.
 
     Args:
         config: the call's configuration.
-        stood_in: by kind, why the embedded provider took the place of the one asked for.
+        stood_in: by kind, why the embedded provider took the place of the one wanted.
     """
-    shown = {}
+    shown: dict[str, Any] = {}
     for kind in catalogue.KINDS:
-        asked: Provider = getattr(config, kind)
-        name = catalogue.LOCAL if kind in stood_in else catalogue.resolve(kind, asked.name)
-        settings = {} if kind in stood_in else asked.settings
-        shown[kind] = {"provider": name, **catalogue.defaults(kind, name), **settings}
-        if kind in stood_in:
-            shown[kind]["instead_of"] = asked.name
+        name = wanted(config, kind)
+        if why := stood_in.get(kind):
+            local, defaults = catalogue.LOCAL, catalogue.defaults(kind, catalogue.LOCAL)
+            shown[kind] = {"provider": local, "settings": defaults, "instead_of": name, "why": why}
+        else:
+            settings = catalogue.defaults(kind, name) | dict(getattr(config, kind).settings)
+            shown[kind] = {"provider": name, "settings": settings}
     return shown

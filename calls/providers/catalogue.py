@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 
+from calls.providers import accounts
+
 if TYPE_CHECKING:
     from pipecat.processors.frame_processor import FrameProcessor
 
@@ -81,7 +83,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Provider:
-    """A provider of one kind: its settings, and the function that makes its service."""
+    """A provider of one kind: its settings, and the function that makes its service.
+
+    `key` names the Django setting with its key, for when no account in the database has one. The function of
+    such a provider finds its `accounts.Account` as "account" among the values.
+    """
 
     kind: str
     name: str
@@ -161,6 +167,16 @@ PROVIDERS = [
 ]  # fmt: skip
 
 
+def choices(kind: str) -> list[tuple[str, str]]:
+    """What a profile may choose from, as a form's field takes it. Raises ValueError for an unknown kind."""
+    return [(AUTO, "Automatic"), *((p.name, p.label) for p in providers(kind))]
+
+
+def account_choices() -> list[tuple[str, str]]:
+    """The providers that need a key, as a form's field takes them, each once."""
+    return list({p.name: (p.name, p.label) for p in PROVIDERS if p.key}.values())
+
+
 def register(provider: Provider) -> None:
     """Add a provider, for profiles that name it; "auto" never stands for it.
 
@@ -188,14 +204,15 @@ def find(kind: str, provider: str) -> Provider:
 
 
 def resolve(kind: str, provider: str) -> str:
-    """The provider meant: "auto" is the cloud one when both cloud keys are set, else the embedded one.
+    """The provider meant: "auto" is the cloud one when the keys of all kinds are set, else the embedded one.
 
     Raises ValueError for an unknown kind or provider.
     """
     if provider != AUTO:
         return find(kind, provider).name
     embedded, cloud, *_ = providers(kind)
-    keys_set = django_settings.CARTESIA_API_KEY and django_settings.OPENAI_API_KEY
+    clouds = [providers(each)[1] for each in KINDS]
+    keys_set = all(accounts.account_of(each.name, each.key).key for each in clouds)
     return cloud.name if keys_set else embedded.name
 
 
@@ -238,8 +255,9 @@ def create(
     """
     validate(kind, provider, settings)
     chosen = find(kind, resolve(kind, provider))
-    if chosen.key and not getattr(django_settings, chosen.key):
-        raise ProviderUnavailable(f"{chosen.label} needs {chosen.key} to be set")
+    account = accounts.account_of(chosen.name, chosen.key) if chosen.key else None
+    if account is not None and not account.key:
+        raise ProviderUnavailable(f"{chosen.label} needs an enabled account with a key, or {chosen.key}")
     values = defaults(kind, chosen.name) | accepted(kind, chosen.name, settings)
     if kind == "llm" and system_prompt:
         values["system_instruction"] = system_prompt
@@ -248,6 +266,8 @@ def create(
         raise ProviderUnavailable(
             f"{chosen.label} knows the language {' or '.join(chosen.languages)} only, not {language!r}"
         )
+    if account is not None:
+        values["account"] = account
     factory = getattr(importlib.import_module(chosen.module), chosen.factory)
     service: FrameProcessor = factory(values, language)
     return service

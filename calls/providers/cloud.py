@@ -1,6 +1,7 @@
 """The cloud providers' services: Cartesia for both directions of speech, OpenAI for the replies.
 
-Each factory takes the settings of its catalogue entry, all present, and the language, such as "en".
+Each factory takes the settings of its catalogue entry, all present, with the account, and the language, such
+as "en".
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pipecat.services.cartesia.stt import CartesiaSTTService
 from pipecat.services.cartesia.tts import CartesiaTTSService, GenerationConfig
 from pipecat.services.openai.llm import OpenAILLMService
 
+from calls.providers.accounts import Account
 from calls.providers.frames import SpeechTranscribedFrame
 
 # The client library waits ten minutes by default; a caller hangs up long before.
@@ -55,20 +57,22 @@ class TelephoneCartesiaTTSService(CartesiaTTSService):
 
 
 def cartesia_stt(values: Mapping[str, Any], language: str) -> CartesiaSTTService:
-    """Cartesia's streaming speech-to-text. `values`: model."""
+    """Cartesia's streaming speech-to-text. `values`: account, model."""
+    account: Account = values["account"]
     return TelephoneCartesiaSTTService(
-        api_key=django_settings.CARTESIA_API_KEY,
-        base_url=django_settings.CARTESIA_STT_URL,
+        api_key=account.key,
+        base_url=account.base_url or django_settings.CARTESIA_STT_URL,
         settings=CartesiaSTTService.Settings(model=values["model"], language=language),
     )
 
 
 def openai_llm(values: Mapping[str, Any], language: str) -> OpenAILLMService:
-    """OpenAI's chat completions. `values`: model, max_tokens, and maybe temperature, top_p, the prompt."""
+    """OpenAI's chat completions. `values`: account, model, max_tokens, maybe temperature, top_p, prompt."""
+    account: Account = values["account"]
     optional = {n: values[n] for n in ("temperature", "top_p", "system_instruction") if n in values}
     return TelephoneOpenAILLMService(
-        api_key=django_settings.OPENAI_API_KEY,
-        base_url=django_settings.OPENAI_BASE_URL,
+        api_key=account.key,
+        base_url=account.base_url or django_settings.OPENAI_BASE_URL,
         # Newer models refuse the older name, max_tokens.
         settings=OpenAILLMService.Settings(
             model=values["model"], max_completion_tokens=values["max_tokens"], **optional
@@ -77,10 +81,12 @@ def openai_llm(values: Mapping[str, Any], language: str) -> OpenAILLMService:
 
 
 def cartesia_tts(values: Mapping[str, Any], language: str) -> CartesiaTTSService:
-    """Cartesia's streaming text-to-speech with word times. `values`: voice, speed."""
+    """Cartesia's streaming text-to-speech with word times. `values`: account, voice, speed."""
+    account: Account = values["account"]
+    default = django_settings.CARTESIA_TTS_URL
     return TelephoneCartesiaTTSService(
-        api_key=django_settings.CARTESIA_API_KEY,
-        url=django_settings.CARTESIA_TTS_URL,
+        api_key=account.key,
+        url=f"{account.base_url.rstrip('/')}/tts/websocket" if account.base_url else default,
         settings=CartesiaTTSService.Settings(
             voice=values["voice"],
             language=language,

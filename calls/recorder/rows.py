@@ -1,20 +1,14 @@
 """From what happened in a call to the rows that are stored of it."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
-
 from calls import events
-from calls.models import EventKind
-from calls.recorder.writer import DescriptionRow, Recorder
-
-# Latencies of a turn as they are stored.
-LATENCY_KEYS = {"stt_ms": "stt", "llm_ms": "llm_ttft", "tts_ms": "tts_ttfb", "total_ms": "turn_latency"}
-TURN_FIELDS = ("index", "speaker", "text", "start_ms", "end_ms", "interrupted", "language")
+from calls.models import CallEnd, CallStart, Description, EventKind, EventRow, Severity, TurnRow
+from calls.process import this_process
+from calls.recorder.writer import Recorder
 
 
 class CallRows:
@@ -31,74 +25,87 @@ class CallRows:
             case events.Began():
                 self._begin(event)
             case events.Described(request):
-                self._recorder.describe(self._description(request))
+                self._recorder.describe(self._id, _description(request))
+            case events.Answering(in_force):
+                self._recorder.answered_by(self._id, in_force)
             case events.Turn():
-                self._turn(event)
-            case events.Interrupted(spoken):
-                self._event(EventKind.INTERRUPTION, "the caller interrupted the agent", spoken=spoken)
-            case events.PromptChanged(system_prompt):
-                self._event(
-                    EventKind.CONFIGURATION, "the client changed its prompt", system_prompt=system_prompt
-                )
-            case events.Failed(part, message):
-                self._event(EventKind.PROVIDER_FAILURE, message, provider=part)
-            case events.Misused(code, message):
-                self._event(EventKind.ERROR, message, code=code)
+                self._recorder.turn(TurnRow(session_id=self._id, **asdict(event)))
             case events.Ended():
                 self._end(event)
+            case _:
+                self._store_event(event)
+
+    def _store_event(self, event: events.Event) -> None:
+        match event:
+            case events.Interrupted(spoken, turn):
+                message = "the caller interrupted the agent"
+                self._event(EventKind.INTERRUPTION, Severity.INFO, message, turn=turn, spoken=spoken)
+            case events.PromptChanged(system_prompt):
+                message = "the client changed its prompt"
+                self._event(EventKind.CONFIGURATION, Severity.INFO, message, system_prompt=system_prompt)
+            case events.Misused(code, message):
+                self._event(EventKind.ERROR, Severity.ERROR, message, code=code)
+            case events.Failed():
+                severity = Severity.ERROR if event.caller_waits else Severity.WARNING
+                self._failure(event, severity)
+            case events.StoodIn():
+                self._failure(event, Severity.ERROR)
 
     def _begin(self, event: events.Began) -> None:
         self._began = time.monotonic()
         self._recorder.start(
-            {
-                **self._description(event.request),
-                "profile_id": event.profile_id,
-                "config": dict(event.configuration),
-                "started_at": event.started_at,
-                "remote_address": event.remote_address,
-                "node": settings.NODE_NAME,
-            }
+            CallStart(
+                id=self._id,
+                version_id=event.version_id,
+                description=_description(event.request),
+                started_at=event.started_at,
+                remote_address=event.remote_address,
+                node_id=this_process.boot,
+            )
         )
-
-    def _turn(self, turn: events.Turn) -> None:
-        fields = asdict(turn)
-        latency: Mapping[str, Any] = {
-            key: fields[name] for name, key in LATENCY_KEYS.items() if fields[name] is not None
-        }
-        row: Any = {"session_id": self._id, "latency": latency, **{n: fields[n] for n in TURN_FIELDS}}
-        self._recorder.turn(row)
 
     def _end(self, event: events.Ended) -> None:
         self._recorder.finish(
-            {
-                "id": self._id,
-                "status": event.status,
-                "end_reason": event.reason,
-                "ended_at": event.ended_at,
-                "audio_in_s": event.audio_in_s,
-                "audio_out_s": event.audio_out_s,
-                "client_generation": event.client,
-                "error": event.error,
-            }
+            CallEnd(
+                id=self._id,
+                status=event.status,
+                end_reason=event.reason,
+                ended_at=event.ended_at,
+                audio_in_s=event.audio_in_s,
+                audio_out_s=event.audio_out_s,
+                client_generation=event.client,
+                error=event.error,
+            )
         )
 
-    def _event(self, kind: EventKind, message: str, **detail: Any) -> None:
+    def _failure(self, event: events.Failed | events.StoodIn, severity: Severity) -> None:
+        provider = f"{event.part}/{event.provider}" if event.provider else event.part
+        self._event(EventKind.PROVIDER_FAILURE, severity, event.message, provider=provider)
+
+    def _event(
+        self,
+        kind: EventKind,
+        severity: Severity,
+        message: str,
+        *,
+        provider: str = "",
+        turn: int | None = None,
+        **detail: Any,
+    ) -> None:
         ms = round((time.monotonic() - self._began) * 1000)
-        self._recorder.event(
-            {"session_id": self._id, "ms": ms, "kind": kind, "detail": {"message": message, **detail}}
-        )
+        self._recorder.event(EventRow(self._id, ms, kind, severity, message, provider, turn, detail))
 
-    def _description(self, request: events.Request) -> DescriptionRow:
-        return {
-            "id": self._id,
-            "room_id": request.room_id,
-            "caller": request.caller or "",
-            "callee": request.callee or "",
-            "metadata": dict(request.metadata),
-            "client_configs": {
-                "system_prompt": request.system_prompt,
-                "stt": request.stt,
-                "llm": request.llm,
-                "tts": request.tts,
-            },
-        }
+
+def _description(request: events.Request) -> Description:
+    return Description(
+        room_id=request.room_id,
+        caller=request.caller or "",
+        callee=request.callee or "",
+        metadata=dict(request.metadata),
+        client_configs={
+            "system_prompt": request.system_prompt,
+            "stt": request.stt,
+            "llm": request.llm,
+            "tts": request.tts,
+        },
+    )

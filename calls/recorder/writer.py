@@ -1,130 +1,32 @@
 """Stores calls while they go on: the only writer of the database during a call.
 
 Calls hand over rows and never wait. One task takes what has gathered, at least every quarter of a second, and
-writes it in one transaction on a thread of its own. A database that is away is tried again; what gathers
-meanwhile is bounded.
+writes it in one transaction on a thread of its own. The text of a turn that goes on is written at most once a
+second. A database that is away is tried again; what gathers meanwhile is bounded.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError
 
-from calls.models import CallEvent, CallSession, EventRow, Turn, TurnRow
+from calls.models import CallEnd, CallStart, Description, EventRow, TurnRow
 from calls.recorder import notify as live
+from calls.recorder.batch import Batch
+from calls.recorder.interim import InterimTurns
 
 logger = logging.getLogger(__name__)
 
 GATHER_S = 0.1  # a batch waits this long for more; with the write itself it stays under 250 ms
 RETRY_S = 1.0
 MOST_ROWS = 20_000
-
-
-class DescriptionRow(TypedDict):
-    """What the client told of its call, as CallSession.objects.describe() takes it."""
-
-    id: UUID
-    room_id: str
-    caller: str
-    callee: str
-    metadata: dict[str, Any]
-    client_configs: dict[str, Any]
-
-
-class StartRow(DescriptionRow):
-    """A call that began, as CallSession.objects.start() takes it."""
-
-    profile_id: int | None
-    config: dict[str, Any]
-    started_at: datetime
-    remote_address: str
-    node: str
-
-
-class FinishRow(TypedDict):
-    """A call that ended, as CallSession.objects.finish() takes it."""
-
-    id: UUID
-    status: str
-    end_reason: str
-    ended_at: datetime
-    audio_in_s: float
-    audio_out_s: float
-    client_generation: str
-    error: str
-
-
-@dataclass(slots=True)
-class Batch:
-    """Rows that wait to be written. A turn replaces the same turn that has not been written yet."""
-
-    starts: dict[UUID, StartRow] = field(default_factory=dict)
-    descriptions: dict[UUID, DescriptionRow] = field(default_factory=dict)
-    turns: dict[tuple[UUID, int], TurnRow] = field(default_factory=dict)
-    events: list[EventRow] = field(default_factory=list)
-    finishes: dict[UUID, FinishRow] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        calls = len(self.starts) + len(self.descriptions) + len(self.finishes)
-        return calls + len(self.turns) + len(self.events)
-
-    def write(self) -> None:
-        """Write every row in one transaction. Raises what the database raises; then nothing is written."""
-        with transaction.atomic():
-            for start in self.starts.values():
-                CallSession.objects.start(**start)
-            for description in self.descriptions.values():
-                CallSession.objects.describe(**description)
-            if self.turns:
-                Turn.objects.record(self.turns.values())
-            if self.events:
-                CallEvent.objects.record(self.events)
-            for finish in self.finishes.values():
-                CallSession.objects.finish(**finish)
-
-    def by_call(self) -> "list[Batch]":
-        """The same rows, one batch a call."""
-        batches: dict[UUID, Batch] = {}
-
-        def of(call_id: UUID) -> Batch:
-            return batches.setdefault(call_id, Batch())
-
-        for call_id, start in self.starts.items():
-            of(call_id).starts[call_id] = start
-        for call_id, description in self.descriptions.items():
-            of(call_id).descriptions[call_id] = description
-        for key, turn in self.turns.items():
-            of(key[0]).turns[key] = turn
-        for event in self.events:
-            of(event["session_id"]).events.append(event)
-        for call_id, finish in self.finishes.items():
-            of(call_id).finishes[call_id] = finish
-        return list(batches.values())
-
-    def add(self, later: "Batch") -> None:
-        """Take a later batch's rows, too: of two rows for the same thing the later counts."""
-        self.starts |= later.starts
-        self.descriptions |= later.descriptions
-        self.turns |= later.turns
-        self.events += later.events
-        self.finishes |= later.finishes
-
-    def changes(self) -> list[live.CallChanged]:
-        """What to tell the watchers once this is written."""
-        return [
-            *(live.started(call_id) for call_id in self.starts),
-            *(live.turn(call_id, index) for call_id, index in self.turns),
-            *map(live.event, dict.fromkeys([*self.descriptions, *(e["session_id"] for e in self.events)])),
-            *(live.finished(call_id) for call_id in self.finishes),
-        ]
 
 
 class Recorder:
@@ -141,29 +43,42 @@ class Recorder:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._dropped = 0
         self._publisher = live.Publisher()
+        self._interim = InterimTurns()
+        self._release: asyncio.TimerHandle | None = None
 
-    def start(self, row: StartRow) -> None:
+    def start(self, start: CallStart) -> None:
         """A call began."""
-        self._put(lambda batch: batch.starts.__setitem__(row["id"], row))
+        self._put(lambda batch: batch.starts.__setitem__(start.id, start))
 
-    def describe(self, row: DescriptionRow) -> None:
+    def describe(self, id: UUID, description: Description) -> None:
         """The client told of a call that had begun."""
-        self._put(lambda batch: batch.descriptions.__setitem__(row["id"], row))
+        self._put(lambda batch: batch.descriptions.__setitem__(id, description))
+
+    def answered_by(self, id: UUID, in_force: Mapping[str, Any]) -> None:
+        """A call's services were built: providers, settings, stand-ins."""
+        self._put(lambda batch: batch.answers.__setitem__(id, in_force))
 
     def turn(self, row: TurnRow) -> None:
-        """A turn began, went on or ended."""
-        self._put(lambda batch: batch.turns.__setitem__((row["session_id"], row["index"]), row))
+        """A turn began, went on or ended. While it goes on, it is written at most once a second."""
+        now = asyncio.get_running_loop().time()
+        if self._interim.take(row, now):
+            self._put_turn(row)
+        elif self._release is None:
+            self._plan_release(now)
 
     def event(self, row: EventRow) -> None:
         """Something happened in a call."""
         self._put(lambda batch: batch.events.append(row))
 
-    def finish(self, row: FinishRow) -> None:
+    def finish(self, end: CallEnd) -> None:
         """A call ended."""
-        self._put(lambda batch: batch.finishes.__setitem__(row["id"], row))
+        for row in self._interim.forget(end.id):
+            self._put_turn(row)
+        self._put(lambda batch: batch.finishes.__setitem__(end.id, end))
 
     async def flush(self, timeout: float) -> bool:
         """Wait until everything handed over is written, at most `timeout` seconds. Whether it is."""
+        self._write_interim(everything=True)
         self._hurry.set()
         try:
             async with asyncio.timeout(timeout):
@@ -188,6 +103,25 @@ class Recorder:
     @property
     def _waiting(self) -> int:
         return len(self._pending) + len(self._writing)
+
+    def _put_turn(self, row: TurnRow) -> None:
+        self._put(lambda batch: batch.turns.__setitem__((row.session_id, row.index), row))
+
+    def _plan_release(self, now: float) -> None:
+        """Have the turns that wait written once their second is over."""
+        due = self._interim.next_due
+        if due is not None:
+            delay = max(0.0, due - now)
+            self._release = asyncio.get_running_loop().call_later(delay, self._write_interim)
+
+    def _write_interim(self, *, everything: bool = False) -> None:
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+        now = asyncio.get_running_loop().time()
+        for row in self._interim.due(math.inf if everything else now):
+            self._put_turn(row)
+        self._plan_release(now)
 
     def _put(self, add: Callable[[Batch], None]) -> None:
         if self._waiting >= MOST_ROWS:

@@ -46,7 +46,7 @@ def _metrics(event: events.Measured, now: int) -> Timed | None:
     return messages.Metrics(timestamp=now, key=key, duration=event.ms) if key else None
 
 
-def _error(event: events.Failed, now: int) -> Timed:
+def _error(event: events.Failed | events.StoodIn, now: int) -> Timed:
     return messages.Error(timestamp=now, message=f"{event.part}: {event.message}", code=ErrorCode.PROVIDER)
 
 
@@ -57,4 +57,5 @@ _MESSAGES: dict[type, Callable[[Any, int], Timed | None]] = {
     events.Said: _tts_completed,
     events.Measured: _metrics,
     events.Failed: _error,
+    events.StoodIn: _error,
 }

@@ -6,13 +6,16 @@ from typing import Any
 
 from django import template
 
+from calls.models import Turn
+
 register = template.Library()
 
 LATENCY_LABELS = {
-    "turn_latency": "Answered after",
-    "stt": "speech-to-text",
-    "llm_ttft": "language model",
-    "tts_ttfb": "text-to-speech",
+    "total_ms": "Answered after",
+    "end_of_turn_ms": "end of turn",
+    "stt_ms": "speech-to-text",
+    "llm_ms": "language model",
+    "tts_ms": "text-to-speech",
 }
 
 
@@ -35,22 +38,16 @@ def duration(value: timedelta | None) -> str:
 
 
 @register.filter
-def latency_parts(latency: dict[str, float]) -> list[tuple[str, int]]:
+def latency_parts(turn: Turn) -> list[tuple[str, int]]:
     """Return a turn's known latency parts as (label, ms), the whole first."""
-    parts = ((label, latency.get(key)) for key, label in LATENCY_LABELS.items())
-    return [(label, round(ms)) for label, ms in parts if ms is not None]
+    parts = ((label, getattr(turn, name)) for name, label in LATENCY_LABELS.items())
+    return [(label, ms) for label, ms in parts if ms is not None]
 
 
 @register.filter
 def pretty_json(value: Any) -> str:
     """Return `value` as indented JSON text; the template escapes it."""
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-@register.filter
-def details(detail: dict[str, Any]) -> dict[str, Any]:
-    """Return an event's detail without its message."""
-    return {key: value for key, value in detail.items() if key != "message"}
 
 
 def _minutes(seconds: int) -> str:

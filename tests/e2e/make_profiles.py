@@ -12,4 +12,4 @@ django.setup()
 from calls.models import PromptProfile  # noqa: E402  Django has to be set up first
 
 for fields in json.loads(sys.argv[1]):
-    PromptProfile.objects.create(is_published=True, name=fields["slug"], **fields)
+    PromptProfile.objects.create(is_published=True, name=fields["slug"], **fields).publish()

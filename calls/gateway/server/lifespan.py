@@ -6,14 +6,12 @@ import logging
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.conf import settings
 
 from calls.gateway import registry
-from calls.models import CallSession
 from calls.pipeline import build
 from calls.process import State, this_process
-from calls.providers import catalogue
-from calls.recorder import writer
+from calls.providers import accounts, catalogue
+from calls.recorder import ownership, writer
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +19,10 @@ SHUTDOWN_S = 8.0
 
 
 async def startup() -> None:
-    """Close the calls a dead server left open, and load every model: no call waits for one."""
+    """Register this process, close what dead ones left open, and load every model: no call waits for one."""
     this_process.move(State.STARTING)
-    closed = await database_sync_to_async(CallSession.objects.close_orphans)(settings.NODE_NAME)
-    if closed:
-        logger.warning("%d calls of this node were left open by a server that died", closed)
+    await ownership.start(lambda: len(registry.live))
+    await database_sync_to_async(accounts.refresh)()
     await build.warm()
     this_process.move(State.ACCEPTING)
     # What is loaded by now stays: the collector need not walk half a million objects again and again.
@@ -41,6 +38,7 @@ async def shutdown() -> None:
         async with asyncio.timeout(SHUTDOWN_S):
             await registry.shutdown()
             await writer.close()
+            await ownership.close()  # once the ends of the calls are stored
             await catalogue.close()
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)

@@ -1,0 +1,55 @@
+"""The keys of cloud providers: those of the accounts in the database, else those of the server's settings.
+
+The event loop asks what was read last; `refresh` reads, in a thread, whenever a call's profile is read.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a provider's service is made with; `base_url` is "" if the server's settings say where it is."""
+
+    key: str = field(repr=False)
+    base_url: str = ""
+
+
+_stored: dict[str, Account] = {}
+
+
+def refresh() -> None:
+    """Read the enabled accounts from the database. Raises what the database raises; the old ones then stay.
+
+    An account whose key cannot be decrypted counts as none, with an error in the log.
+    """
+    # The catalogue is read before Django's models are there.
+    from calls.models import ProviderAccount
+
+    global _stored  # noqa: PLW0603  one process has one set of accounts, replaced as a whole
+    found = {}
+    for account in ProviderAccount.objects.enabled():
+        try:
+            if key := account.key:
+                found[account.provider] = Account(key, account.base_url)
+        except ValueError as e:
+            logger.error("the key of the account %s cannot be read: %s", account, e)
+    _stored = found
+
+
+def account_of(provider: str, setting: str) -> Account:
+    """The account for a provider of the catalogue, by its name and the setting that may hold its key.
+
+    Its key is "" if there is none.
+    """
+    return _stored.get(provider) or Account(getattr(settings, setting))
+
+
+def forget() -> None:
+    """Know of no account in the database, as before the first `refresh`."""
+    global _stored  # noqa: PLW0603  see refresh()
+    _stored = {}

@@ -1,0 +1,111 @@
+"""Which process runs which calls: this one's lease on its own, and closing those whose lease lapsed.
+
+A process is a row of `Node` from its start on. Every 10 s it says that it is there, and closes the calls of
+those that have not said so for 30 s. The lease belongs to the boot: a second process of the same name has one
+of its own.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+
+from calls.models import CallSession, Node, NodeRow, NodeState
+from calls.process import this_process
+from calls.recorder import notify as live
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RENEW_S = 10.0
+STOP_S = 2.0
+
+
+class Ownership:
+    """This process's lease. Lives on one event loop.
+
+    Args:
+        calls: tells how many calls the process runs.
+        capacity: how many it takes at once, None if that is not bounded.
+    """
+
+    def __init__(self, calls: Callable[[], int], capacity: int | None = None) -> None:
+        self._calls = calls
+        self._capacity = capacity
+        self._boot = this_process.boot
+        self._task: asyncio.Task[None] | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ownership")
+
+    async def start(self) -> None:
+        """Take the lease, close what dead processes left, and go on so. Raises what the database raises."""
+        await self._in_thread(Node.objects.prune)  # a row comes with each start: once a start is often enough
+        await self._renew()
+        self._task = asyncio.create_task(self._run(), name="ownership")
+
+    async def close(self) -> None:
+        """Give the lease back, once the process's calls are stored; within 2 s."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await self._in_thread(lambda: Node.objects.stop(self._boot))
+            except Exception as e:  # it lapses by itself
+                logger.error("the lease could not be given back: %s: %s", type(e).__name__, e)
+        self._executor.shutdown(wait=False)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await self._renew()
+            except Exception as e:  # the database is away: calls go on, and the next time may do
+                logger.error("the lease on this process's calls was not renewed: %s: %s", type(e).__name__, e)
+
+    async def _renew(self) -> None:
+        row = NodeRow(
+            id=self._boot,
+            name=settings.NODE_NAME,
+            address=f"{settings.HOST}:{settings.PORT}",
+            capacity=self._capacity,
+            calls=self._calls(),
+            state=NodeState(this_process.state.value),
+        )
+        closed = await self._in_thread(lambda: _renew_and_sweep(row))
+        if closed:
+            logger.warning("%d calls were left open by a server that died", len(closed))
+            await live.publish(live.finished(call_id) for call_id in closed)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await database_sync_to_async(work, thread_sensitive=False, executor=self._executor)()
+
+
+def _renew_and_sweep(row: NodeRow) -> list[UUID]:
+    Node.objects.renew(row)
+    return CallSession.objects.close_orphans()
+
+
+_ownership: Ownership | None = None
+
+
+async def start(calls: Callable[[], int], capacity: int | None = None) -> None:
+    """Register this process and keep its lease; see `Ownership`."""
+    global _ownership  # noqa: PLW0603  one lease per process is the point
+    _ownership = Ownership(calls, capacity)
+    await _ownership.start()
+
+
+async def close() -> None:
+    """Give this process's lease back."""
+    global _ownership  # noqa: PLW0603  see start()
+    if _ownership is not None:
+        await _ownership.close()
+        _ownership = None
