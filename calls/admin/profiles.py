@@ -1,13 +1,9 @@
-"""Django admin: prompt profiles to edit; calls, turns and events to read."""
-
-from typing import Any
+"""Django admin: prompt profiles. What happened in calls is on the product's own pages."""
 
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
 
 from calls.admin.forms import PromptProfileForm
-from calls.models import CallEvent, CallSession, CallSessionQuerySet, PromptProfile, Turn
+from calls.models import PromptProfile
 
 admin.site.site_header = "Voice agent"
 admin.site.site_title = "Voice agent"
@@ -52,89 +48,3 @@ class PromptProfileAdmin(admin.ModelAdmin):
         ("What the client may change", {"fields": ["prompt_policy", "use_client_settings"]}),
         ("History", {"fields": ["created_at", "updated_at"]}),
     ]
-
-
-class AppendOnly:
-    """What the server wrote can be read, but not added to, changed or deleted, by anyone."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only a call writes it."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: it is a record."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: it is a record."""
-        return False
-
-
-class TurnInline(AppendOnly, admin.TabularInline):
-    """A call's transcript."""
-
-    model = Turn
-    fields = ["index", "speaker", "text", "start_ms", "end_ms", "interrupted", "language", "latency"]
-    extra = 0
-
-
-class CallEventInline(AppendOnly, admin.TabularInline):
-    """A call's events."""
-
-    model = CallEvent
-    fields = ["ms", "kind", "detail"]
-    extra = 0
-
-
-@admin.register(CallSession)
-class CallSessionAdmin(AppendOnly, admin.ModelAdmin):
-    """Calls with their transcripts and events."""
-
-    list_display = [
-        "started_at",
-        "caller",
-        "callee",
-        "profile",
-        "status",
-        "end_reason",
-        "duration",
-        "turn_count",
-        "median_latency_ms",
-    ]
-    list_filter = ["status", "profile", "end_reason", "client_generation", "node"]
-    list_select_related = ["profile"]
-    search_fields = ["room_id", "caller", "callee"]
-    search_help_text = "In what was said, the room, the caller and the callee."
-    date_hierarchy = "started_at"
-    inlines = [TurnInline, CallEventInline]
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[CallSession], search_term: str
-    ) -> tuple[QuerySet[CallSession], bool]:
-        """Search as the analysts' pages do, transcripts included."""
-        assert isinstance(queryset, CallSessionQuerySet)  # noqa: S101  tells the type checker
-        return queryset.search(search_term), False
-
-
-@admin.register(Turn)
-class TurnAdmin(AppendOnly, admin.ModelAdmin):
-    """Everything said, over all calls."""
-
-    list_display = ["session", "index", "speaker", "text", "start_ms", "end_ms", "interrupted", "language"]
-    list_filter = ["speaker", "interrupted", "language"]
-    list_select_related = ["session"]
-    search_fields = ["text"]
-    date_hierarchy = "session__started_at"
-    ordering = ["-session__started_at", "session_id", "index"]
-
-
-@admin.register(CallEvent)
-class CallEventAdmin(AppendOnly, admin.ModelAdmin):
-    """Every event, over all calls."""
-
-    list_display = ["session", "ms", "kind", "message"]
-    list_filter = ["kind"]
-    list_select_related = ["session"]
-    search_fields = ["detail"]
-    date_hierarchy = "session__started_at"
-    ordering = ["-session__started_at", "session_id", "ms"]

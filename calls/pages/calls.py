@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from calls.models import CallSession
+from calls.models import CallSession, failures
 from calls.pages import timeline
 from calls.pages.filters import CallFilterForm
 
@@ -28,7 +28,7 @@ def call_list(request: HttpRequest) -> HttpResponse:
     """Show the calls the filters let through, newest first, a page at a time."""
     form = CallFilterForm(request.GET, label_suffix="")
     calls = form.apply(CallSession.objects.for_analyst(request.user))
-    calls = calls.select_related("profile").defer(*HEAVY_COLUMNS)
+    calls = failures.with_error_count(calls).select_related("profile").defer(*HEAVY_COLUMNS)
     page = Paginator(calls, PAGE_SIZE).get_page(request.GET.get("page"))
     return render(request, "calls/call_list.html", {"form": form, "page": page})
 
@@ -43,6 +43,7 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "call": call,
         "turns": turns,
         "events": events,
+        "failures": failures.together(events),
         "timeline": timeline.draw(call, turns, events),
     }
     return render(request, "calls/call_detail.html", context)
