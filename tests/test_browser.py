@@ -152,7 +152,8 @@ def test_every_page_can_be_read_and_fits_a_phone(live_server, admin, stored_call
     profile = f"/admin/calls/promptprofile/{PromptProfile.objects.get().pk}/"
     pages = [
         "/calls/", "/calls/?q=umbrella&status=nope", "/calls/?q=nothing+like+this",
-        stored_call.get_absolute_url(), "/nothing-here/", "/admin/", "/admin/calls/promptprofile/", f"{profile}change/", f"{profile}delete/",
+        stored_call.get_absolute_url(), "/nothing-here/", "/admin/",
+        "/admin/calls/promptprofile/", f"{profile}change/", f"{profile}delete/",
         f"{profile}history/", "/admin/password_change/",
     ]  # fmt: skip
     with chromium() as browser:
