@@ -299,7 +299,7 @@ class TestCall:
             "0:04", "4.0 s in, 1.5 s out",
             "RustPBX of October 2025 at 127.0.0.1", "812 ms median, 812 ms worst",
             "where is my order", "0:00.0–0:00.9", "en-GB", "It is on its", "interrupted",
-            "Answered after 812 ms", "speech-to-text 120 ms", "language model 98 ms", "text-to-speech 205 ms",
+            "Answered after 812 ms", "end of turn 389 ms", "heard 120 ms", "model 98 ms", "voice 205 ms",
             "0:01.5", "No answer",
             '"provider": "openai"', "gave up", '"model": "gpt-4o-mini"', '"campaign": "spring"',
             '"slug": "default"', "interrupted turns: 1; errors: 1",

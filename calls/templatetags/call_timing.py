@@ -11,7 +11,7 @@ WIDTH = 1000  # units of the drawing, which is stretched to the page
 SHORTEST_SCALE_MS = 2000  # bars of a call whose answers were all quick stay short
 SLOW_MS = 1500
 WHOLE = "turn_latency"
-PARTS = {"stt": "speech-to-text", "llm_ttft": "language model", "tts_ttfb": "text-to-speech"}
+PARTS = {"stt": "heard", "llm_ttft": "model", "tts_ttfb": "voice"}  # short: they share a line
 
 
 @dataclass(frozen=True)
