@@ -116,11 +116,11 @@ FAINT_TEXT = """() => {
     const style = getComputedStyle(element);
     if (!texts.currentNode.data.trim() || !element.checkVisibility({visibilityProperty: true})) continue;
     if (element.closest("svg, option, script, .unseen, .visually-hidden, :disabled")) continue;
-    const backgrounds = ["white"];
+    const backgrounds = [];
     for (let each = element; each; each = each.parentElement)
       backgrounds.unshift(getComputedStyle(each).backgroundColor);
-    const under = [...paint(...backgrounds)];
-    const over = [...paint(...backgrounds, style.color)];
+    const under = [...paint("white", ...backgrounds)];
+    const over = [...paint("white", ...backgrounds, style.color)];
     const [low, high] = [luminance(under), luminance(over)].sort((a, b) => a - b);
     const large = parseFloat(style.fontSize) >= 24;
     const contrast = (high + 0.05) / (low + 0.05);
