@@ -344,17 +344,17 @@ class TestCall:
 
     def test_the_wait_for_an_answer_is_drawn_by_its_parts(self):
         latency = {"turn_latency": 1000, "stt": 200, "llm_ttft": 300, "tts_ttfb": 100}
-        drawn = call_timing.timing(latency, 4000)
+        drawn = call_timing.timing(Turn(latency=latency), 4000)
         assert [(part.name, part.ms, part.x, part.width) for part in drawn.parts] == [
             ("wait", 400, 0, 100), ("stt", 200, 100, 50),
-            ("llm_ttft", 300, 150, 75), ("tts_ttfb", 100, 225, 25),
+            ("llm", 300, 150, 75), ("tts", 100, 225, 25),
         ]  # fmt: skip
         assert not drawn.is_slow
-        assert call_timing.timing({"turn_latency": 1501}, None).is_slow
-        assert call_timing.timing({}, 900) is None
-        only_a_part = call_timing.timing({"stt": 120}, None)
+        assert call_timing.timing(Turn(latency={"turn_latency": 1501}), None).is_slow
+        assert call_timing.timing(Turn(latency={}), 900) is None
+        only_a_part = call_timing.timing(Turn(latency={"stt": 120}), None)
         assert (only_a_part.whole_ms, [part.ms for part in only_a_part.parts]) == (None, [120])
-        overlapping = call_timing.timing({"turn_latency": 100, "stt": 2500}, 100)
+        overlapping = call_timing.timing(Turn(latency={"turn_latency": 100, "stt": 2500}), 100)
         assert [(part.name, part.x + part.width) for part in overlapping.parts] == [("stt", 1000)]
 
     def test_a_slow_answer_says_so(self, browse, make_call):

@@ -14,13 +14,13 @@ FAILURES = (EventKind.ERROR, EventKind.PROVIDER_FAILURE)
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that went wrong in a call, once or more often."""
+    """Failures of a call that say the same; `first_ms` and `last_ms` count from the call's start."""
 
-    message: str
     provider: str  # empty if it was not a provider's
+    message: str
     count: int
-    first: CallEvent
-    last: CallEvent
+    first_ms: int
+    last_ms: int
 
 
 def with_error_count(calls: CallSessionQuerySet) -> CallSessionQuerySet:
@@ -42,10 +42,10 @@ def together(events: Iterable[CallEvent]) -> list[Failure]:
     alike: dict[tuple[str, str], list[CallEvent]] = {}
     for event in events:
         if event.kind in FAILURES:
-            alike.setdefault((event.message, _provider(event)), []).append(event)
+            alike.setdefault((_provider(event), event.message), []).append(event)
     return [
-        Failure(message, provider, len(same), same[0], same[-1])
-        for (message, provider), same in alike.items()
+        Failure(provider, message, len(same), same[0].ms, same[-1].ms)
+        for (provider, message), same in alike.items()
     ]
 
 

@@ -29,8 +29,10 @@ def ago(moment: datetime) -> str:
 
 @register.filter
 def provider_name(provider: str) -> str:
-    """Return what people call the provider that an event names."""
-    return KIND_LABELS.get(provider, provider)
+    """Return what people call the provider that an event names, such as "stt" or "stt/cartesia"."""
+    kind, _, name = provider.partition("/")
+    label = KIND_LABELS.get(kind, kind)
+    return f"{label}, {name}" if name else label
 
 
 @register.filter

@@ -1,17 +1,17 @@
 """Where the time before an answer went, as numbers for a small bar."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django import template
+
+from calls.models import Turn
 
 register = template.Library()
 
 WIDTH = 1000  # units of the drawing, which is stretched to the page
 SHORTEST_SCALE_MS = 2000  # bars of a call whose answers were all quick stay short
 SLOW_MS = 1500
-WHOLE = "turn_latency"
-PARTS = {"stt": "heard", "llm_ttft": "model", "tts_ttfb": "voice"}  # short: they share a line
+LABELS = {"wait": "end of turn", "stt": "heard", "llm": "model", "tts": "voice"}  # short: they share a line
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,28 @@ class Timing:
 
 
 @register.filter
-def timing(latency: Mapping[str, float], worst_ms: int | None) -> Timing | None:
-    """Return the parts of a turn's latency, drawn on the scale of the call's worst answer; None without any.
-
-    What the parts leave of the whole is the wait for the end of the turn.
-    """
-    whole = latency.get(WHOLE)
-    known = {name: round(latency[name]) for name in PARTS if latency.get(name) is not None}
-    if whole is None and not known:
+def timing(turn: Turn, worst_ms: int | None) -> Timing | None:
+    """Return the wait before a turn, drawn on the scale of the call's worst answer; None if not measured."""
+    whole, pieces = _measured(turn)
+    if whole is None and not pieces:
         return None
-    labels = {"wait": "end of turn", **PARTS}
-    rest = max(0, round(whole) - sum(known.values())) if whole is not None else 0
-    pieces = {"wait": rest, **known} if rest else known
     scale = WIDTH / max(worst_ms or 0, SHORTEST_SCALE_MS, sum(pieces.values()))
     parts, x = [], 0.0
     for name, ms in pieces.items():
-        parts.append(Part(name, labels[name], ms, round(x, 1), round(ms * scale, 1)))
+        parts.append(Part(name, LABELS[name], ms, round(x, 1), round(ms * scale, 1)))
         x += ms * scale
-    return Timing(None if whole is None else round(whole), parts)
+    return Timing(whole, parts)
+
+
+def _measured(turn: Turn) -> tuple[int | None, dict[str, int]]:
+    """Return the whole wait (ms) and its parts in their order, as far as they were measured.
+
+    What the parts leave of the whole is the wait for the end of the turn.
+    """
+    stored = {"stt": "stt", "llm": "llm_ttft", "tts": "tts_ttfb"}
+    found = {name: turn.latency.get(key) for name, key in stored.items()}
+    parts = {name: round(ms) for name, ms in found.items() if ms is not None}
+    if (whole := turn.latency.get("turn_latency")) is None:
+        return None, parts
+    rest = round(whole) - sum(parts.values())
+    return round(whole), {"wait": rest, **parts} if rest > 0 else parts
