@@ -1,21 +1,24 @@
 import re
-from datetime import timedelta
-from html import escape, unescape
+from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
+from django.contrib import admin as django_admin
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.forms.models import model_to_dict
 from django.urls import reverse
+from django.utils import timezone
 
-from calls.models import CallEvent, CallSession, Node, PromptProfile, ProviderAccount, Turn
+from calls.models import CallEvent, CallSession, PromptProfile, ProviderAccount, Turn
 from calls.providers import catalogue
-from tests.conftest import STARTED_AT, end_row, event_row, node_row, turn_row
+from tests.conftest import PASSWORD, end_row, event_row
 
 pytestmark = pytest.mark.django_db
 
-RECORDS = ["callsession", "turn", "callevent"]
+INDEX = "/admin/"
+PROFILES = "/admin/calls/promptprofile/"
 
 
 @pytest.fixture
@@ -29,13 +32,6 @@ def admin_client(client, admin):
 def superuser_client(client):
     client.force_login(User.objects.create_superuser("root"))
     return client
-
-
-@pytest.fixture
-def call(make_call):
-    session = make_call(said=[("caller", "is the shop open"), ("agent", "yes it is")])
-    CallEvent.objects.record([event_row(session.id, "no answer")])
-    return session
 
 
 def profile_form(**changes):
@@ -107,111 +103,6 @@ def test_every_field_of_a_profile_is_on_the_page(admin_client):
     shown = set(page.context["adminform"].form.fields)
     model = {field.name for field in PromptProfile._meta.fields if field.editable and field.name != "id"}
     assert shown == model
-
-
-@pytest.mark.parametrize("model", RECORDS)
-def test_records_are_listed_searched_and_opened(admin_client, call, model):
-    listing = admin_client.get(reverse(f"admin:calls_{model}_changelist"), {"q": "nothing like this"})
-    assert listing.context["cl"].result_count == 0
-    listing = admin_client.get(reverse(f"admin:calls_{model}_changelist"))
-    record = listing.context["cl"].result_list[0]
-    page = admin_client.get(reverse(f"admin:calls_{model}_change", args=[record.pk]))
-    assert page.status_code == 200
-    assert not page.context["has_change_permission"]
-    assert b'name="_save"' not in page.content
-
-
-def test_a_call_is_found_by_what_was_said_and_shows_it(admin_client, call, make_call):
-    make_call()
-    listing = admin_client.get(reverse("admin:calls_callsession_changelist"), {"q": "shop OPEN"})
-    assert list(listing.context["cl"].result_list) == [call]
-    page = admin_client.get(reverse("admin:calls_callsession_change", args=[call.pk]))
-    assert b"is the shop open" in page.content
-    assert b"no answer" in page.content
-
-
-@pytest.fixture
-def two_calls(make_call):
-    """A call of 4 March that differs in everything from one of 6 March."""
-    PromptProfile.objects.ensure_default()
-    nodes = [node_row(name=name) for name in ("a:1", "b:1")]
-    for node in nodes:
-        Node.objects.renew(node)
-    first = make_call(profile=PromptProfile.objects.get(), node_id=nodes[0].id)
-    second = make_call(started_at=STARTED_AT + timedelta(days=2), node_id=nodes[1].id)
-    CallSession.objects.finish(
-        end_row(first.id, status="failed", end_reason="abuse", error="flooded"),
-    )
-    Turn.objects.record(
-        [
-            turn_row(first.id, 0, "caller", "hello"),
-            turn_row(second.id, 0, "agent", "guten Tag", language="de", interrupted=True),
-        ]
-    )
-    CallEvent.objects.record(
-        [event_row(first.id), event_row(second.id, kind="interruption", severity="info")]
-    )
-    return first, second
-
-
-def calls_of(listing):
-    """The calls that the rows listed belong to."""
-    assert listing.status_code == 200
-    return [getattr(row, "session", row) for row in listing.context["cl"].result_list]
-
-
-@pytest.mark.parametrize(
-    ("model", "title", "choice"),
-    [
-        ("callsession", "status", "Failed"),
-        ("callsession", "profile", "Receptionist"),
-        ("callsession", "end reason", "Client misbehaved"),
-        ("callsession", "client", "RustPBX of October 2025"),
-        ("callsession", "node", "a:1"),
-        ("turn", "speaker", "Caller"),
-        ("turn", "interrupted", "No"),
-        ("turn", "language", "en"),
-        ("callevent", "kind", "Error"),
-        ("callevent", "severity", "Error"),
-    ],
-)
-def test_a_filter_leaves_the_rows_that_fit(admin_client, two_calls, model, title, choice):
-    """Its links are followed as they are on the page."""
-    path = reverse(f"admin:calls_{model}_changelist")
-    page = admin_client.get(path)
-    (choices,) = [
-        {each["display"]: each["query_string"] for each in spec.choices(page.context["cl"])}
-        for spec in page.context["cl"].filter_specs
-        if spec.title == title
-    ]
-    assert escape(choices[choice]) in page.content.decode()
-    assert calls_of(admin_client.get(path + choices["All"])) == [two_calls[1], two_calls[0]]
-    assert calls_of(admin_client.get(path + choices[choice])) == [two_calls[0]]
-
-
-@pytest.mark.parametrize("model", RECORDS)
-def test_a_day_leaves_the_rows_of_its_calls(admin_client, two_calls, model):
-    path = reverse(f"admin:calls_{model}_changelist")
-    page = admin_client.get(path).content.decode()
-    days = dict(re.findall(r'<a href="(\?[^"]*started_at__day=[^"]*)">\s*(March \d)\s*</a>', page))
-    assert sorted(days.values()) == ["March 4", "March 6"]
-    for link, day in days.items():
-        call = two_calls[day == "March 6"]
-        assert calls_of(admin_client.get(path + unescape(link))) == [call]
-
-
-@pytest.mark.parametrize("model", RECORDS)
-def test_not_even_a_superuser_writes_records(superuser_client, call, model):
-    record = {"callsession": call, "turn": call.turns.first(), "callevent": call.events.first()}[model]
-    add = reverse(f"admin:calls_{model}_add")
-    change = reverse(f"admin:calls_{model}_change", args=[record.pk])
-    delete = reverse(f"admin:calls_{model}_delete", args=[record.pk])
-    listing = reverse(f"admin:calls_{model}_changelist")
-    action = {"action": "delete_selected", "_selected_action": [str(record.pk)], "post": "yes"}
-
-    assert [superuser_client.post(path, {}).status_code for path in (add, change, delete)] == [403] * 3
-    superuser_client.post(listing, action)
-    assert type(record).objects.filter(pk=record.pk).exists()
 
 
 def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
@@ -334,6 +225,127 @@ def test_an_analyst_with_the_staff_flag_sees_no_accounts(client, analyst):
     assert client.get(reverse("admin:calls_provideraccount_changelist")).status_code == 403
 
 
-def test_an_analyst_has_no_way_into_the_admin(client, analyst):
-    client.force_login(analyst)
-    assert client.get(reverse("admin:index")).status_code == 302
+class TestWhatIsThere:
+    def test_it_lists_nothing_that_grows_with_calls(self):
+        assert {*django_admin.site._registry} == {PromptProfile, ProviderAccount, User, Group}
+
+    @pytest.mark.parametrize("model", ["callsession", "turn", "callevent"])
+    def test_calls_are_not_listed_a_second_time(self, superuser_client, make_call, model):
+        call = make_call(said=[("caller", "hello")])
+        for path in ("", "add/", f"{call.pk}/change/"):
+            assert superuser_client.get(f"/admin/calls/{model}/{path}").status_code == 404
+
+    def test_the_index_leads_to_the_calls(self, superuser_client):
+        content = superuser_client.get(INDEX).content.decode()
+        assert re.search(r'<p class="elsewhere">.*<a href="/calls/">Calls</a>', content)
+
+    @pytest.mark.parametrize(
+        "path", [INDEX, PROFILES, f"{PROFILES}add/", "/admin/auth/user/", "/admin/password_change/"]
+    )
+    def test_it_looks_like_the_product(self, superuser_client, path):
+        content = superuser_client.get(path).content.decode()
+        assert re.search(r"<title>[^<]* · Voice agent</title>", content)
+        for part in ("css/site.css", "css/admin.css", "img/icon.svg", '<header class="site">'):
+            assert part in content
+        assert "Django" not in content
+        assert "View site" not in content
+
+    def test_dates_are_written_as_on_the_pages(self, superuser_client):
+        PromptProfile.objects.ensure_default()
+        PromptProfile.objects.update(updated_at=datetime(2026, 3, 4, 15, 0, tzinfo=UTC))
+        assert "4 Mar 2026, 15:00" in superuser_client.get(PROFILES).content.decode()
+
+
+class TestNavigation:
+    def links(self, client, path=INDEX):
+        content = client.get(path, follow=True).content.decode()
+        (nav,) = re.findall(r'<nav aria-label="Main">(.*?)</nav>', content, re.DOTALL)
+        return re.findall(r'href="([^"]*)"', nav)
+
+    def test_it_is_the_same_in_the_admin_and_on_the_pages(self, admin_client):
+        assert self.links(admin_client) == self.links(admin_client, "/calls/") == ["/calls/", PROFILES]
+
+    def test_it_has_only_what_the_user_may_see(self, client, analyst, outsider):
+        client.force_login(analyst)
+        assert self.links(client, "/calls/") == ["/calls/"]
+        analyst.is_staff = True
+        analyst.save()
+        assert self.links(client) == ["/calls/", PROFILES]
+        client.force_login(User.objects.create_user("clerk", is_staff=True))
+        assert self.links(client) == []
+        assert b'class="elsewhere"' not in client.get(INDEX).content
+        client.force_login(outsider)
+        assert self.links(client, "/calls/") == []
+
+    def test_it_says_where_one_is(self, admin_client):
+        for path, current in (("/calls/", "Calls"), (PROFILES, "Profiles"), (f"{PROFILES}add/", "Profiles")):
+            content = admin_client.get(path).content.decode()
+            assert re.findall(r'aria-current="\w+">(\w+)</a>', content)[:1] == [current]
+        assert "Change password" in admin_client.get(INDEX).content.decode()
+
+
+class TestOneLogin:
+    def test_the_admin_sends_to_the_products_login_and_back(self, client, admin):
+        response = client.get(PROFILES, follow=True)
+        assert response.redirect_chain[-1] == (f"/login/?next={PROFILES}", 302)
+        login = {"username": "admin", "password": PASSWORD, "next": PROFILES}
+        assert client.post("/login/", login)["Location"] == PROFILES
+        assert client.get(PROFILES).status_code == 200
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_there_is_no_second_login_page(self, client, method):
+        response = getattr(client, method)("/admin/login/")
+        assert (response.status_code, response["Location"]) == (302, "/login/?next=/admin/")
+
+    def test_whoever_is_logged_in_goes_on(self, admin_client):
+        assert (
+            admin_client.get(f"/admin/login/?next={PROFILES}", follow=True).redirect_chain[-1][0] == PROFILES
+        )
+
+    def test_logging_out_of_the_admin_is_logging_out(self, admin_client):
+        assert admin_client.post("/admin/logout/")["Location"] == "/login/"
+        assert admin_client.get("/calls/").status_code == 302
+
+    def test_an_analyst_is_told_that_the_admin_is_not_for_him(self, client, analyst):
+        client.force_login(analyst)
+        response = client.get(INDEX, follow=True)
+        assert response.status_code == 403
+        assert "You may not see this page" in response.content.decode()
+        assert 'href="/calls/"' in response.content.decode(), "what he may see is a click away"
+
+
+class TestHowAProfilesCallsWent:
+    @pytest.fixture
+    def profile(self):
+        PromptProfile.objects.ensure_default()
+        return PromptProfile.objects.get()
+
+    def line(self, client, profile):
+        page = client.get(reverse("admin:calls_promptprofile_change", args=[profile.id])).content.decode()
+        found = re.search(r'<p class="recent-errors.*?</p>', page, re.DOTALL)
+        return found and found[0]
+
+    def words(self, line):
+        return " ".join(unescape(re.sub("<[^>]*>", " ", line)).split())
+
+    def test_without_calls(self, admin_client, profile, make_call):
+        make_call(profile=profile, started_at=timezone.now() - timedelta(days=8))
+        assert self.words(self.line(admin_client, profile)) == "Last 7 days: no calls."
+
+    def test_calls_with_errors_are_counted_and_listed(self, admin_client, profile, make_call):
+        calls = [make_call(profile=profile, started_at=timezone.now()) for _ in range(3)]
+        assert "3 calls , none with errors" in self.words(self.line(admin_client, profile))
+        CallEvent.objects.record([event_row(calls[0].id, "no answer"), event_row(calls[0].id, "again")])
+        CallEvent.objects.record([event_row(calls[1].id, kind="interruption", severity="info")])
+        line = self.line(admin_client, profile)
+        assert "⚠︎ 1 of 3 calls had errors" in self.words(line)
+        there = admin_client.get(unescape(re.search('href="([^"]*)"', line)[1]))
+        assert list(there.context["page"]) == [calls[0]]
+
+    def test_only_those_see_it_who_may_see_calls(self, client, profile):
+        clerk = User.objects.create_user("clerk", is_staff=True)
+        clerk.user_permissions.add(
+            Group.objects.get(name="Admins").permissions.get(codename="view_promptprofile")
+        )
+        client.force_login(clerk)
+        assert self.line(client, profile) is None

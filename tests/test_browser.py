@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from calls.models import CallEvent, Turn
+from calls.models import CallEvent, PromptProfile, Turn
 from tests.conftest import PASSWORD, event_row, turn_row
 
 # The groups come from a migration; tests that commit empty the tables, so they are put back before this one.
@@ -89,6 +89,186 @@ def test_an_analyst_finds_a_call(live_server, analyst, stored_call, chromium):
             context.close()
     assert complaints == []
     assert backgrounds[0] == backgrounds[1] != backgrounds[2]
+
+
+# The text on a page that is too faint for what is behind it, by WCAG's measure: 4.5, or 3 for large letters.
+FAINT_TEXT = """() => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const context = canvas.getContext("2d", {willReadFrequently: true});
+  const paint = (...colours) => {
+    context.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+    return context.getImageData(0, 0, 1, 1).data;
+  };
+  const luminance = (rgb) => {
+    const [r, g, b] = [...rgb].slice(0, 3).map((part) => {
+      const value = part / 255;
+      return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const faint = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    const style = getComputedStyle(element);
+    if (!texts.currentNode.data.trim() || !element.checkVisibility({visibilityProperty: true})) continue;
+    if (element.closest("svg, option, script, .unseen, .visually-hidden, :disabled")) continue;
+    const backgrounds = [];
+    for (let each = element; each; each = each.parentElement)
+      backgrounds.unshift(getComputedStyle(each).backgroundColor);
+    const under = [...paint("white", ...backgrounds)];
+    const over = [...paint("white", ...backgrounds, style.color)];
+    const [low, high] = [luminance(under), luminance(over)].sort((a, b) => a - b);
+    const large = parseFloat(style.fontSize) >= 24;
+    const contrast = (high + 0.05) / (low + 0.05);
+    if (contrast < (large ? 3 : 4.5))
+      faint.push(`${texts.currentNode.data.trim().slice(0, 40)}: ${contrast.toFixed(2)}`);
+  }
+  return faint;
+}"""
+
+
+@contextmanager
+def logged_in(browser, url, name, **options):
+    """A page of somebody who is logged in."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.goto(f"{url}/login/")
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_can_be_read_and_fits_a_phone(live_server, admin, stored_call, chromium, scheme):
+    """The product's pages and the admin's, with words that stand out from what is behind them."""
+    PromptProfile.objects.ensure_default()
+    profile = f"/admin/calls/promptprofile/{PromptProfile.objects.get().pk}/"
+    pages = [
+        "/calls/", "/calls/?q=umbrella&status=nope", "/calls/?q=nothing+like+this",
+        stored_call.get_absolute_url(), "/nothing-here/", "/admin/",
+        "/admin/calls/promptprofile/", f"{profile}change/", f"{profile}delete/",
+        f"{profile}history/", "/admin/password_change/",
+    ]  # fmt: skip
+    with chromium() as browser:
+        for width in (1280, 360):
+            window = {"width": width, "height": 800}
+            with logged_in(browser, live_server.url, "admin", color_scheme=scheme, viewport=window) as page:
+                for path in pages:
+                    page.goto(live_server.url + path)
+                    assert_fits(page)
+                    assert page.evaluate(FAINT_TEXT) == [], page.url
+
+
+def test_faint_text_is_found(chromium):
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_content("<p style='color: #999'>faint</p><p>plain</p><p style='color: #0006'>too</p>")
+        assert [found.split(":")[0] for found in page.evaluate(FAINT_TEXT)] == ["faint", "too"]
+
+
+def test_light_or_dark_is_chosen_once_for_pages_and_admin(live_server, admin, chromium):
+    background = "getComputedStyle(document.body).backgroundColor"
+    toggle = ("button", "Theme:")
+    with chromium() as browser, logged_in(browser, live_server.url, "admin", color_scheme="light") as page:
+        light = page.evaluate(background)
+        page.get_by_role(toggle[0], name=toggle[1]).click()
+        dark = page.evaluate(background)
+        assert dark != light
+        expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+        page.goto(f"{live_server.url}/admin/")
+        assert page.evaluate(background) == dark
+        page.get_by_role(toggle[0], name=toggle[1]).click()
+        assert page.evaluate(background) == light
+        page.goto(f"{live_server.url}/calls/")
+        expect(page.get_by_role("button", name="Theme: light")).to_be_visible()
+        assert page.evaluate(background) == light
+
+
+def test_a_laptop_shows_25_calls_and_nothing_jumps(live_server, analyst, stored_call, chromium):
+    window = {"width": 1280, "height": 800}
+    with chromium() as browser, logged_in(browser, live_server.url, "analyst", viewport=window) as page:
+        rows = page.locator(".calls tbody tr")
+        expect(rows).to_have_count(25)
+        box = rows.last.bounding_box()
+        assert box["y"] + box["height"] <= 800
+        page.get_by_text("+ filter").click()
+        expect(page.get_by_label("Has errors")).to_be_visible()
+        assert rows.last.bounding_box() == box
+        page.get_by_label("Has errors").check()
+        page.get_by_role("button", name="Show").click()
+        expect(page.get_by_text("1 call found")).to_be_visible()
+        expect(rows).to_contain_text("1 error")
+        page.get_by_role("link", name="has errors").click()
+        expect(rows).to_have_count(25)
+
+
+def test_the_list_is_read_by_keyboard(live_server, analyst, stored_call, chromium):
+    with chromium() as browser, logged_in(browser, live_server.url, "analyst") as page:
+        page.goto(f"{live_server.url}/calls/?status=active")
+        links = page.locator("[data-row]")
+        page.keyboard.press("/")
+        search = page.get_by_role("searchbox", name="Search")
+        expect(search).to_be_focused()
+        page.keyboard.type("jk?/")
+        expect(search).to_have_value("jk?/")
+        page.keyboard.press("Escape")
+        for key, row in (("j", 0), ("j", 1), ("j", 2), ("k", 1), ("k", 0), ("k", 0), ("j", 1)):
+            page.keyboard.press(key)
+            expect(links.nth(row)).to_be_focused()
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        path = links.nth(1).get_attribute("href")
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(live_server.url + path)
+        page.keyboard.press("Escape")
+        expect(page).to_have_url(f"{live_server.url}/calls/?status=active")
+
+
+def test_a_call_is_read_and_left_by_keyboard(live_server, analyst, stored_call, chromium):
+    with chromium() as browser, logged_in(browser, live_server.url, "analyst") as page:
+        page.goto(live_server.url + stored_call.get_absolute_url())
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        expect(page.locator("#turn-1 [data-row]")).to_be_focused()
+        page.keyboard.press("/")
+        expect(page.get_by_role("searchbox", name="Search")).to_be_focused()
+
+
+def test_the_keys_are_listed_and_can_be_switched_off(live_server, analyst, stored_call, chromium):
+    with chromium() as browser, logged_in(browser, live_server.url, "analyst") as page:
+        keys = page.get_by_role("dialog", name="Keys")
+        page.keyboard.press("?")
+        expect(keys).to_be_visible()
+        page.keyboard.press("j")
+        expect(page.locator("[data-row]:focus")).to_have_count(0)
+        page.keyboard.press("Escape")
+        expect(keys).to_be_hidden()
+        page.get_by_role("button", name="Keys").click()
+        keys.get_by_label("Use these keys").uncheck()
+        keys.get_by_role("button", name="Close").click()
+        page.keyboard.press("j")
+        expect(page.locator("[data-row]:focus")).to_have_count(0)
+        page.reload()
+        page.keyboard.press("?")
+        expect(keys).to_be_hidden()
+
+
+def test_the_menu_closes_and_logs_out(live_server, admin, chromium):
+    with chromium() as browser, logged_in(browser, live_server.url, "admin") as page:
+        out = page.get_by_role("button", name="Log out")
+        page.locator("summary", has_text="admin").click()
+        expect(page.get_by_role("link", name="Administration")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(out).to_be_hidden()
+        page.goto(f"{live_server.url}/admin/")
+        page.locator("summary", has_text="admin").click()
+        out.click()
+        expect(page).to_have_url(f"{live_server.url}/login/")
 
 
 def test_the_keyboard_reaches_the_content_first(live_server, chromium):

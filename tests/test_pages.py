@@ -1,14 +1,18 @@
 import re
 from datetime import UTC, datetime, timedelta
-from html import unescape
+from html import escape, unescape
 from uuid import uuid4
 
 import pytest
-from django.test import RequestFactory
+from django.contrib.auth.models import User
+from django.http import QueryDict
+from django.test import Client, RequestFactory
 from django.urls import reverse
+from django.utils import timezone
 from django.views.defaults import server_error
 
 from calls.models import CallEvent, CallSession, PromptProfile, Turn
+from calls.templatetags import call_format, call_timing
 from tests.conftest import PASSWORD, STARTED_AT, end_row, event_row, turn_row
 
 pytestmark = pytest.mark.django_db
@@ -68,12 +72,39 @@ class TestWhoMayLook:
         client.force_login(analyst)
         assert [client.post(path).status_code for path in self.pages(make_call)] == [405, 405]
 
-    def test_the_root_leads_to_the_calls(self, client):
+    def test_the_root_leads_to_the_calls(self, client, analyst):
+        client.force_login(analyst)
         assert client.get("/")["Location"] == CALLS
+
+    def test_the_root_leads_who_may_only_administrate_to_the_admin(self, client):
+        client.force_login(User.objects.create_user("clerk", is_staff=True))
+        assert client.get("/")["Location"] == "/admin/"
 
     def test_a_wrong_password_is_explained(self, client, analyst):
         response = client.post("/login/", {"username": "analyst", "password": "guess"})
         assert "Please enter a correct username and password" in text_of(response)
+
+    @pytest.mark.parametrize("path", ["/", "/login/"])
+    def test_a_stranger_is_greeted(self, client, path):
+        """What this is comes first; nobody is told of a page he did not ask for."""
+        response = client.get(path, follow=True)
+        assert "answers RustPBX's calls" in text_of(response)
+        assert "page you asked for" not in text_of(response)
+
+    @pytest.mark.parametrize("path", [CALLS, "/admin/"])
+    def test_whoever_asked_for_a_page_is_told_that_it_comes(self, client, path):
+        assert "The page you asked for" in text_of(client.get(path, follow=True))
+
+    @pytest.mark.parametrize("next_page", ["/", "https://elsewhere.example/"])
+    def test_a_foreign_page_is_not_promised(self, client, next_page):
+        assert "page you asked for" not in text_of(client.get("/login/", {"next": next_page}))
+
+    def test_the_first_user_is_explained_on_a_laptop_only(self, client, settings):
+        assert "manage.py createsuperuser" in text_of(client.get("/login/"))
+        User.objects.create_superuser("admin")
+        assert "manage.py changepassword admin" in text_of(client.get("/login/"))
+        settings.PRODUCTION = True
+        assert "manage.py" not in text_of(client.get("/login/"))
 
     def test_logging_out(self, client, analyst):
         client.force_login(analyst)
@@ -94,14 +125,17 @@ class TestList:
             assert fact in text_of(response)
 
     def test_without_calls_it_says_how_to_make_one(self, browse):
-        assert "python manage.py simulatecall SPEECH.wav" in text_of(browse())
+        text = text_of(browse())
+        assert "No calls yet" in text
+        assert "make call" in text
+        assert 'server_url = "ws://testserver/ws/rustpbx"' in text
 
     def test_nothing_found_offers_to_clear_the_filters(self, browse, make_call):
         make_call()
         response = browse(q="zebra")
         assert "No call matches" in text_of(response)
         assert "Clear the filters" in text_of(response)
-        assert "simulatecall" not in text_of(response)
+        assert "No calls yet" not in text_of(response)
 
     def test_filters(self, browse, make_call):
         PromptProfile.objects.ensure_default()
@@ -116,6 +150,73 @@ class TestList:
         assert listed(browse(status="active")) == ["Bob", "Ann"]
         assert listed(browse(status="failed")) == []
         assert "1 call found" in text_of(browse(q="umbrella", profile="default", status="active"))
+
+    def test_calls_with_errors_look_different_and_can_be_listed_alone(self, browse, make_call):
+        make_call(caller="Ann")
+        bob, cid = make_call(caller="Bob"), make_call(caller="Cid")
+        CallEvent.objects.record(
+            [
+                event_row(bob.id), event_row(bob.id, kind="provider_failure"),
+                event_row(cid.id), event_row(cid.id, kind="configuration", severity="info"),
+                event_row(cid.id, kind="provider_failure", severity="warning"),
+            ]
+        )  # fmt: skip
+        response = browse()
+        assert {call.caller: call.error_count for call in response.context["page"]} == {
+            "Ann": 0, "Bob": 2, "Cid": 1,
+        }  # fmt: skip
+        text = text_of(response)
+        assert "⚠︎ 2 errors" in text
+        assert "⚠︎ 1 error " in text
+        assert text.count("⚠︎") == response.content.decode().count('class="has-errors"') == 2
+        assert sorted(listed(browse(has_errors="on"))) == ["Bob", "Cid"]
+        assert len(listed(browse(has_errors=""))) == 3
+
+    def test_filters_in_force_are_shown_and_can_be_taken_away_one_by_one(self, browse, make_call):
+        PromptProfile.objects.ensure_default()
+        query = {
+            "q": "tea & cake", "from_date": "2026-03-04", "to_date": "2026-03-05", "profile": "default",
+            "status": "active", "has_errors": "on",
+        }  # fmt: skip
+        response = browse(**query, page="3")
+        chips = response.context["form"].chips
+        assert [chip.label for chip in chips] == [
+            "“tea & cake”", "from 4 Mar 2026", "to 5 Mar 2026", "Receptionist", "Active", "has errors",
+        ]  # fmt: skip
+        for chip, name in zip(chips, query, strict=True):
+            left = {other: value for other, value in query.items() if other != name}
+            assert QueryDict(chip.query).dict() == left
+            assert f'href="/calls/?{escape(chip.query)}"' in response.content.decode()
+        (only,) = browse(q="tea").context["form"].chips
+        assert only.query == ""
+        assert "Filters in force" not in browse().content.decode()
+
+    def test_a_mistake_in_a_folded_filter_is_seen(self, browse):
+        assert '<details class="more">' in browse(q="x" * 201).content.decode()
+        assert '<details class="more" open>' in browse(status="nope").content.decode()
+
+    @pytest.mark.parametrize(
+        ("back", "says"),
+        [
+            ({"seconds": 20}, "just now"),
+            ({"seconds": 61}, "1 min ago"),
+            ({"minutes": 59, "seconds": 59}, "59 min ago"),
+            ({"hours": 2}, "today, 13:00"),
+            ({"hours": 16}, "3 Mar 2026, 23:00"),
+            ({"minutes": -5}, "today, 15:05"),
+        ],
+    )
+    def test_recent_times_are_relative(self, monkeypatch, back, says):
+        now = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
+        monkeypatch.setattr(timezone, "now", lambda: now)
+        assert call_format.ago(now - timedelta(**back)) == says
+
+    def test_the_full_time_is_there_too_and_its_zone(self, browse, make_call):
+        make_call()
+        response = browse()
+        html = response.content.decode()
+        assert '<time datetime="2026-03-04T10:00:00+00:00" title="4 Mar 2026, 10:00:00 UTC">' in html
+        assert text_of(response).count("Times are UTC") == 1
 
     @pytest.mark.parametrize(
         ("query", "says"),
@@ -199,20 +300,81 @@ class TestCall:
         )  # fmt: skip
         text = text_of(browse(call.get_absolute_url()))
         for fact in (
-            "Ann", "Sales", "Receptionist, version 1", "Failed", "3 failures",
+            "Ann", "Sales", "Receptionist, version 1", "Failed", "What went wrong",
             "No message for 30 s", "4 Mar 2026, 10:00:00 UTC",
             "0:04", "4.0 s in, 1.5 s out",
             "RustPBX of October 2025 at 127.0.0.1", "812 ms median, 812 ms worst",
             "where is my order", "0:00.0–0:00.9", "en-GB", "It is on its", "interrupted",
-            "Answered after 812 ms", "end of turn 310 ms", "speech-to-text 120 ms", "language model 98 ms",
-            "text-to-speech 205 ms",
+            "Answered after 812 ms", "heard 120 ms", "end of turn 190 ms", "model 98 ms", "voice 205 ms",
             "0:01.5", "No answer",
-            "Failures: 3", "llm/openai: No answer (2 times, 0:01.5–0:02.5)", "llm/openai: Refused (0:02.0)",
+            "2× No answer language model, openai", "1× Refused language model, openai",
             '"attempt": 2', '"instead_of": "cartesia"', "gave up",
             '"model": "gpt-4o-mini"', '"campaign": "spring"',
             '"schema": 1', "interrupted turns: 1; errors: 3",
         ):  # fmt: skip
             assert fact in text, fact
+
+    def test_what_failed_is_told_once_with_its_number(self, browse, make_call):
+        call = make_call()
+        CallEvent.objects.record(
+            [
+                event_row(call.id, "no answer", ms=9000, kind="provider_failure", provider="tts"),
+                event_row(call.id, "no answer", ms=65_000, kind="provider_failure", provider="tts"),
+                event_row(call.id, "no answer", ms=12_000, kind="provider_failure", provider="llm"),
+                event_row(call.id, "no answer", ms=30_000, kind="provider_failure", provider="tts"),
+                event_row(call.id, "too fast", ms=1000),
+                event_row(
+                    call.id, "the caller interrupted the agent", ms=1000, kind="interruption", severity="info"
+                ),
+            ]
+        )
+        response = browse(call.get_absolute_url())
+        assert [(f.count, f.message, f.provider) for f in response.context["failures"]] == [
+            (1, "too fast", ""), (3, "no answer", "tts"), (1, "no answer", "llm"),
+        ]  # fmt: skip
+        text = text_of(response)
+        assert "1× too fast at 0:01.0" in text
+        assert "3× no answer text-to-speech first at 0:09.0 , last at 1:05.0" in text
+        assert "1× no answer language model at 0:12.0" in text
+        html = response.content.decode()
+        anchors = re.findall(r'href="#(event-\d+)"', html)
+        assert anchors
+        assert all(f'id="{anchor}"' in html for anchor in anchors)
+
+    def test_a_call_without_failures_says_nothing_of_them(self, browse, make_call):
+        call = make_call(said=[("caller", "hi")])
+        CallEvent.objects.record([event_row(call.id, "cut", ms=1000, kind="interruption", severity="info")])
+        assert "What went wrong" not in text_of(browse(call.get_absolute_url()))
+
+    def test_an_error_of_the_call_that_no_event_tells_of_is_shown(self, browse, make_call):
+        call = make_call()
+        CallSession.objects.filter(pk=call.pk).update(error="the pipeline crashed")
+        text = text_of(browse(call.get_absolute_url()))
+        assert "What went wrong The call failed with: the pipeline crashed" in text
+
+    def test_the_wait_for_an_answer_is_drawn_by_its_parts(self):
+        answered = Turn(total_ms=1000, stt_ms=200, llm_ms=300, tts_ms=100)
+        drawn = call_timing.timing(answered, 4000)
+        assert [(part.name, part.ms, part.x, part.width) for part in drawn.parts] == [
+            ("stt", 200, 0, 50), ("wait", 400, 50, 100),
+            ("llm", 300, 150, 75), ("tts", 100, 225, 25),
+        ]  # fmt: skip
+        answered.end_of_turn_ms = 550
+        assert [part.ms for part in call_timing.timing(answered, 4000).parts] == [200, 350, 300, 100]
+        assert not drawn.is_slow
+        assert call_timing.timing(Turn(total_ms=1501), None).is_slow
+        assert call_timing.timing(Turn(), 900) is None
+        only_a_part = call_timing.timing(Turn(stt_ms=120), None)
+        assert (only_a_part.whole_ms, [part.ms for part in only_a_part.parts]) == (None, [120])
+        overlapping = call_timing.timing(Turn(total_ms=100, stt_ms=2500), 100)
+        assert [(part.name, part.x + part.width) for part in overlapping.parts] == [("stt", 1000)]
+
+    def test_a_slow_answer_says_so(self, browse, make_call):
+        quick, slow = make_call(), make_call()
+        Turn.objects.record([turn_row(quick.id, 0, "agent", "yes", total_ms=900)])
+        Turn.objects.record([turn_row(slow.id, 0, "agent", "yes", total_ms=2900)])
+        assert "Slow:" not in text_of(browse(quick.get_absolute_url()))
+        assert "Slow: answered after 2900 ms" in text_of(browse(slow.get_absolute_url()))
 
     def test_a_call_that_just_began(self, browse, make_call):
         text = text_of(browse(make_call(caller="").get_absolute_url()))
@@ -248,7 +410,7 @@ class TestCall:
         CallEvent.objects.record([event_row(call.id, HOSTILE, provider=HOSTILE[:80], detail=hostile)])
         for response in (browse(), browse(q=HOSTILE), browse(call.get_absolute_url())):
             html = response.content.decode()
-            assert "<script" not in html
+            assert "<script>" not in html
             assert "<img src=x" not in html
             assert "&lt;script&gt;" in html
 
@@ -272,8 +434,16 @@ class TestCall:
         assert "There is no such page" in text_of(response)
 
 
+def test_a_form_without_its_token_is_explained(analyst):
+    client = Client(enforce_csrf_checks=True)
+    response = client.post("/login/", {"username": "analyst", "password": PASSWORD})
+    assert response.status_code == 403
+    assert "The form was not taken" in text_of(response)
+
+
 def test_an_error_page_needs_nothing_that_may_be_broken(django_assert_num_queries):
     with django_assert_num_queries(0):
         response = server_error(RequestFactory().get("/"))
     assert response.status_code == 500
-    assert "Something went wrong" in text_of(response)
+    for part in ("Something went wrong", "Calls are not affected", "tell whoever runs the server"):
+        assert part in text_of(response)

@@ -204,6 +204,7 @@ STORAGES = {
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = False
+FORMAT_MODULE_PATH = "voiceagent.formats"
 USE_TZ = True
 
 # --- Providers --------------------------------------------------------------------------------------------

@@ -1,16 +1,15 @@
-"""Django admin: prompt profiles to edit; calls, turns and events to read."""
+"""Django admin: prompt profiles. What happened in calls is on the product's own pages."""
 
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
 from calls.admin.forms import PromptProfileForm
-from calls.models import CallEvent, CallSession, CallSessionQuerySet, PromptProfile, Turn
+from calls.models import PromptProfile
 
 admin.site.site_header = "Voice agent"
 admin.site.site_title = "Voice agent"
@@ -70,101 +69,5 @@ class PromptProfileAdmin(admin.ModelAdmin):
         if version is None:
             return "none yet"
         by = f" by {version.author}" if version.author else ""
-        return f"{version.number}, published {date_format(localtime(version.published_at), 'j M Y, H:i')}{by}"
-
-
-class AppendOnly:
-    """What the server wrote can be read, but not added to, changed or deleted, by anyone."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only a call writes it."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: it is a record."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: it is a record."""
-        return False
-
-
-class TurnInline(AppendOnly, admin.TabularInline):
-    """A call's transcript."""
-
-    model = Turn
-    fields = [
-        "index",
-        "speaker",
-        "text",
-        "start_ms",
-        "end_ms",
-        "interrupted",
-        "language",
-        "final",
-        "total_ms",
-    ]
-    extra = 0
-
-
-class CallEventInline(AppendOnly, admin.TabularInline):
-    """A call's events."""
-
-    model = CallEvent
-    fields = ["ms", "kind", "severity", "provider", "message", "turn", "detail"]
-    extra = 0
-
-
-@admin.register(CallSession)
-class CallSessionAdmin(AppendOnly, admin.ModelAdmin):
-    """Calls with their transcripts and events."""
-
-    list_display = [
-        "started_at",
-        "caller",
-        "callee",
-        "profile",
-        "status",
-        "end_reason",
-        "duration",
-        "turn_count",
-        "median_latency_ms",
-        "error_count",
-    ]
-    list_filter = ["status", "profile", "end_reason", "client_generation", "node__name"]
-    list_select_related = ["profile"]
-    search_fields = ["room_id", "caller", "callee"]
-    search_help_text = "In what was said, the room, the caller and the callee."
-    date_hierarchy = "started_at"
-    inlines = [TurnInline, CallEventInline]
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[CallSession], search_term: str
-    ) -> tuple[QuerySet[CallSession], bool]:
-        """Search as the analysts' pages do, transcripts included."""
-        assert isinstance(queryset, CallSessionQuerySet)  # noqa: S101  tells the type checker
-        return queryset.search(search_term), False
-
-
-@admin.register(Turn)
-class TurnAdmin(AppendOnly, admin.ModelAdmin):
-    """Everything said, over all calls."""
-
-    list_display = ["session", "index", "speaker", "text", "start_ms", "end_ms", "interrupted", "language"]
-    list_filter = ["speaker", "interrupted", "language"]
-    list_select_related = ["session"]
-    search_fields = ["text"]
-    date_hierarchy = "session__started_at"
-    ordering = ["-session__started_at", "session_id", "index"]
-
-
-@admin.register(CallEvent)
-class CallEventAdmin(AppendOnly, admin.ModelAdmin):
-    """Every event, over all calls."""
-
-    list_display = ["session", "ms", "kind", "severity", "provider", "message"]
-    list_filter = ["kind", "severity"]
-    list_select_related = ["session"]
-    search_fields = ["message", "detail"]
-    date_hierarchy = "session__started_at"
-    ordering = ["-session__started_at", "session_id", "ms"]
+        published = date_format(localtime(version.published_at), "DATETIME_FORMAT")
+        return f"{version.number}, published {published}{by}"

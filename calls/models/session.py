@@ -186,6 +186,10 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         abandoned = Q(started_at__lt=timezone.now() - ABANDONED_AFTER)
         return self.active().filter(Q(node__in=Node.objects.gone()) | abandoned)
 
+    def with_errors(self) -> "CallSessionQuerySet":
+        """Return the calls in which something failed."""
+        return self.filter(error_count__gt=0)
+
     def expired(self) -> "CallSessionQuerySet":
         """Return the calls that are not to be kept any longer."""
         return self.filter(expires_at__lte=timezone.now())

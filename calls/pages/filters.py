@@ -1,10 +1,13 @@
 """The filters of the list of calls."""
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
+from django.http import QueryDict
+from django.utils.formats import date_format
 
 from calls.models import CallSessionQuerySet, CallStatus, PromptProfile
 
@@ -19,6 +22,14 @@ def _day_field(label: str) -> forms.DateField:
     """Return an optional day with the browser's date picker."""
     widget = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
     return forms.DateField(label=label, required=False, validators=POSSIBLE_DAYS, widget=widget)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A filter in force: what it is, and the query string of the list without it."""
+
+    label: str
+    query: str
 
 
 class CallFilterForm(forms.Form):
@@ -40,6 +51,7 @@ class CallFilterForm(forms.Form):
         blank=True,
     )
     status = forms.ChoiceField(required=False, choices=[("", "Any status"), *CallStatus.choices])
+    has_errors = forms.BooleanField(label="Has errors", required=False)
 
     def clean(self) -> dict[str, Any]:
         """Report a last day that lies before the first."""
@@ -54,6 +66,35 @@ class CallFilterForm(forms.Form):
         """Whether anything was entered, valid or not."""
         return any(self.data.get(name) for name in self.fields)
 
+    @property
+    def chips(self) -> list[Chip]:
+        """The valid filters in force, as they are shown above the list."""
+        self.is_valid()  # fills cleaned_data
+        chosen = {name: value for name, value in self.cleaned_data.items() if value}
+        labels = {
+            "q": lambda text: f"“{text}”",
+            "from_date": lambda day: f"from {date_format(day)}",
+            "to_date": lambda day: f"to {date_format(day)}",
+            "status": lambda status: CallStatus(status).label,
+            "has_errors": lambda _: "has errors",
+        }
+        return [
+            Chip(labels.get(name, str)(value), self._query_without(name)) for name, value in chosen.items()
+        ]
+
+    @property
+    def folds(self) -> bool:
+        """Whether the filters besides the search may be folded away: none of them has a mistake."""
+        return not set(self.errors) - {"q"}
+
+    def _query_without(self, name: str) -> str:
+        """Return the query string with every filter entered but one, on the first page."""
+        query = QueryDict(mutable=True)
+        for other in self.fields:
+            if other != name and self.data.get(other):
+                query[other] = self.data[other]
+        return query.urlencode()
+
     def apply(self, calls: CallSessionQuerySet) -> CallSessionQuerySet:
         """Return those of `calls` that the valid filters let through."""
         self.is_valid()  # fills cleaned_data
@@ -63,4 +104,6 @@ class CallFilterForm(forms.Form):
             calls = calls.filter(profile=chosen["profile"])
         if chosen.get("status"):
             calls = calls.filter(status=chosen["status"])
+        if chosen.get("has_errors"):
+            calls = calls.with_errors()
         return calls.search(chosen.get("q", ""))

@@ -1,22 +1,38 @@
 """Filters that write a call's figures as people read them."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import template
-
-from calls.models import Turn
+from django.utils import timezone
+from django.utils.formats import date_format
 
 register = template.Library()
 
-LATENCY_LABELS = {
-    "total_ms": "Answered after",
-    "end_of_turn_ms": "end of turn",
-    "stt_ms": "speech-to-text",
-    "llm_ms": "language model",
-    "tts_ms": "text-to-speech",
-}
+KIND_LABELS = {"stt": "speech-to-text", "llm": "language model", "tts": "text-to-speech"}
+
+
+@register.filter
+def ago(moment: datetime) -> str:
+    """Return a recent time as "just now" or "3 min ago", one of today as "today, 10:00", others in full."""
+    seconds = (timezone.now() - moment).total_seconds()
+    local = timezone.localtime(moment)
+    if 0 <= seconds < 60:
+        return "just now"
+    if 0 <= seconds < 3600:
+        return f"{seconds // 60:.0f} min ago"
+    if local.date() == timezone.localdate():
+        return f"today, {date_format(local, 'TIME_FORMAT')}"
+    return date_format(local, "DATETIME_FORMAT")
+
+
+@register.filter
+def provider_name(provider: str) -> str:
+    """Return what people call the provider that an event names, such as "stt" or "stt/cartesia"."""
+    kind, _, name = provider.partition("/")
+    label = KIND_LABELS.get(kind, kind)
+    return f"{label}, {name}" if name else label
 
 
 @register.filter
@@ -35,13 +51,6 @@ def clock_seconds(ms: int) -> str:
 def duration(value: timedelta | None) -> str:
     """Return a duration as minutes and seconds, such as "1:05" or "1:02:03"; empty for None."""
     return "" if value is None else _minutes(max(0, round(value.total_seconds())))
-
-
-@register.filter
-def latency_parts(turn: Turn) -> list[tuple[str, int]]:
-    """Return a turn's known latency parts as (label, ms), the whole first."""
-    parts = ((label, getattr(turn, name)) for name, label in LATENCY_LABELS.items())
-    return [(label, ms) for label, ms in parts if ms is not None]
 
 
 @register.filter
