@@ -159,6 +159,15 @@ class TestProfileVersion:
         assert draft.is_published
         assert PromptProfile.objects.for_call("draft") == version
 
+    def test_fields_added_since_it_was_published_have_their_defaults(self):
+        """Versions never change: a new field of profiles is in none of those that are published."""
+        profile = publish_profile("sales", greeting="Hi")
+        old = profile.configuration()
+        del old["max_duration_s"]
+        version = ProfileVersion.objects.create(profile=profile, number=2, configuration=old)
+        assert version.in_full() == profile.configuration()
+        assert profile.publish() == version
+
     def test_a_version_never_changes(self):
         version = publish_profile("sales").versions.get()
         versions = ProfileVersion.objects.filter(pk=version.pk)

@@ -1,5 +1,7 @@
 """The profile of a call, with the database there and away."""
 
+import asyncio
+
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
@@ -70,6 +72,26 @@ async def test_no_published_profile_at_all():
     await sync_to_async(PromptProfile.objects.create)(name="Draft", slug="draft")
     with pytest.raises(choosing.NoProfile):
         await choosing.choose("")
+
+
+async def test_two_who_publish_at_once_get_numbers_of_their_own(sales):
+    def edit(greeting):
+        profile = PromptProfile.objects.get(pk=sales.pk)
+        profile.greeting = greeting
+        profile.save()
+        return profile.publish().number
+
+    in_thread = sync_to_async(edit, thread_sensitive=False)
+    numbers = await asyncio.gather(*(in_thread(f"Hello {n}") for n in range(4)))
+    assert max(numbers) == await sales.versions.acount()
+
+
+async def test_a_version_older_than_a_field_still_answers(sales):
+    old = sales.configuration()
+    del old["apology"]
+    await sales.versions.acreate(number=2, configuration=old)
+    chosen = await choosing.choose("sales")
+    assert CallConfig.from_profile(chosen.configuration).apology.startswith("Sorry")
 
 
 async def test_a_version_is_what_a_call_is_configured_by(sales):

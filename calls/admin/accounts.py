@@ -1,6 +1,11 @@
 """Django admin: accounts with cloud providers. A key goes in and never comes out."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
 
 from calls.admin.forms import ProviderAccountForm
 from calls.models import ProviderAccount
@@ -19,6 +24,11 @@ class ProviderAccountAdmin(admin.ModelAdmin):
         ("How it is reached", {"fields": ["base_url", "key_state", "new_key", "forget_key"]}),
         ("History", {"fields": ["created_at", "updated_at"]}),
     ]
+
+    @method_decorator(sensitive_post_parameters("new_key"))
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show and save an account; a report of an error in here leaves the key out."""
+        return super().changeform_view(request, *args, **kwargs)
 
     @admin.display(description="key")
     def key_state(self, account: ProviderAccount) -> str:

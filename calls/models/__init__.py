@@ -2,14 +2,7 @@
 
 from .account import ProviderAccount
 from .node import Node, NodeRow, NodeState
-from .profile import (
-    EndOfTurn,
-    ProfileVersion,
-    PromptPolicy,
-    PromptProfile,
-    PromptProfileQuerySet,
-    VersionIsImmutable,
-)
+from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
 from .session import (
     CallEnd,
     CallSession,
@@ -21,6 +14,7 @@ from .session import (
     EndReason,
 )
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
+from .version import ProfileVersion, VersionIsImmutable
 
 __all__ = [
     "CallEnd",

@@ -1,10 +1,9 @@
-"""Prompt profiles, how the agent behaves on a call, and their published versions, which calls use."""
+"""Prompt profiles: how the agent behaves on a call, as it is edited."""
 
 import copy
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import (
     MaxLengthValidator,
@@ -14,6 +13,8 @@ from django.core.validators import (
 )
 from django.db import models, transaction
 from django.db.models import Q
+
+from .version import NOTE_CHARS, ProfileVersion
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -41,7 +42,6 @@ PROVIDER_CHARS = 40
 # The form of a version's configuration. It rises when a field changes its meaning, not when one is added.
 SCHEMA = 1
 NOT_CONFIGURATION = {"id", "name", "slug", "is_default", "is_published", "created_at", "updated_at"}
-NOTE_CHARS = 200
 
 AUTO_HELP = "Automatic uses the cloud when its keys are set on the server, else the embedded one."
 SETTINGS_HELP = "A JSON object handed to the provider, such as {}. Leave {{}} for its defaults."
@@ -61,10 +61,6 @@ RECEPTIONIST = {
 }
 
 
-class VersionIsImmutable(TypeError):
-    """A published version was to be changed or deleted."""
-
-
 class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
     """Which profiles calls may use, and which version a call gets."""
 
@@ -72,12 +68,12 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
         """Return the profiles calls may use."""
         return self.filter(is_published=True)
 
-    def for_call(self, slug: str) -> "ProfileVersion | None":
+    def for_call(self, slug: str) -> ProfileVersion | None:
         """Return the current version of the published profile with this slug, or None."""
         versions = ProfileVersion.objects.using(self.db).for_calls()
         return versions.filter(profile__slug=slug.replace("\x00", "")).order_by("-number").first()
 
-    def default(self) -> "ProfileVersion":
+    def default(self) -> ProfileVersion:
         """Return the current version of the default profile, else of the oldest published one.
 
         Raises PromptProfile.DoesNotExist when nothing is published.
@@ -88,33 +84,13 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
             raise self.model.DoesNotExist("No prompt profile is published.")
         return version
 
-    def ensure_default(self) -> "ProfileVersion | None":
+    def ensure_default(self) -> ProfileVersion | None:
         """Publish the profile "Receptionist" if there is no profile at all; return its version if it did."""
         if self.exists():
             return None
         with transaction.atomic(using=self.db):
             profile, created = self.get_or_create(slug="default", defaults=RECEPTIONIST)
             return profile.publish() if created else None
-
-
-class ProfileVersionQuerySet(models.QuerySet["ProfileVersion"]):
-    """Finding versions. They are never updated or deleted, except that unused ones go with their profile."""
-
-    def for_calls(self) -> "ProfileVersionQuerySet":
-        """Return the versions of the profiles calls may use, with their profiles."""
-        return self.filter(profile__is_published=True).select_related("profile")
-
-    def update(self, **_values: Any) -> NoReturn:
-        """Raise VersionIsImmutable."""
-        raise VersionIsImmutable("a published version cannot be changed; publish the next one")
-
-    def delete(self) -> NoReturn:
-        """Raise VersionIsImmutable."""
-        raise VersionIsImmutable("a published version cannot be deleted")
-
-    update.alters_data = True  # type: ignore[attr-defined]  # for templates, as in Django
-    delete.alters_data = True  # type: ignore[attr-defined]
-    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class PromptProfile(models.Model):
@@ -283,7 +259,7 @@ class PromptProfile(models.Model):
         """Check the constraints except the single default, which `save` establishes."""
         super().validate_constraints(exclude={*(exclude or ()), "is_default"})
 
-    def publish(self, author: "User | None" = None, note: str = "") -> "ProfileVersion":
+    def publish(self, author: "User | None" = None, note: str = "") -> ProfileVersion:
         """Make the saved draft the version calls use from now on, and return that version.
 
         A draft that equals the current version publishes no other. `note` is cut to 200 characters. Raises
@@ -298,7 +274,7 @@ class PromptProfile(models.Model):
             self.is_published = True
             current = saved.versions.order_by("-number").first()
             configuration = saved.configuration()
-            if current is not None and current.configuration == configuration:
+            if current is not None and current.in_full() == configuration:
                 return current
             return saved.versions.create(
                 number=current.number + 1 if current else 1,
@@ -311,51 +287,3 @@ class PromptProfile(models.Model):
         """Return the draft as a JSON-safe copy: its fields by name, and the number of this form, `schema`."""
         names = [f.attname for f in self._meta.concrete_fields if f.attname not in NOT_CONFIGURATION]
         return {"schema": SCHEMA, **{name: copy.deepcopy(getattr(self, name)) for name in names}}
-
-
-class ProfileVersion(models.Model):
-    """A profile as it was published. It never changes."""
-
-    profile = models.ForeignKey(
-        PromptProfile,
-        on_delete=models.CASCADE,  # of a profile no call has used; CallSession protects the others
-        related_name="versions",
-        db_index=False,  # version_number_in_profile below starts with it
-    )
-    number = models.PositiveIntegerField(help_text="The version's number in its profile, from 1.")
-    configuration = models.JSONField(help_text="What the profile said, by field; `schema` numbers the form.")
-    author = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="+",
-        help_text="Who published it; empty for the server, and once the user is deleted.",
-    )
-    note = models.CharField(
-        max_length=NOTE_CHARS, blank=True, help_text="What changed, in the author's words."
-    )
-    published_at = models.DateTimeField("published", auto_now_add=True)
-
-    objects = ProfileVersionQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["profile_id", "-number"]
-        default_permissions = ["view"]  # append-only
-        constraints = [
-            # Also serves a profile's versions in order, and the current one.
-            models.UniqueConstraint(fields=["profile", "number"], name="version_number_in_profile"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.profile.name}, version {self.number}"
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save a new version. Raises VersionIsImmutable for one that is stored."""
-        if not self._state.adding:
-            raise VersionIsImmutable("a published version cannot be changed; publish the next one")
-        super().save(*args, **kwargs)
-
-    def delete(self, using: str | None = None, keep_parents: bool = False) -> NoReturn:
-        """Raise VersionIsImmutable."""
-        raise VersionIsImmutable("a published version cannot be deleted")

@@ -17,9 +17,10 @@ from django.utils import timezone
 from .folding import folded
 from .node import Node
 from .numbers import MOST_CHARS, normalised
-from .profile import ProfileVersion, PromptProfile
+from .profile import PromptProfile
 from .storable import columns, storable_json, storable_text
 from .transcript import Turn
+from .version import ProfileVersion
 
 # No call may last longer, so an older active one has lost its server, whichever that was.
 ABANDONED_AFTER = timedelta(hours=24)

@@ -70,4 +70,4 @@ def _read(slug: str) -> ChosenProfile:
     version = asked or PromptProfile.objects.default()
     profile = version.profile
     found = asked is not None or not slug
-    return ChosenProfile(version.pk, profile.slug, profile.name, version.configuration, found)
+    return ChosenProfile(version.pk, profile.slug, profile.name, version.in_full(), found)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RENEW_S = 10.0
-STOP_S = 2.0
+STOP_S = 1.0
 
 
 class Ownership:
@@ -49,7 +49,7 @@ class Ownership:
         self._task = asyncio.create_task(self._run(), name="ownership")
 
     async def close(self) -> None:
-        """Give the lease back, once the process's calls are stored; within 2 s."""
+        """Give the lease back, once the process's calls are stored; within 1 s."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
