@@ -115,6 +115,11 @@ class Turn:
     tts_ms: int | None = None
     total_ms: int | None = None
 
+    @property
+    def number(self) -> int | None:
+        """The index, once it has one."""
+        return None if self.index == UNNUMBERED else self.index
+
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:

@@ -68,6 +68,7 @@ def test_the_address_behind_trusted_proxies(settings):
     assert proxies.client_address({"client": None, "headers": []}) == ""
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.9", 301), ("", 301)])
 def test_only_a_trusted_proxy_is_believed_that_a_page_is_asked_for_by_https(settings, client, peer, status):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]

@@ -7,10 +7,9 @@ The connection owns the socket and its timers; this owns the conversation. What 
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from django.utils import timezone
 
@@ -25,6 +24,7 @@ from calls.profiles.in_force import for_request, in_force, wanted
 from calls.providers.catalogue import KINDS
 from calls.recorder.rows import CallRows
 from calls.recorder.writer import Recorder
+from calls.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Call:
         self._apologised = False  # since the caller last said something
         self._failed_at: dict[str, float] = {}  # by part
         self._watchdog = Watchdog(self._overdue)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._ended = False
         self._leaving = False  # the farewell is being said
         self.config = for_request(chosen.configuration, request)
@@ -143,8 +143,7 @@ class Call:
             return
         self._ended = True
         self._watchdog.stop()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         await self._conversation.stop()
         self._publish_end(reason, generation, error)
 
@@ -220,13 +219,13 @@ class Call:
             self._apologised = True
             # When the call's own voice is what failed, the embedded one speaks, though the other may recover.
             say = self._conversation.say_with_embedded_voice if part == TTS else self._conversation.say
-            self._spawn(say(self.config.apology))
+            self._tasks.spawn(say(self.config.apology))
 
     def _overdue(self, part: str, seconds: float) -> None:
         self._give_up(part, f"nothing came from it within {seconds:.0f} s")
 
     def _give_up(self, part: str, message: str) -> None:
-        self._spawn(self._conversation.give_up_reply())
+        self._tasks.spawn(self._conversation.give_up_reply())
         self._take_failure(events.Failed(part, message))
 
     def _pipeline_ended(self) -> None:
@@ -236,8 +235,3 @@ class Call:
     async def _send_audio(self, pcm: bytes) -> None:
         self.audio_out_s += len(pcm) / BYTES_PER_SECOND
         await self._client.send_audio(pcm)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

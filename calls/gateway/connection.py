@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from calls.audio.format import BYTES_PER_SECOND
 from calls.conversation.call import Call, Client
 from calls.gateway import admission, proxies
 from calls.gateway.codes import ABUSE, INTERNAL, NORMAL
+from calls.gateway.idle import IdleTimer
 from calls.gateway.limits import Bucket, Limits
 from calls.gateway.outbox import Outbox, Send
 from calls.gateway.pacing import Pacing
@@ -25,6 +26,7 @@ from calls.rustpbx import codec, messages
 from calls.rustpbx.incoming import metadata_of, request_of
 from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Ping, ProtocolError, Timed
 from calls.rustpbx.outgoing import message_of, now_ms
+from calls.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Connection:
         self._early_audio = bytearray()
         self._frames_sent = 0
         self._reader: asyncio.Task[Any] | None = None
-        self._work: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def run(self, receive: Receive) -> None:
@@ -75,7 +77,7 @@ class Connection:
         version = voiceagent.__version__
         self._send_message(messages.Connected(timestamp=now_ms(), server="voiceagent", version=version))
         self._pacing.start()
-        self._timers["idle"] = self._loop.call_later(IDLE_S, self._check_idle)
+        idle = IdleTimer(IDLE_S, lambda: self._last_message, lambda: self.stop(EndReason.IDLE, NORMAL))
         try:
             await self._read(receive)
         except asyncio.CancelledError:
@@ -87,6 +89,7 @@ class Connection:
             self.life.leave(EndReason.ERROR, INTERNAL, f"{type(e).__name__}: {e}")
         finally:
             self.life.leave(EndReason.CLOSED, NORMAL)  # if nothing else has said why
+            idle.stop()
             await self._finish()
 
     def stop(self, reason: EndReason, code: int, error: str = "") -> None:
@@ -177,7 +180,7 @@ class Connection:
             return
         if timer := self._timers.pop("configure", None):
             timer.cancel()
-        self._spawn(self._start(self._request(configure)))
+        self._tasks.spawn(self._start(self._request(configure)))
 
     def _request(self, configure: Configure) -> events.Request:
         return request_of(configure, self._query, self._metadata_of_url)
@@ -214,7 +217,7 @@ class Connection:
             return
         if self.life.run():
             self._timers["duration"] = self._loop.call_later(
-                call.config.max_duration_s, lambda: self._spawn(self._say_goodbye(call))
+                call.config.max_duration_s, lambda: self._tasks.spawn(self._say_goodbye(call))
             )
 
     async def _reconfigure(self, call: Call, configure: Configure) -> None:
@@ -245,11 +248,8 @@ class Connection:
         self._pacing.stop()
         for timer in self._timers.values():
             timer.cancel()
-        for task in self._work:
-            task.cancel()
-        endings: list[Awaitable[object]] = [self._outbox.close(self.life.code)]
-        if self._work:
-            endings.append(asyncio.wait(set(self._work), timeout=1.0))
+        self._tasks.cancel()
+        endings: list[Awaitable[None]] = [self._outbox.close(self.life.code), self._tasks.wait(1.0)]
         if self._call is not None:
             endings.append(self._call.end(self.life.reason, self.generation, self.life.error))
         await asyncio.gather(*endings)
@@ -293,17 +293,3 @@ class Connection:
 
     def _on_not_reading(self) -> None:
         self.stop(EndReason.ABUSE, ABUSE, "the client does not read")
-
-    # --- Timers -------------------------------------------------------------------------------------------
-
-    def _check_idle(self) -> None:
-        silent = self._loop.time() - self._last_message
-        if silent >= IDLE_S:
-            self.stop(EndReason.IDLE, NORMAL)
-        else:
-            self._timers["idle"] = self._loop.call_later(IDLE_S - silent, self._check_idle)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)

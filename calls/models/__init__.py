@@ -1,18 +1,10 @@
 """What is kept: profiles and their versions, accounts, nodes, calls, their turns and their events."""
 
 from .account import ProviderAccount
+from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason
 from .node import Node, NodeRow, NodeState
 from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
-from .session import (
-    CallEnd,
-    CallSession,
-    CallSessionQuerySet,
-    CallStart,
-    CallStatus,
-    ClientGeneration,
-    Description,
-    EndReason,
-)
+from .session import CallSession, CallSessionQuerySet
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
 from .version import ProfileVersion, VersionIsImmutable
 

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import islice
 from typing import Any
@@ -14,6 +13,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason
 from .folding import folded
 from .node import Node
 from .numbers import MOST_CHARS, normalised
@@ -25,74 +25,6 @@ from .version import ProfileVersion
 # No call may last longer, so an older active one has lost its server, whichever that was.
 ABANDONED_AFTER = timedelta(hours=24)
 ERASED_AT_ONCE = 500  # calls in one transaction
-
-
-class CallStatus(models.TextChoices):
-    """Where a call is in its life."""
-
-    ACTIVE = "active", "Active"
-    COMPLETED = "completed", "Completed"
-    FAILED = "failed", "Failed"
-    INTERRUPTED = "interrupted", "Interrupted"
-
-
-class EndReason(models.TextChoices):
-    """Why a call ended."""
-
-    DISCONNECT = "disconnect", "Client hung up"
-    CLOSED = "closed", "Connection closed"
-    IDLE = "idle", "No message for 30 s"
-    MAX_DURATION = "max_duration", "Longest duration reached"
-    SHUTDOWN = "shutdown", "Server stopped"
-    ABUSE = "abuse", "Client misbehaved"
-    ERROR = "error", "Error"
-    CRASH = "crash", "Server died"
-
-
-class ClientGeneration(models.TextChoices):
-    """What kind of client called, told from how it streams."""
-
-    SEED = "seed", "RustPBX of October 2025"
-    NEW = "new", "RustPBX of November 2025 or later"
-    FREE = "free", "Free-running"
-    JSON = "json", "JSON audio"
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a client tells of its call."""
-
-    room_id: str
-    caller: str
-    callee: str
-    metadata: Mapping[str, Any]
-    client_configs: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class CallStart:
-    """A call that began. `version_id` is the profile's version that answers, `node_id` the process's boot."""
-
-    id: UUID
-    version_id: int | None
-    description: Description
-    started_at: datetime
-    remote_address: str
-    node_id: UUID | None
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnd:
-    """A call that ended; audio in seconds. `error` is what ended it, if something went wrong."""
-
-    id: UUID
-    status: str
-    end_reason: str
-    ended_at: datetime
-    audio_in_s: float
-    audio_out_s: float
-    client_generation: str
-    error: str = ""
 
 
 class CallSessionQuerySet(models.QuerySet["CallSession"]):
@@ -138,6 +70,7 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         del values["id"]
         with transaction.atomic(using=self.db):
             turns = Turn.objects.using(self.db).filter(session_id=end.id)
+            turns.filter(final=False).update(final=True)
             totals = _turn_totals(turns.values_list("total_ms", flat=True))
             unended = self.filter(Q(status=CallStatus.ACTIVE) | Q(end_reason=EndReason.CRASH))
             return unended.filter(pk=end.id).update(**values, **totals) == 1
@@ -163,6 +96,7 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
                     )
                 )
             if won:
+                session.turns.filter(final=False).update(final=True)
                 closed.append(session.pk)
         return closed
 

@@ -40,7 +40,6 @@ from calls.events import (
     PIPELINE,
     STT,
     TTS,
-    UNNUMBERED,
     Awaiting,
     Failed,
     Heard,
@@ -52,6 +51,7 @@ from calls.events import (
 from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
 from calls.pipeline.sentences import SpokenSentences, WrittenReply
 from calls.pipeline.taps import Services, tap
+from calls.pipeline.turns import Turns
 from calls.providers.frames import SpeechTranscribedFrame
 
 WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
@@ -70,10 +70,9 @@ class ConversationObserver:
     def __init__(self, services: Services, emit: Sink, *, started: float, language: str) -> None:
         self._services = services
         self._emit = emit
-        self._started = started
+        self._turns = Turns(emit, started, language)
         self._language = language
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
-        self._turns = 0
         self._caller: Turn | None = None
         self._agent: Turn | None = None
         self._agent_text_is_final = False
@@ -165,10 +164,10 @@ class ConversationObserver:
         self._emit(Awaiting(None))
         language = self._language_of(frame)
         self._emit(Heard(frame.text, is_final=True, language=language))
-        turn = self._caller or self._open(CALLER, self._speech_start or time.time())
+        turn = self._caller or self._turns.open(CALLER, self._speech_start or time.time())
         text = f"{turn.text} {frame.text}".strip()
-        end_ms = self._ms(self._speech_end)
-        self._caller = self._emit_turn(replace(turn, text=text, language=language, end_ms=end_ms))
+        end_ms = self._turns.ms(self._speech_end)
+        self._caller = self._turns.emit(replace(turn, text=text, language=language, end_ms=end_ms))
 
     def _on_late(self, frame: LateTranscriptionFrame) -> None:
         """The recogniser showed words and made no final of them."""
@@ -186,9 +185,9 @@ class ConversationObserver:
     def _on_caller_turn(self, frame: LLMContextUserTurnFrame) -> None:
         """The turn is over and in the model's context."""
         now = time.time()
-        turn = self._caller or self._open(CALLER, self._speech_start or now)
-        end_ms = self._ms(self._speech_end) or self._ms(now)
-        self._emit_turn(replace(turn, text=frame.text, end_ms=end_ms))
+        turn = self._caller or self._turns.open(CALLER, self._speech_start or now)
+        end_ms = self._turns.ms(self._speech_end) or self._turns.ms(now)
+        self._turns.emit(replace(turn, text=frame.text, end_ms=end_ms))
         if self._unanswered_since is not None:
             self._measured("end_of_turn", now - self._unanswered_since)
         self._caller = None
@@ -229,7 +228,7 @@ class ConversationObserver:
     def _agent_turn(self, now: float) -> Turn:
         """The agent's turn, which begins now if none has."""
         if self._agent is None or self._agent.interrupted:
-            self._agent = self._open(AGENT, now)
+            self._agent = self._turns.open(AGENT, now)
             self._agent_text_is_final = False
         return self._agent
 
@@ -238,7 +237,7 @@ class ConversationObserver:
         self._interruptible = frame.interruptible
         agent = self._agent or self._agent_turn(time.time())  # a word may come just before its voice
         if not self._agent_text_is_final and frame.append_to_context:
-            self._agent = self._emit_turn(replace(agent, text=f"{agent.text} {frame.text}".strip()))
+            self._agent = self._turns.emit(replace(agent, text=f"{agent.text} {frame.text}".strip()))
 
     def _on_voice_started(self, _frame: TTSStartedFrame) -> None:
         self._voice_ended = False
@@ -253,7 +252,7 @@ class ConversationObserver:
             self._emit(Failed(TTS, "the voice broke off"))
         self._sentences.end()
         if self._agent is not None:
-            self._agent = self._emit_turn(replace(self._agent, end_ms=self._ms(time.time())))
+            self._agent = self._turns.emit(replace(self._agent, end_ms=self._turns.ms(time.time())))
             if self._agent_text_is_final:
                 self._agent = None
 
@@ -261,9 +260,9 @@ class ConversationObserver:
         """The agent's turn is in the model's context, as far as it was spoken."""
         if self._bot_speaking and not self._interruptible:
             return  # the caller spoke into it: the rest is still being spoken, and added word by word
-        turn = self._agent or self._open(AGENT, time.time())
-        end_ms = None if self._bot_speaking else turn.end_ms or self._ms(time.time())
-        turn = self._emit_turn(replace(turn, text=frame.text, end_ms=end_ms))
+        turn = self._agent or self._turns.open(AGENT, time.time())
+        end_ms = None if self._bot_speaking else turn.end_ms or self._turns.ms(time.time())
+        turn = self._turns.emit(replace(turn, text=frame.text, end_ms=end_ms))
         self._agent = turn if self._bot_speaking else None
         self._agent_text_is_final = True
 
@@ -274,9 +273,9 @@ class ConversationObserver:
         self._emit(Awaiting(None))
         if self._agent is not None and self._bot_speaking and self._interruptible:
             self._sentences.end()
-            turn = replace(self._agent, interrupted=True, end_ms=self._ms(time.time()))
-            self._emit(Interrupted(turn.text, None if turn.index == UNNUMBERED else turn.index))
-            self._agent = self._emit_turn(turn) if turn.text else None
+            turn = replace(self._agent, interrupted=True, end_ms=self._turns.ms(time.time()))
+            self._emit(Interrupted(turn.text, turn.number))
+            self._agent = self._turns.emit(turn) if turn.text else None
 
     # --- Figures ------------------------------------------------------------------------------------------
 
@@ -291,25 +290,3 @@ class ConversationObserver:
         ms = max(0, round(seconds * 1000))
         self._latencies[f"{what}_ms"] = ms
         self._emit(Measured(what, ms))
-
-    # --- Turns --------------------------------------------------------------------------------------------
-
-    def _open(self, speaker: str, at: float) -> Turn:
-        return Turn(speaker=speaker, start_ms=self._ms(at) or 0, language=self._language)
-
-    def _emit_turn(self, turn: Turn) -> Turn:
-        """Say how a turn stands, unless nothing was said in it; the turn with its index.
-
-        Of the caller's turn only finals are kept; the agent's text is final once it is spoken.
-        """
-        if not turn.text:
-            return turn
-        if turn.index == UNNUMBERED:
-            turn = replace(turn, index=self._turns)
-            self._turns += 1
-        turn = replace(turn, final=turn.speaker == CALLER or turn.end_ms is not None)
-        self._emit(turn)
-        return turn
-
-    def _ms(self, at: float | None) -> int | None:
-        return None if at is None else max(0, round((at - self._started) * 1000))

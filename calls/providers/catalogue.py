@@ -7,17 +7,13 @@ The heavy libraries are imported when a service is first made or warmed, so that
 import asyncio
 import importlib
 import logging
-import math
-import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings as django_settings
-
 from calls.providers import accounts
+from calls.providers.provider import Provider, Setting
 
 if TYPE_CHECKING:
     from pipecat.processors.frame_processor import FrameProcessor
@@ -28,75 +24,10 @@ KINDS = ("stt", "llm", "tts")
 AUTO = "auto"
 LOCAL = "local"
 CLOSE_SECONDS = 2.0
-_TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
 class ProviderUnavailable(Exception):
     """A provider can't be used as things are: its key is missing, or it doesn't speak the language."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a provider: its name, type, permitted values and what it means.
-
-    `default` None leaves the choice to the provider; `default_from` names the Django setting to take instead.
-    `low` and `high` bound a number, both included; `choices` or `pattern` (with `example`) restrict a text.
-    """
-
-    name: str
-    type: type[str] | type[int] | type[float]
-    help: str
-    default: str | float | None = None
-    default_from: str = ""
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    pattern: str = r"\S.*"
-    example: str = ""
-
-    @property
-    def expected(self) -> str:
-        """What values are permitted, in words."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.example:
-            return f"text like {self.example}"
-        bounds = f" from {self.low:g} to {self.high:g}" if self.low is not None else ""
-        return _TYPE_NAMES[self.type] + bounds
-
-    @property
-    def initial(self) -> str | float | None:
-        """The value used when a profile sets none."""
-        return getattr(django_settings, self.default_from) if self.default_from else self.default
-
-    def accepts(self, value: object) -> bool:
-        """Whether `value` is of the right type and within what is permitted."""
-        if self.type is str:
-            if not isinstance(value, str):
-                return False
-            return value in self.choices if self.choices else re.fullmatch(self.pattern, value) is not None
-        number_types = (int, float) if self.type is float else (int,)
-        if isinstance(value, bool) or not isinstance(value, number_types) or not math.isfinite(value):
-            return False
-        return self.low is None or self.high is None or self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A provider of one kind: its settings, and the function that makes its service.
-
-    `key` names the Django setting with its key, for when no account in the database has one. The function of
-    such a provider finds its `accounts.Account` as "account" among the values.
-    """
-
-    kind: str
-    name: str
-    label: str
-    module: str
-    factory: str
-    settings: tuple[Setting, ...]
-    key: str = ""
-    languages: tuple[str, ...] = ()
 
 
 _TEMPERATURE = Setting(

@@ -1,0 +1,77 @@
+"""What is known of a call: its choices, and dataclasses whose fields are columns of CallSession."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+
+
+class CallStatus(models.TextChoices):
+    """Where a call is in its life."""
+
+    ACTIVE = "active", "Active"
+    COMPLETED = "completed", "Completed"
+    FAILED = "failed", "Failed"
+    INTERRUPTED = "interrupted", "Interrupted"
+
+
+class EndReason(models.TextChoices):
+    """Why a call ended."""
+
+    DISCONNECT = "disconnect", "Client hung up"
+    CLOSED = "closed", "Connection closed"
+    IDLE = "idle", "No message for 30 s"
+    MAX_DURATION = "max_duration", "Longest duration reached"
+    SHUTDOWN = "shutdown", "Server stopped"
+    ABUSE = "abuse", "Client misbehaved"
+    ERROR = "error", "Error"
+    CRASH = "crash", "Server died"
+
+
+class ClientGeneration(models.TextChoices):
+    """What kind of client called, told from how it streams."""
+
+    SEED = "seed", "RustPBX of October 2025"
+    NEW = "new", "RustPBX of November 2025 or later"
+    FREE = "free", "Free-running"
+    JSON = "json", "JSON audio"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a client tells of its call."""
+
+    room_id: str
+    caller: str
+    callee: str
+    metadata: Mapping[str, Any]
+    client_configs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """A call that began. `version_id` is the profile's version that answers, `node_id` the process's boot."""
+
+    id: UUID
+    version_id: int | None
+    description: Description
+    started_at: datetime
+    remote_address: str
+    node_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """A call that ended; audio in seconds. `error` is what ended it, if something went wrong."""
+
+    id: UUID
+    status: str
+    end_reason: str
+    ended_at: datetime
+    audio_in_s: float
+    audio_out_s: float
+    client_generation: str
+    error: str = ""
