@@ -9,11 +9,13 @@ from .profile import (
     SttProvider,
     TtsProvider,
 )
+from .search import CallNames
 from .session import CallSession, CallSessionQuerySet, CallStatus, ClientGeneration, EndReason
 from .transcript import CallEvent, EventKind, EventRow, Speaker, Turn, TurnRow
 
 __all__ = [
     "CallEvent",
+    "CallNames",
     "CallSession",
     "CallSessionQuerySet",
     "CallStatus",

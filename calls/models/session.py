@@ -8,12 +8,13 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from .folding import folded
+from . import search
 from .profile import PromptProfile
+from .query import parse
 from .storable import storable_json, storable_text
 from .transcript import Turn
 
@@ -82,7 +83,10 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
             "remote_address": self._cut("remote_address", remote_address),
             "node": self._cut("node", node),
         }
-        return self.get_or_create(pk=id, defaults=defaults)[0]
+        session, created = self.get_or_create(pk=id, defaults=defaults)
+        if created:
+            search.CallNames.objects.using(self.db).write(id, (room_id, caller, callee))
+        return session
 
     def describe(
         self,
@@ -99,7 +103,9 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         Texts are cut to their columns.
         """
         described = self._description(room_id, caller, callee, metadata, client_configs)
-        return self.filter(pk=id).update(**described) == 1
+        if exists := self.filter(pk=id).update(**described) == 1:
+            search.CallNames.objects.using(self.db).write(id, (room_id, caller, callee))
+        return exists
 
     def finish(
         self,
@@ -174,17 +180,12 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return self.all() if allowed else self.none()
 
     def search(self, text: str) -> "CallSessionQuerySet":
-        """Return the calls with `text` in something said, the room, the caller or the callee; any case.
+        """Return the calls that `text` finds, as `calls.models.query` reads it; all of them for blank text.
 
-        In what was said, punctuation and apostrophes count for nothing either.
+        It has to be in one final turn, or in room, caller and callee together.
         """
-        text = " ".join(storable_text(text).split())
-        if not text:
-            return self.all()
-        found = Q(room_id__icontains=text) | Q(caller__icontains=text) | Q(callee__icontains=text)
-        if words := folded(text):
-            found |= Q(Exists(Turn.objects.filter(session_id=OuterRef("pk"), folded__contains=words)))
-        return self.filter(found)
+        text = storable_text(text)
+        return self.filter(search.found(parse(text))) if text.strip() else self.all()
 
     def started_between(self, from_date: date | None, to_date: date | None) -> "CallSessionQuerySet":
         """Return the calls that started on or after `from_date` and on or before `to_date`.

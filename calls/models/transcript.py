@@ -1,7 +1,7 @@
 """What happened in a call: who said what, and what else."""
 
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 from uuid import UUID
 
 from django.db import models
@@ -27,7 +27,10 @@ class EventKind(models.TextChoices):
 
 
 class TurnRow(TypedDict):
-    """A turn to be written; times in ms from the call's start, `end_ms` None while it is open."""
+    """A turn to be written; times in ms from the call's start, `end_ms` None while it is open.
+
+    What is not `final` may be told again, with more text, and is not found by a search yet.
+    """
 
     session_id: UUID
     index: int
@@ -38,6 +41,7 @@ class TurnRow(TypedDict):
     interrupted: bool
     language: str
     latency: dict[str, float]
+    final: NotRequired[bool]
 
 
 class EventRow(TypedDict):
@@ -63,7 +67,7 @@ class TurnQuerySet(models.QuerySet["Turn"]):
                 **{
                     **row,
                     "text": storable_text(row["text"]),
-                    "folded": folded(storable_text(row["text"])),
+                    "folded": folded(storable_text(row["text"])) if row.get("final", True) else "",
                     "language": storable_text(row["language"])[:20],
                     "latency": storable_json(row["latency"]),
                 }
@@ -83,6 +87,7 @@ class TurnQuerySet(models.QuerySet["Turn"]):
                 "interrupted",
                 "language",
                 "latency",
+                "final",
             ],
         )
 
@@ -107,13 +112,16 @@ class Turn(models.Model):
     index = models.PositiveIntegerField(help_text="The turn's number in its call, from 0.")
     speaker = models.CharField(max_length=8, choices=Speaker)
     text = models.TextField(blank=True)
-    folded = models.TextField(blank=True, editable=False, help_text="The text as it is searched.")
+    folded = models.TextField(
+        blank=True, editable=False, help_text="The text as it is searched; empty until it is final."
+    )
     start_ms = models.PositiveIntegerField("start", help_text="ms from the call's start.")
     end_ms = models.PositiveIntegerField(
         "end", null=True, blank=True, help_text="ms from the call's start; empty while the turn is open."
     )
     interrupted = models.BooleanField(default=False, help_text="The other side cut it short.")
     language = models.CharField(max_length=20, blank=True)
+    final = models.BooleanField(default=True, help_text="Its text does not change any more.")
     latency = models.JSONField(
         default=dict, blank=True, help_text="Any of stt, llm_ttft, tts_ttfb and turn_latency, in ms."
     )
