@@ -3,22 +3,96 @@
 import random
 from dataclasses import dataclass
 
-NAMES = (
-    "Anna, Björn, Chloé, Dimitris, Eszter, Fatma, Giulia, Håkon, Ines, Jörg, Kaja, Łukasz, Marta, "
-    "Niamh, Olga, Paweł, Quentin, Rosa, Søren, Théo, Ursula, Vera, Wim, Yusuf, Zoë"
-).split(", ")
-FAMILIES = (
-    "Smith, Müller, O'Brien, Garcia, Rossi, Dubois, Novák, Kowalski, Jensen, Papadopoulos, Ivanova, "
-    "Yılmaz, Nguyen, Okafor, Haddad, Tanaka, D'Angelo, van Dijk, Öztürk, Fernández"
-).split(", ")
-CITIES = ("Berlin, Köln, Zürich, Paris, Málaga, Athens, Gdańsk, Dublin, Oslo, Leeds, Porto, Turin").split(
-    ", "
-)
-THINGS = (
-    "bicycle, invoice, parcel, appointment, ticket, deposit, subscription, helmet, contract, key, "
-    "voucher, warranty, umbrella, prescription, passport, receipt, battery, router, mattress, "
-    "permit, harpsichord, telescope, aquarium, chandelier, typewriter"
-).split(", ")
+NAMES = [
+    "Anna",
+    "Björn",
+    "Chloé",
+    "Dimitris",
+    "Eszter",
+    "Fatma",
+    "Giulia",
+    "Håkon",
+    "Ines",
+    "Jörg",
+    "Kaja",
+    "Łukasz",
+    "Marta",
+    "Niamh",
+    "Olga",
+    "Paweł",
+    "Quentin",
+    "Rosa",
+    "Søren",
+    "Théo",
+    "Ursula",
+    "Vera",
+    "Wim",
+    "Yusuf",
+    "Zoë",
+]
+FAMILIES = [
+    "Smith",
+    "Müller",
+    "O'Brien",
+    "Garcia",
+    "Rossi",
+    "Dubois",
+    "Novák",
+    "Kowalski",
+    "Jensen",
+    "Papadopoulos",
+    "Ivanova",
+    "Yılmaz",
+    "Nguyen",
+    "Okafor",
+    "Haddad",
+    "Tanaka",
+    "D'Angelo",
+    "van Dijk",
+    "Öztürk",
+    "Fernández",
+]
+CITIES = [
+    "Berlin",
+    "Köln",
+    "Zürich",
+    "Paris",
+    "Málaga",
+    "Athens",
+    "Gdańsk",
+    "Dublin",
+    "Oslo",
+    "Leeds",
+    "Porto",
+    "Turin",
+]
+THINGS = [
+    "bicycle",
+    "invoice",
+    "parcel",
+    "appointment",
+    "ticket",
+    "deposit",
+    "subscription",
+    "helmet",
+    "contract",
+    "key",
+    "voucher",
+    "warranty",
+    "umbrella",
+    "prescription",
+    "passport",
+    "receipt",
+    "battery",
+    "router",
+    "mattress",
+    "permit",
+    "harpsichord",
+    "telescope",
+    "aquarium",
+    "chandelier",
+    "typewriter",
+]
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
