@@ -108,9 +108,9 @@ def _normal(text: str) -> str:
     text = text.translate(_APOSTROPHES)
     if text.isascii():
         return text.lower()
-    # Twice, as some characters only decompose into ones that have a case.
+    # Twice, as some characters only decompose into ones that have a case, or into apostrophes.
     for _ in range(2):
-        text = unicodedata.normalize("NFKD", text.casefold())
+        text = unicodedata.normalize("NFKD", text.casefold()).translate(_APOSTROPHES)
     return unicodedata.normalize("NFC", "".join(c for c in text if not _is_accent(c)).translate(_PLAIN))
 
 
@@ -132,11 +132,11 @@ def _character(character: str) -> str:
         return character
     if category == "Cf" or character == "ـ" or "\ufe00" <= character <= "\ufe0f":
         return ""  # invisible, an Arabic letter's lengthening, a hint about a glyph
-    if _UNSPACED.match(character):
-        return f" {character} "
     if category == "Nd":
         return str(unicodedata.decimal(character))
-    return character if character.isalnum() or category in ("Mn", "Mc") else " "
+    if not character.isalnum() and category not in ("Mn", "Mc"):
+        return " "
+    return f" {character} " if _UNSPACED.match(character) else character
 
 
 def _parts(word: str) -> list[str]:

@@ -26,22 +26,21 @@ _POSTGRES_CREATE = (
 )
 _POSTGRES_DROP = ("DROP INDEX IF EXISTS {table}_words",)
 
-_FTS_OLD = "INSERT INTO {fts} ({fts}, rowid, folded) VALUES ('delete', old.id, old.folded);"
-_FTS_NEW = "INSERT INTO {fts} (rowid, folded) VALUES (new.id, new.folded);"
+_FTS_FORGET = (
+    "INSERT INTO {fts} ({fts}, rowid, folded) SELECT 'delete', old.id, old.folded WHERE old.folded <> '';"
+)
+_FTS_LEARN = "INSERT INTO {fts} (rowid, folded) SELECT new.id, new.folded WHERE new.folded <> '';"
 _SQLITE_CREATE = (
     "CREATE VIRTUAL TABLE IF NOT EXISTS {fts} USING fts5("
     "folded, content='{table}', content_rowid='id', tokenize='ascii', detail='none')",
-    "CREATE TRIGGER IF NOT EXISTS {fts}_insert AFTER INSERT ON {table} WHEN new.folded <> '' "
-    f"BEGIN {_FTS_NEW} END",
-    "CREATE TRIGGER IF NOT EXISTS {fts}_delete AFTER DELETE ON {table} WHEN old.folded <> '' "
-    f"BEGIN {_FTS_OLD} END",
-    "CREATE TRIGGER IF NOT EXISTS {fts}_forget AFTER UPDATE OF id, folded ON {table} "
-    f"WHEN old.folded <> '' AND (old.folded <> new.folded OR old.id <> new.id) BEGIN {_FTS_OLD} END",
-    "CREATE TRIGGER IF NOT EXISTS {fts}_learn AFTER UPDATE OF id, folded ON {table} "
-    f"WHEN new.folded <> '' AND (old.folded <> new.folded OR old.id <> new.id) BEGIN {_FTS_NEW} END",
+    f"CREATE TRIGGER IF NOT EXISTS {{fts}}_insert AFTER INSERT ON {{table}} BEGIN {_FTS_LEARN} END",
+    f"CREATE TRIGGER IF NOT EXISTS {{fts}}_delete AFTER DELETE ON {{table}} BEGIN {_FTS_FORGET} END",
+    # One trigger for both, as it matters which comes first.
+    "CREATE TRIGGER IF NOT EXISTS {fts}_update AFTER UPDATE OF id, folded ON {table} "
+    f"WHEN old.folded <> new.folded OR old.id <> new.id BEGIN {_FTS_FORGET} {_FTS_LEARN} END",
 )
 _SQLITE_DROP = (
-    *(f"DROP TRIGGER IF EXISTS {{fts}}_{name}" for name in ("insert", "delete", "forget", "learn")),
+    *(f"DROP TRIGGER IF EXISTS {{fts}}_{name}" for name in ("insert", "delete", "update")),
     "DROP TABLE IF EXISTS {fts}",
 )
 

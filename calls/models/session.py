@@ -276,6 +276,8 @@ class CallSession(models.Model):
     error = models.TextField(blank=True, help_text="What went wrong, if the call failed.")
     node = models.CharField(max_length=255, blank=True, help_text="The server process that ran the call.")
 
+    hit: Any = None  # what a search found in the call; set by the page of the list
+
     objects = CallSessionQuerySet.as_manager()
 
     class Meta:

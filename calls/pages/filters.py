@@ -7,6 +7,7 @@ from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
 
 from calls.models import CallSessionQuerySet, CallStatus, PromptProfile
+from calls.models.query import Query, parse
 
 # Days beyond these are typing errors, and some databases can't compare them.
 POSSIBLE_DAYS = [
@@ -55,7 +56,7 @@ class CallFilterForm(forms.Form):
         return any(self.data.get(name) for name in self.fields)
 
     def apply(self, calls: CallSessionQuerySet) -> CallSessionQuerySet:
-        """Return those of `calls` that the valid filters let through."""
+        """Return those of `calls` that the valid filters let through; what is searched for is `query`."""
         self.is_valid()  # fills cleaned_data
         chosen = self.cleaned_data
         calls = calls.started_between(chosen.get("from_date"), chosen.get("to_date"))
@@ -63,4 +64,11 @@ class CallFilterForm(forms.Form):
             calls = calls.filter(profile=chosen["profile"])
         if chosen.get("status"):
             calls = calls.filter(status=chosen["status"])
-        return calls.search(chosen.get("q", ""))
+        return calls
+
+    @property
+    def query(self) -> Query | None:
+        """What is searched for; None if nothing is."""
+        self.is_valid()  # fills cleaned_data
+        text = self.cleaned_data.get("q", "")
+        return parse(text) if text else None
