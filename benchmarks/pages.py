@@ -6,30 +6,34 @@ the network.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.point import environment, scratch
 
 DATABASES = ("sqlite", "postgresql")
+TURNS = 1_000_000
 WARM_UP = 2  # requests before those that count
 REQUESTS = 15
 LONG_CALL = 5000  # turns
 PROGRAM_S = 1800
 
 
-def measure(turns: int, databases: tuple[str, ...] = DATABASES) -> list[dict[str, Any]]:
+def measure(
+    turns: int, databases: Sequence[str] = DATABASES, requests: int = REQUESTS
+) -> list[dict[str, Any]]:
     """Fill each database with so many turns and measure the pages; figures by database."""
     results = []
     for name in databases:
         with scratch() as folder, _database(name) as url:
-            own = environment(folder) | ({"DATABASE_URL": url} if url else {})
+            own = environment(folder) | {"DJANGO_SETTINGS_MODULE": "voiceagent.settings"}
+            if url:
+                own["DATABASE_URL"] = url
             manage = [sys.executable, "manage.py"]
             _run([*manage, "migrate", "-v0"], own)
             _run([*manage, "collectstatic", "-v0", "--noinput"], own)
@@ -37,7 +41,7 @@ def measure(turns: int, databases: tuple[str, ...] = DATABASES) -> list[dict[str
             filling = [*manage, "fill", f"--turns={turns}", f"--long={min(LONG_CALL, turns // 2)}"]
             _run(filling, own)
             fill_s = time.monotonic() - begin
-            asked = json.loads(_run([sys.executable, "-m", "benchmarks.pages"], own))
+            asked = json.loads(_run([sys.executable, "-m", "benchmarks.pages", str(requests)], own))
             results.append({"database": name, "fill_s": round(fill_s), **asked})
     return results
 
@@ -58,7 +62,6 @@ def _database(name: str) -> Iterator[str]:
         return
     from tests.services import private_postgres  # needs the suite's packages
 
-    # It writes to disk as in life; only the pages are measured, though.
     with private_postgres(durable=True) as url:
         yield url
 
@@ -87,11 +90,11 @@ def _pages() -> dict[str, str]:
         "failed calls": "status=failed",
         "one day": f"from_date={day}&to_date={day}",
         "failed calls of one profile, up to a day": f"profile={profile.slug}&status=failed&to_date={day}",
-        "a word of one in 60,000 turns": "q=zebra",
+        "a word of one turn in 36,000": "q=zebra",
         "a word of every second call": "q=you",
         "the same, failed calls of one profile": f"q=you&profile={profile.slug}&status=failed",
-        "a word of one call in 300": "q=typewriter",
-        "two words": "q=saturday+parcel",
+        "a word of one turn in 2,000": "q=typewriter",
+        "two words": "q=parcel+found",
         "a phrase": "q=%22opening+hours+on+saturday%22",
         "a phrase nobody said, of common words": "q=%22you+the+is%22",
         "the beginning of a word": "q=harps*",
@@ -108,13 +111,14 @@ def _pages() -> dict[str, str]:
     }
 
 
-def _ask() -> dict[str, Any]:
-    """Ask for each page; how long each takes (ms) and what is stored."""
+def _ask(requests: int) -> dict[str, Any]:
+    """Ask for each page so many times; how long each takes (ms) and what is stored."""
     import django
 
     django.setup()
     from django.conf import settings
     from django.contrib.auth import get_user_model
+    from django.db.models import Max
     from django.test import Client
 
     from calls.models import CallSession, Turn
@@ -133,7 +137,7 @@ def _ask() -> dict[str, Any]:
             return len(response.content)
 
         size = [get() for _ in range(WARM_UP)][-1]
-        times = sorted(_timed(get) for _ in range(REQUESTS))
+        times = sorted(_timed(get) for _ in range(requests))
         rows.append(
             {
                 "page": name,
@@ -143,7 +147,13 @@ def _ask() -> dict[str, Any]:
             }
         )
         sys.stderr.write(f"{name}: {rows[-1]}\n")
-    return {"calls": CallSession.objects.count(), "turns": Turn.objects.count(), "pages": rows}
+    longest = CallSession.objects.aggregate(most=Max("turn_count"))["most"]
+    return {
+        "calls": CallSession.objects.count(),
+        "turns": Turn.objects.count(),
+        "longest": longest,
+        "pages": rows,
+    }
 
 
 def _timed(get: Callable[[], int]) -> float:
@@ -154,5 +164,4 @@ def _timed(get: Callable[[], int]) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "voiceagent.settings")
-    sys.stdout.write(json.dumps(_ask()))
+    sys.stdout.write(json.dumps(_ask(int(sys.argv[1]))))

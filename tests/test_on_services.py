@@ -19,7 +19,7 @@ from tests.e2e.conftest import PROFILES
 from tests.e2e.server import ROOT, AgentServer
 from tests.e2e.speech import say
 
-MODULES = ["models", "recorder", "profiles", "pages", "health", "admin"]
+MODULES = ["models", "recorder", "profiles", "pages", "health", "admin", "search", "fill", "migrations"]
 OPTIONS = [
     "-q",
     "-pno:cacheprovider",

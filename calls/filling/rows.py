@@ -24,7 +24,7 @@ from calls.models.query import names_folded
 
 TURNS = 10  # of a call, on average
 MOST_TURNS = 60  # of all calls but the long one
-PROFILES = ("Receptionist", "Sales desk", "Workshop", "Night line", "Complaints")
+PROFILES = ("Front desk", "Sales desk", "Workshop", "Night line", "Complaints")
 BUSY_HOURS = (8, 19)  # nine of ten calls are between these hours
 NAMED_CALLERS = 0.05  # of the calls, who have a name and no number
 RARE = ("zebra", "quince", "ukulele")  # each is said once in many thousand turns

@@ -1,7 +1,6 @@
 """`manage.py fill`: made-up calls, to try the pages with and to measure them."""
 
 import random
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from calls.filling import rows
 from calls.models import CallEvent, CallNames, CallSession, Turn
 
 AT_ONCE = 500  # calls in one transaction
+SQLITE_CACHE_KB = 262_144  # keeps the indexes in memory, whose places are written to at random
 
 
 class Command(BaseCommand):
@@ -53,6 +53,9 @@ class Command(BaseCommand):
         dice = random.Random(options["seed"])  # noqa: S311
         calls = rows.made_up(dice, count, rows.profiles(), until, long_turns)
         begin = time.monotonic()
+        if connection.vendor == "sqlite":
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA cache_size = -{SQLITE_CACHE_KB}")
         try:
             stored, said = self._store(calls, count)
         except IntegrityError as e:
@@ -74,16 +77,16 @@ class Command(BaseCommand):
                 CallEvent.objects.bulk_create([event for call in batch for event in call.events])
             stored += len(batch)
             said += sum(len(call.turns) for call in batch)
-            if sys.stdout.isatty():
+            if self.stdout.isatty():
                 self.stdout.write(f"\r{stored:,} of {count:,} calls, {said:,} turns", ending="")
                 self.stdout.flush()
-        if sys.stdout.isatty():
+        if self.stdout.isatty():
             self.stdout.write("")
         return stored, said
 
     def _settle(self) -> None:
         """Do at once what PostgreSQL would do by itself within minutes; SQLite does nothing of the kind."""
-        if connection.vendor == "postgresql":
+        if connection.vendor == "postgresql" and not connection.in_atomic_block:
             with connection.cursor() as cursor:
                 cursor.execute("VACUUM ANALYZE")
 
