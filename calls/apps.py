@@ -22,11 +22,12 @@ class CallsConfig(AppConfig):
 
 
 def _keep_search_in_step(*, using: str, **_: Any) -> None:
-    """Make again what a migration of the searched tables took along: Django drops SQLite's triggers then."""
+    """Make again what a migration of the searched tables took along: Django drops triggers on SQLite."""
     from calls.models import search_index
 
     tables = {"calls_turn", "calls_callnames"}
+    connection = connections[using]
     # After a migration backwards they may not be there, or not be searched.
-    if tables <= set(connections[using].introspection.table_names()):
+    if connection.vendor == "sqlite" and tables <= set(connection.introspection.table_names()):
         for table in tables:
-            search_index.create(connections[using], table)
+            search_index.create(connection, table)

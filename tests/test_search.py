@@ -128,7 +128,8 @@ class TestTheIndex:
         assert (both_ways("tea"), indexed("tea"), both_ways("anna")) == ({kept.id}, 1, set())
 
     def test_it_is_made_again_after_a_migration_that_took_it_along(self, make_call):
-        for table in TABLES:
+        """As Django does on SQLite, where it makes a table anew to change a column."""
+        for table in TABLES if connection.vendor == "sqlite" else ():
             search_index.drop(connection, table)
         call_command("migrate", verbosity=0)
         call = make_call(caller="Anna", said=[("caller", "tea")])

@@ -31,7 +31,12 @@ class CallNamesQuerySet(models.QuerySet["CallNames"]):
     def write(self, session_id: UUID, names: Iterable[str]) -> None:
         """Store what the call is found by: its room, caller and callee."""
         text = names_folded(storable_text(name) for name in names)
-        self.update_or_create(session_id=session_id, defaults={"folded": text})
+        self.bulk_create(
+            [self.model(session_id=session_id, folded=text)],
+            update_conflicts=True,
+            unique_fields=["session"],
+            update_fields=["folded"],
+        )
 
 
 class CallNames(models.Model):
