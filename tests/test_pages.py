@@ -9,7 +9,9 @@ from django.urls import reverse
 from django.views.defaults import server_error
 
 from calls.models import CallEvent, CallSession, PromptProfile, Turn
+from calls.models.query import parse
 from calls.pages import finding
+from calls.pages.excerpt import excerpt
 from tests.conftest import PASSWORD, STARTED_AT, turn_row
 
 pytestmark = pytest.mark.django_db
@@ -190,6 +192,26 @@ class TestList:
     def test_a_place_that_is_none_is_the_newest_page(self, browse, make_call, name, place):
         make_call(caller="Ann")
         assert listed(browse(**{name: place})) == ["Ann"]
+
+    def test_before_all_calls_is_the_newest_page(self, browse, make_call):
+        make_call(caller="Ann")
+        assert listed(browse(before=f"2020-01-01T00:00:00+00:00_{uuid4().hex}")) == ["Ann"]
+
+    @pytest.mark.parametrize(
+        ("text", "query", "shown"),
+        [
+            ("It's the Größe, please", "GROSSE", "It's the [Größe,] please"),
+            ("à l'hôtel d’Angelo", 'hotel "d angelo"', "à [l'hôtel] [d’Angelo]"),
+            ("opening hours", "open*", "[opening] hours"),
+            ("call 030 1234 now", "0301234 now", "call 030 1234 [now]"),
+            ("電話番号は123です", "電話", "[電話番号は123です]"),
+            (" ".join("abcdefghijklmnopqrstuvwxyz"), "h", "… c d e f g [h] i j k l m n o p q r s t …"),
+        ],
+    )
+    def test_the_words_that_were_found_are_marked(self, text, query, shown):
+        hit = excerpt(Turn(text=text), parse(query))
+        words = " ".join(f"[{word.text}]" if word.is_found else word.text for word in hit.words)
+        assert f"{'… ' * hit.cut_before}{words}{' …' * hit.cut_after}" == shown
 
     def test_many_calls_are_not_counted(self, browse, make_call, monkeypatch):
         monkeypatch.setattr(finding, "MOST_COUNTED", 26)

@@ -1,7 +1,7 @@
 """The index of folded words, on each database by its own means.
 
 Both take words between blanks as they are; all that is known of languages is in `calls.models.folding`. Where
-in a text a word stands is not in the index, which is a third smaller for it.
+in a text a word stands is not in the index: SQLite's takes 18 MB for a million turns and would take 43.
 
 - PostgreSQL: GIN on an expression. No configuration of a language and no locale has a say in it.
 - SQLite: an FTS5 table (https://www.sqlite.org/fts5.html#external_content_tables) with the tokenizer `ascii`,

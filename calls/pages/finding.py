@@ -81,7 +81,7 @@ def page_of(calls: CallSessionQuerySet, query: Query | None, *, before: str = ""
     """Return the page of those `calls` that `query` finds, all of them for None.
 
     `before` and `after` are places: the page with the next older or the next newer ones; the newest page
-    without them, or where there is nothing newer.
+    without them, and where there are none.
     """
     older_than, newer_than = Place.of(before), Place.of(after)
     if newer_than and not older_than:
@@ -93,10 +93,12 @@ def page_of(calls: CallSessionQuerySet, query: Query | None, *, before: str = ""
     first = older_than is None
     rest = calls.filter(older_than.older()) if older_than else calls
     ids, all_known = _ids(rest, query, NEWEST_FIRST, MOST_COUNTED + 1 if first else PAGE_SIZE + 1)
+    if not ids and not first:
+        return page_of(calls, query)
     shown = _shown(calls, query, ids[:PAGE_SIZE])
     return Page(
         shown,
-        newer=None if first or not shown else _place(shown[0]),
+        newer=None if first else _place(shown[0]),
         older=_place(shown[-1]) if len(ids) > PAGE_SIZE else None,
         count=min(len(ids), MOST_COUNTED) if first else None,
         more=len(ids) > MOST_COUNTED or not all_known,
