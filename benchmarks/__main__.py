@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import churn, coldstart, curve, hearing, longcall, point, report, store, voice
+from benchmarks import churn, coldstart, curve, hearing, longcall, pages, point, report, store, voice
 from benchmarks.figures import broken
 
 CLIMB = (10, 50, 75)  # calls, for what is measured beside the curve
@@ -50,6 +50,7 @@ def _all(options: Options) -> None:
         _keep(voice=voice.measure())
         _keep(hearing=hearing.measure())
         _keep(longcall=longcall.measure("daphne", 60, 10))
+        _keep(pages=pages.measure(pages.TURNS))
 
 
 def _churn(options: Options) -> None:
@@ -70,6 +71,14 @@ def _hearing(_options: Options) -> None:
 
 def _longcall(options: Options) -> None:
     _keep(longcall=longcall.measure("daphne", options.minutes, options.speed))
+
+
+def _pages(options: Options) -> None:
+    measured = pages.measure(options.turns, options.databases)
+    if options.turns == pages.TURNS:
+        _keep(pages=measured)
+    else:
+        _say(json.dumps(measured))
 
 
 def _report(_options: Options) -> None:
@@ -116,6 +125,9 @@ def main() -> None:
     long = command("longcall", _longcall, "what a call costs as it gets long")
     long.add_argument("--minutes", type=float, default=60)
     long.add_argument("--speed", type=int, default=10)
+    shown = command("pages", _pages, "the analysts' pages with a million turns stored (about 15 minutes)")
+    shown.add_argument("--turns", type=int, default=pages.TURNS, help="other numbers are only printed")
+    shown.add_argument("--databases", nargs="+", choices=pages.DATABASES, default=pages.DATABASES)
     command("report", _report, "write docs/performance.md again from benchmarks/details.json")
     options = parser.parse_args()
     options.run(options)

@@ -106,3 +106,9 @@ METHOD = f"""## How it was measured
   is one where others used more than {SHARED} % of the server's core (a few percent are the kernel's, for its
   network).
 """
+
+PAGES = """`manage.py fill` stores {turns:,} made-up turns in {calls:,} calls, one of them with {longest:,}
+turns. The pages are then asked for one after the other by a process of its own, with Django's test client:
+from the request's headers to the last byte of the page, without the network. Times are the median and the
+longest of {requests} requests.
+"""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import prose
+from benchmarks import prose, report_pages
 from benchmarks.plot import Chart, page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +32,7 @@ def write(details: dict[str, Any]) -> None:
         ("voice", _voice),
         ("hearing", _hearing),
         ("longcall", _longcall),
+        ("pages", report_pages.section),
     ):
         if name in figures:
             parts.append(section(figures[name]))

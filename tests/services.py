@@ -23,34 +23,8 @@ START_TIMEOUT = 30  # seconds
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of an empty database `voiceagent` on a private PostgreSQL cluster; its user may create more."""
-    programs = _postgres_programs()
-    with _private_folder("postgres") as folder:
-        data, port = folder / "data", _free_port()
-        options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c full_page_writes=off"
-        _run_unprivileged(
-            programs / "initdb", "-D", data, "-U", "voiceagent", "-A", "trust", "-E", "UTF8", "-N"
-        )
-        # With `-l` the server lets go of our pipe, which would otherwise stay open until it stops.
-        _run_unprivileged(
-            programs / "pg_ctl",
-            "start",
-            "-w",
-            "-t",
-            START_TIMEOUT,
-            "-D",
-            data,
-            "-o",
-            options,
-            "-l",
-            folder / "log",
-        )
-        try:
-            address = f"postgres://voiceagent@127.0.0.1:{port}"
-            with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
-                connection.execute("CREATE DATABASE voiceagent")
-            yield f"{address}/voiceagent"
-        finally:
-            _run_unprivileged(programs / "pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+    with private_postgres() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +55,30 @@ def _postgres_programs() -> Path:
     if on_path := shutil.which("initdb"):
         return Path(on_path).parent
     return pytest.fail("PostgreSQL is missing: apt-get install postgresql")
+
+
+@contextmanager
+def private_postgres(durable: bool = False) -> Iterator[str]:
+    """The URL of an empty database on a private PostgreSQL cluster, which waits for the disk if `durable`."""
+    programs = _postgres_programs()
+    with _private_folder("postgres") as folder:
+        data, port = folder / "data", _free_port()
+        options = f"-h 127.0.0.1 -p {port} -k {folder}"
+        if not durable:
+            options += " -c fsync=off -c full_page_writes=off"
+        _run_unprivileged(
+            programs / "initdb", "-D", data, "-U", "voiceagent", "-A", "trust", "-E", "UTF8", "-N"
+        )
+        start = [programs / "pg_ctl", "start", "-w", "-t", START_TIMEOUT, "-D", data, "-o", options]
+        # With `-l` the server lets go of our pipe, which would otherwise stay open until it stops.
+        _run_unprivileged(*start, "-l", folder / "log")
+        try:
+            address = f"postgres://voiceagent@127.0.0.1:{port}"
+            with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+                connection.execute("CREATE DATABASE voiceagent")
+            yield f"{address}/voiceagent"
+        finally:
+            _run_unprivileged(programs / "pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
 
 
 @contextmanager

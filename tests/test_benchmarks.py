@@ -5,7 +5,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import curve, figures, hearing, plot, point, report, speech, store, websocket
+from benchmarks import (
+    curve,
+    figures,
+    hearing,
+    pages,
+    plot,
+    point,
+    report,
+    report_pages,
+    speech,
+    store,
+    websocket,
+)
 from benchmarks.figures import FIXED_TURN_S, VAD_START_S, Utterance, judge
 from calls.simulator.words import word_errors
 
@@ -236,3 +248,13 @@ def test_the_page_about_hearing_says_who_was_missing():
     assert "| a person | 3.0 | – |" in page
     assert "| Moonshine tiny | 0.024 | 61.2 / 120 | 110 | 3, 9 s |" in page
     assert "left out: espeak, a robot (Debian's package espeak-ng)." in page
+
+
+def test_the_pages_are_measured_on_a_database_filled_for_it():
+    (measured,) = pages.measure(3000, ["sqlite"], requests=1)
+    assert measured["turns"] >= 2000
+    assert measured["longest"] == 1500
+    assert all(page["kb"] >= 2 and page["p50_ms"] <= page["max_ms"] for page in measured["pages"])
+    section = report_pages.section([measured, measured | {"database": "postgresql"}])
+    assert "|  | SQLite p50 / longest | PostgreSQL p50 / longest |" in section
+    assert section.count("| a call of 1500 turns |") == 1

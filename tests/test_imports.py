@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The floors of the house, the highest first. A room imports rooms of lower floors only.
 FLOORS = [
     {"calls.management"},
+    {"calls.filling"},
     {"voiceagent.urls", "voiceagent.asgi"},
     {"calls.gateway.server"},
     {"calls.urls", "calls.routing", "calls.apps"},

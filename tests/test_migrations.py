@@ -103,3 +103,5 @@ def test_what_the_first_release_stored_is_there_after_an_upgrade(tmp_path):
         assert list(CallSession.objects.using(OLD).of_caller("+1 555")) == [call]
         assert list(Node.objects.using(OLD).gone()) == [call.node]
         assert ProfileVersion.objects.using(OLD).count() == 1
+        assert list(CallSession.objects.using(OLD).search('"no no"')) == [call]
+        assert list(CallSession.objects.using(OLD).search("1555")) == [call]

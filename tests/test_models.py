@@ -563,7 +563,8 @@ class TestFinding:
         [
             ("OPENING hours", ["said"]),
             ("  opening \n hours ", ["said"]),
-            ("opening hours opening", []),
+            ("hours opening", ["said"]),
+            ('"hours opening"', []),
             ("no no no", ["accents"]),
             ("it’s ÉCLAIR", ["accents"]),
             ("its a GRÖSSE", ["accents"]),

@@ -19,7 +19,9 @@ from tests.e2e.conftest import PROFILES
 from tests.e2e.server import ROOT, AgentServer
 from tests.e2e.speech import say
 
-MODULES = ["models", "recorder", "ownership", "profiles", "pages", "health", "admin", "migrations"]
+MODULES = [
+    "models", "recorder", "ownership", "profiles", "pages", "health", "admin", "search", "fill", "migrations",
+]  # fmt: skip
 OPTIONS = [
     "-q",
     "-pno:cacheprovider",

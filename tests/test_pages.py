@@ -12,6 +12,9 @@ from django.utils import timezone
 from django.views.defaults import server_error
 
 from calls.models import CallEvent, CallSession, PromptProfile, Turn
+from calls.models.query import parse
+from calls.pages import finding
+from calls.pages.excerpt import excerpt
 from calls.templatetags import call_format, call_timing
 from tests.conftest import PASSWORD, STARTED_AT, end_row, event_row, turn_row
 
@@ -40,6 +43,11 @@ def text_of(response):
 def listed(response):
     """The callers listed, in order."""
     return [call.caller for call in response.context["page"]]
+
+
+def link(response, rel):
+    """Where the page's link to its neighbour goes."""
+    return unescape(re.search(rf'rel="{rel}" href="([^"]*)"', response.content.decode())[1])
 
 
 class TestWhoMayLook:
@@ -242,30 +250,127 @@ class TestList:
         assert "This day is before the first one" in text_of(response)
 
     def test_paging_keeps_the_filters(self, browse, make_call):
-        for number in range(30):
-            make_call(caller=f"c{number}", said=[("caller", "tea & cake")])
+        for number in range(60):
+            make_call(
+                caller=f"c{number}",
+                said=[("caller", "tea & cake")],
+                started_at=STARTED_AT + timedelta(minutes=number // 3),
+            )
         first = browse(q="tea & cake", status="active")
-        assert "1–25 of 30 calls found" in text_of(first)
-        link = unescape(re.search(r'rel="next" href="([^"]*)"', first.content.decode())[1])
-        second = browse(CALLS + link)
-        assert "26–30 of 30 calls found" in text_of(second)
-        assert not set(listed(first)) & set(listed(second))
+        assert "1–25 of 60 calls found" in text_of(first)
+        second = browse(CALLS + link(first, "next"))
+        third = browse(CALLS + link(second, "next"))
+        pages = [listed(page) for page in (first, second, third)]
+        assert [len(page) for page in pages] == [25, 25, 10]
+        assert len({caller for page in pages for caller in page}) == 60
         assert second.context["form"].data["status"] == "active"
+        assert "Calls from 4 Mar 2026, 10:11 back" in text_of(second)
+        assert 'rel="next"' not in third.content.decode()
+        assert listed(browse(CALLS + link(third, "prev"))) == pages[1]
+        assert listed(browse(CALLS + link(second, "prev"))) == pages[0]
 
-    @pytest.mark.parametrize(("page", "shown"), [("0", 2), ("99", 2), ("x", 1), ("", 1)])
-    def test_a_page_that_is_not_there_becomes_one_that_is(self, browse, make_call, page, shown):
-        for _ in range(26):
-            make_call()
-        assert browse(page=page).context["page"].number == shown
+    def test_a_call_that_began_meanwhile_moves_no_page(self, browse, make_call):
+        for number in range(26):
+            make_call(caller=f"c{number}", started_at=STARTED_AT + timedelta(minutes=number))
+        older = link(browse(), "next")
+        make_call(caller="new", started_at=STARTED_AT + timedelta(hours=1))
+        assert listed(browse(CALLS + older)) == ["c0"]
+        # Newer than c0 there are a page and one more, in the order of the list.
+        assert listed(browse(CALLS + link(browse(CALLS + older), "prev"))) == [
+            f"c{n}" for n in range(25, 0, -1)
+        ]
 
-    def test_more_calls_need_no_more_queries(self, browse, make_call, django_assert_max_num_queries):
+    @pytest.mark.parametrize(
+        "place", ["0", "x", "2026-03-04_1", "9999-01-01T00:00:00+00:00_" + "0" * 32, "\x00"]
+    )
+    @pytest.mark.parametrize("name", ["before", "after", "page"])
+    def test_a_place_that_is_none_is_the_newest_page(self, browse, make_call, name, place):
+        make_call(caller="Ann")
+        assert listed(browse(**{name: place})) == ["Ann"]
+
+    def test_before_all_calls_is_the_newest_page(self, browse, make_call):
+        make_call(caller="Ann")
+        assert listed(browse(before=f"2020-01-01T00:00:00+00:00_{uuid4().hex}")) == ["Ann"]
+
+    @pytest.mark.parametrize(
+        ("text", "query", "shown"),
+        [
+            ("It's the Größe, please", "GROSSE", "It's the [Größe,] please"),
+            ("à l'hôtel d’Angelo", 'hotel "d angelo"', "à [l'hôtel] [d’Angelo]"),
+            ("opening hours", "open*", "[opening] hours"),
+            ("call 030 1234 now", "0301234 now", "call 030 1234 [now]"),
+            ("電話番号は123です", "電話", "[電話番号は123です]"),
+            (" ".join("abcdefghijklmnopqrstuvwxyz"), "h", "… c d e f g [h] i j k l m n o p q r s t …"),
+        ],
+    )
+    def test_the_words_that_were_found_are_marked(self, text, query, shown):
+        hit = excerpt(Turn(text=text), parse(query))
+        words = " ".join(f"[{word.text}]" if word.is_found else word.text for word in hit.words)
+        assert f"{'… ' * hit.cut_before}{words}{' …' * hit.cut_after}" == shown
+
+    def test_many_calls_are_not_counted(self, browse, make_call, monkeypatch):
+        monkeypatch.setattr(finding, "MOST_COUNTED", 26)
+        for _ in range(27):
+            make_call(said=[("caller", "tea")])
+        assert "1–25 of more than 26 calls" in text_of(browse())
+        assert "1–25 of more than 26 calls found" in text_of(browse(q="tea"))
+        make_call(said=[("caller", "coffee")])
+        assert "1 call found" in text_of(browse(q="coffee"))
+
+    @pytest.mark.parametrize("looked_at", [1, 5, 30, 100])
+    def test_wherever_looking_ends_the_same_is_found(self, browse, make_call, monkeypatch, looked_at):
+        """By the index, call by call, and by one after the other."""
+        monkeypatch.setattr(finding, "LOOKED_AT", looked_at)
+        for number in range(60):
+            word = "tea" if number % 2 else "coffee"
+            make_call(
+                caller=f"c{number}",
+                said=[("caller", word)],
+                started_at=STARTED_AT + timedelta(minutes=number),
+            )
+        first = browse(q="tea")
+        second = browse(CALLS + link(first, "next"))
+        assert listed(first) + listed(second) == [f"c{number}" for number in range(59, 0, -2)]
+        assert listed(browse(CALLS + link(second, "prev"))) == listed(first)
+
+    def test_what_was_found_is_shown_and_leads_there(self, browse, make_call):
+        said = [
+            ("agent", "Hello"),
+            ("caller", "I lost my <b>umbrella</b> " + "and " * 30 + "more"),
+            ("agent", "umbrella?"),
+        ]
+        call = make_call(said=said)
+        make_call(caller="Umbrella Ltd")
+        response = browse(q="UMBRÉLLA*")
+        html = response.content.decode()
+        assert f'href="{call.get_absolute_url()}?turn=1#turn-1"' in html
+        assert "<mark>&lt;b&gt;umbrella&lt;/b&gt;</mark>" in html
+        assert "I lost my <b>umbrella</b> and" in text_of(response)
+        assert "more" not in text_of(response)
+        assert html.count('class="hit"') == 1
+
+    @pytest.mark.parametrize(
+        ("query", "queries"),
+        [({}, 7), ({"q": "tea"}, 9), ({"q": "nothing"}, 7), ({"q": "tea", "status": "active"}, 9)],
+    )
+    def test_more_calls_need_no_more_queries(
+        self, browse, make_call, django_assert_num_queries, query, queries
+    ):
         PromptProfile.objects.ensure_default()
         profile = PromptProfile.objects.get()
-        for _ in range(25):
-            call = make_call(profile=profile, said=[("caller", "tea")])
-            CallEvent.objects.record([event_row(call.id)])
-        with django_assert_max_num_queries(7):
-            browse(q="tea")
+        for _ in range(3):
+            for _ in range(15):
+                make_call(profile=profile, said=[("caller", "tea")] * 3)
+            with django_assert_num_queries(queries):
+                browse(**query)
+
+    def test_a_search_asks_the_index_once(self, browse, make_call, monkeypatch, django_assert_num_queries):
+        monkeypatch.setattr(finding, "LOOKED_AT", 5)
+        for _ in range(30):
+            make_call()
+        make_call(said=[("caller", "tea")], started_at=STARTED_AT - timedelta(days=1))
+        with django_assert_num_queries(10):
+            assert len(listed(browse(q="tea"))) == 1
 
 
 class TestCall:
@@ -425,8 +530,42 @@ class TestCall:
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
             CallEvent.objects.record([event_row(call.id)] * said)
-            with django_assert_num_queries(8):
+            with django_assert_num_queries(10):
                 browse(call.get_absolute_url())
+
+    def test_a_long_call_is_shown_in_parts(self, browse, make_call, django_assert_num_queries):
+        call = make_call(said=[("caller" if n % 2 else "agent", f"sentence {n}") for n in range(450)])
+        with django_assert_num_queries(10):
+            first = browse(call.get_absolute_url())
+        assert [turn.index for turn in first.context["turns"]] == list(range(200))
+        assert "1–200 of 450 turns" in text_of(first)
+        second = browse(call.get_absolute_url() + link(first, "next").partition("#")[0])
+        assert [turn.index for turn in second.context["turns"]] == list(range(200, 400))
+        drawn = second.context["timeline"]
+        assert len(drawn.caller) + len(drawn.agent) == 200
+        assert (drawn.agent[0].x, drawn.ticks[0], drawn.ticks[-1]) == (0, 200_000, 399_900)
+        last = browse(call.get_absolute_url(), turn=449)
+        assert [turn.index for turn in last.context["turns"]] == list(range(400, 450))
+        assert "Later" not in text_of(last)
+        assert 'href="?turn=200#transcript"' in last.content.decode()
+
+    def test_many_events_are_shown_in_parts(self, browse, make_call):
+        call = make_call(said=[("caller", "hi")] * 300)
+        CallEvent.objects.record(event_row(call.id, f"event {n}.", ms=n * 1000) for n in range(300))
+        first = browse(call.get_absolute_url(), turn=250)
+        assert len(first.context["events"]) == 200
+        assert len(first.context["timeline"].marks) == 100, "those of the turns that are shown"
+        assert "event 199." in text_of(first)
+        second = browse(call.get_absolute_url() + link(first, "next").partition("#")[0])
+        assert [event.message for event in second.context["events"]] == [
+            f"event {n}." for n in range(200, 300)
+        ]
+        assert second.context["turns"][0].index == 200, "the turns stay where they are"
+
+    @pytest.mark.parametrize("wanted", ["", "x", "-1", "٣", "9" * 30])
+    def test_a_part_that_is_none_is_one_that_is(self, browse, make_call, wanted):
+        call = make_call(said=[("caller", "hi")])
+        assert len(browse(call.get_absolute_url(), turn=wanted, event=wanted).context["turns"]) == 1
 
     def test_an_unknown_call_is_not_found(self, browse):
         response = browse(reverse("call-detail", args=[uuid4()]))

@@ -608,7 +608,11 @@ class Migration(migrations.Migration):
                 ("text", models.TextField(blank=True)),
                 (
                     "folded",
-                    models.TextField(blank=True, editable=False, help_text="The text as it is searched."),
+                    models.TextField(
+                        blank=True,
+                        editable=False,
+                        help_text="The text as it is searched; empty until it is final.",
+                    ),
                 ),
                 (
                     "start_ms",

@@ -4,6 +4,7 @@ from .account import ProviderAccount
 from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason
 from .node import Node, NodeRow, NodeState
 from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
+from .search import CallNames
 from .session import CallSession, CallSessionQuerySet
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
 from .version import ProfileVersion, VersionIsImmutable
@@ -11,6 +12,7 @@ from .version import ProfileVersion, VersionIsImmutable
 __all__ = [
     "CallEnd",
     "CallEvent",
+    "CallNames",
     "CallSession",
     "CallSessionQuerySet",
     "CallStart",

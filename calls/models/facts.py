@@ -1,6 +1,7 @@
 """What is known of a call: its choices, and dataclasses whose fields are columns of CallSession."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -75,3 +76,14 @@ class CallEnd:
     audio_out_s: float
     client_generation: str
     error: str = ""
+
+
+def turn_totals(latencies: Iterable[int | None]) -> dict[str, int | None]:
+    """Return turn count, median and worst latency (ms) of a call from its turns' latencies."""
+    turns = list(latencies)
+    values = [value for value in turns if value is not None]
+    return {
+        "turn_count": len(turns),
+        "median_latency_ms": round(statistics.median(values)) if values else None,
+        "worst_latency_ms": max(values, default=None),
+    }

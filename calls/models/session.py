@@ -1,6 +1,5 @@
 """Call sessions: one row per call, from its start to its end."""
 
-import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from itertools import islice
@@ -9,15 +8,16 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason
-from .folding import folded
+from . import search
+from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason, turn_totals
 from .node import Node
 from .numbers import MOST_CHARS, normalised
 from .profile import PromptProfile
+from .query import parse
 from .storable import columns, storable_json, storable_text
 from .transcript import Turn
 from .version import ProfileVersion
@@ -45,12 +45,18 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
             "node": node,
             "caller_normalised": normalised(values["caller"]),
         }
-        return self.get_or_create(pk=start.id, defaults=defaults)[0]
+        session, created = self.get_or_create(pk=start.id, defaults=defaults)
+        if created:
+            self._write_names(start.id, values)
+        return session
 
     def describe(self, id: UUID, description: Description) -> bool:
         """Store what the client told of the call `id` after it had begun; return whether the call exists."""
         values = columns(self.model, description)
-        return self.filter(pk=id).update(**values, caller_normalised=normalised(values["caller"])) == 1
+        known = self.filter(pk=id).update(**values, caller_normalised=normalised(values["caller"])) == 1
+        if known:
+            self._write_names(id, values)
+        return known
 
     def answered_by(self, id: UUID, in_force: Mapping[str, Any]) -> bool:
         """Store what really answers the call `id`: providers, settings, stand-ins. Whether it exists."""
@@ -70,8 +76,8 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         del values["id"]
         with transaction.atomic(using=self.db):
             turns = Turn.objects.using(self.db).filter(session_id=end.id)
-            turns.filter(final=False).update(final=True)
-            totals = _turn_totals(turns.values_list("total_ms", flat=True))
+            turns.settle()
+            totals = turn_totals(turns.values_list("total_ms", flat=True))
             unended = self.filter(Q(status=CallStatus.ACTIVE) | Q(end_reason=EndReason.CRASH))
             return unended.filter(pk=end.id).update(**values, **totals) == 1
 
@@ -92,11 +98,11 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
                         status=CallStatus.INTERRUPTED,
                         end_reason=EndReason.CRASH,
                         ended_at=session.started_at + timedelta(milliseconds=last_ms),
-                        **_turn_totals(turn.total_ms for turn in turns),
+                        **turn_totals(turn.total_ms for turn in turns),
                     )
                 )
             if won:
-                session.turns.filter(final=False).update(final=True)
+                Turn.objects.using(self.db).filter(session=session).settle()
                 closed.append(session.pk)
         return closed
 
@@ -140,17 +146,17 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return self.all() if allowed else self.none()
 
     def search(self, text: str) -> "CallSessionQuerySet":
-        """Return the calls with `text` in something said, the room, the caller or the callee; any case.
+        """Return the calls that `text` finds, as `calls.models.query` reads it; all of them for blank text.
 
-        In what was said, punctuation and apostrophes count for nothing either.
+        It has to be in one final turn, or in room, caller and callee together.
         """
-        text = " ".join(storable_text(text).split())
-        if not text:
-            return self.all()
-        found = Q(room_id__icontains=text) | Q(caller__icontains=text) | Q(callee__icontains=text)
-        if words := folded(text):
-            found |= Q(Exists(Turn.objects.filter(session_id=OuterRef("pk"), folded__contains=words)))
-        return self.filter(found)
+        text = storable_text(text)
+        return self.filter(search.found(parse(text))) if text.strip() else self.all()
+
+    def _write_names(self, id: UUID, values: Mapping[str, Any]) -> None:
+        """Store what the call `id` is found by besides what was said."""
+        names = (values["room_id"], values["caller"], values["callee"])
+        search.CallNames.objects.using(self.db).write(id, names)
 
     def started_between(self, from_date: date | None, to_date: date | None) -> "CallSessionQuerySet":
         """Return the calls that started on or after `from_date` and on or before `to_date`.
@@ -175,17 +181,6 @@ def _parts(ids: Iterable[UUID], size: int) -> Iterator[list[UUID]]:
 def _midnight(day: date) -> datetime:
     """Return the start of `day` in the current time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
-
-
-def _turn_totals(latencies: Iterable[int | None]) -> dict[str, int | None]:
-    """Return turn count, median and worst latency (ms) of a call from its turns' latencies."""
-    turns = list(latencies)
-    values = [value for value in turns if value is not None]
-    return {
-        "turn_count": len(turns),
-        "median_latency_ms": round(statistics.median(values)) if values else None,
-        "worst_latency_ms": max(values, default=None),
-    }
 
 
 class CallSession(models.Model):
@@ -255,6 +250,8 @@ class CallSession(models.Model):
         help_text="The server process that ran the call.",
     )
     expires_at = models.DateTimeField("expires", null=True, blank=True, help_text="When it may be erased.")
+
+    hit: Any = None  # what a search found in the call; set by the page of the list
 
     objects = CallSessionQuerySet.as_manager()
 

@@ -102,12 +102,23 @@ class TurnQuerySet(models.QuerySet["Turn"]):
         Of several rows for one turn the last counts. Raises IntegrityError if a session does not exist.
         """
         latest = {(row.session_id, row.index): columns(self.model, row) for row in rows}
+        turns = [
+            self.model(**values, folded=folded(values["text"]) if values["final"] else "")
+            for values in latest.values()
+        ]
         self.bulk_create(
-            [self.model(**values, folded=folded(values["text"])) for values in latest.values()],
+            turns,
             update_conflicts=True,
             unique_fields=["session", "index"],
             update_fields=[*_TURN_FACTS, "folded"],
         )
+
+    def settle(self) -> None:
+        """Make these turns final, as their call is over: their text is found from now on."""
+        turns = list(self.filter(final=False))
+        for turn in turns:
+            turn.final, turn.folded = True, folded(turn.text)
+        Turn.objects.using(self.db).bulk_update(turns, ["final", "folded"])
 
 
 class CallEventQuerySet(models.QuerySet["CallEvent"]):
@@ -149,7 +160,9 @@ class Turn(models.Model):
     index = models.PositiveIntegerField(help_text="The turn's number in its call, from 0.")
     speaker = models.CharField(max_length=8, choices=Speaker)
     text = models.TextField(blank=True)
-    folded = models.TextField(blank=True, editable=False, help_text="The text as it is searched.")
+    folded = models.TextField(
+        blank=True, editable=False, help_text="The text as it is searched; empty until it is final."
+    )
     start_ms = models.PositiveIntegerField("start", help_text="ms from the call's start.")
     end_ms = models.PositiveIntegerField(
         "end", null=True, blank=True, help_text="ms from the call's start; empty while the turn is open."

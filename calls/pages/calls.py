@@ -4,16 +4,15 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required, permission_required
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from calls.models import CallEvent, CallSession
-from calls.pages import timeline
+from calls.pages import parts, timeline
 from calls.pages.filters import CallFilterForm
+from calls.pages.finding import page_of
 
-PAGE_SIZE = 25
 HEAVY_COLUMNS = ("in_force", "client_configs", "metadata", "error")
 
 
@@ -29,21 +28,30 @@ def call_list(request: HttpRequest) -> HttpResponse:
     form = CallFilterForm(request.GET, label_suffix="")
     calls = form.apply(CallSession.objects.for_analyst(request.user))
     calls = calls.select_related("profile").defer(*HEAVY_COLUMNS)
-    page = Paginator(calls, PAGE_SIZE).get_page(request.GET.get("page"))
+    places = {name: request.GET.get(name, "") for name in ("before", "after")}
+    page = page_of(calls, form.query, **places)
     return render(request, "calls/call_list.html", {"form": form, "page": page})
 
 
 @analyst_page
 def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Show a call: its facts, failures, timeline, transcript and events, and how it was configured."""
+    """Show a call: its facts, failures, timeline, transcript and events, and how it was configured.
+
+    Of a long call the part with the turn `?turn=` and the part of the events with `?event=`.
+    """
     calls = CallSession.objects.for_analyst(request.user).select_related("version", "profile", "node")
     call = get_object_or_404(calls, pk=id)
-    turns, events = list(call.turns.all()), list(call.events.all())
+    turns = parts.turns_of(call, request.GET.get("turn", ""))
+    events = parts.events_of(call, request.GET.get("event", ""))
+    span = parts.span_of(call, turns)
+    marks = parts.marks_between(call, events, *span)
     context = {
         "call": call,
-        "turns": turns,
-        "events": events,
+        "turns": turns.rows,
+        "turns_part": turns,
+        "events": events.rows,
+        "events_part": events,
         "failures": CallEvent.objects.failures_of(call.pk) if call.error_count else [],
-        "timeline": timeline.draw(call, turns, events),
+        "timeline": timeline.draw(call, turns.rows, marks, *span),
     }
     return render(request, "calls/call_detail.html", context)

@@ -10,6 +10,7 @@ from django.http import QueryDict
 from django.utils.formats import date_format
 
 from calls.models import CallSessionQuerySet, CallStatus, PromptProfile
+from calls.models.query import Query, parse
 
 # Days beyond these are typing errors, and some databases can't compare them.
 POSSIBLE_DAYS = [
@@ -96,7 +97,7 @@ class CallFilterForm(forms.Form):
         return query.urlencode()
 
     def apply(self, calls: CallSessionQuerySet) -> CallSessionQuerySet:
-        """Return those of `calls` that the valid filters let through."""
+        """Return those of `calls` that the valid filters let through; what is searched for is `query`."""
         self.is_valid()  # fills cleaned_data
         chosen = self.cleaned_data
         calls = calls.started_between(chosen.get("from_date"), chosen.get("to_date"))
@@ -106,4 +107,11 @@ class CallFilterForm(forms.Form):
             calls = calls.filter(status=chosen["status"])
         if chosen.get("has_errors"):
             calls = calls.with_errors()
-        return calls.search(chosen.get("q", ""))
+        return calls
+
+    @property
+    def query(self) -> Query | None:
+        """What is searched for; None if nothing is."""
+        self.is_valid()  # fills cleaned_data
+        text = self.cleaned_data.get("q", "")
+        return parse(text) if text else None

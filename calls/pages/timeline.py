@@ -69,18 +69,29 @@ class Timeline:
         return _spoken_ms(self.agent)
 
 
-def draw(session: CallSession, turns: Sequence[Turn], events: Sequence[CallEvent]) -> Timeline:
-    """Place the turns, and the events worth a mark, on the call's length.
+def draw(
+    session: CallSession,
+    turns: Sequence[Turn],
+    events: Sequence[CallEvent],
+    start_ms: int = 0,
+    end_ms: int | None = None,
+) -> Timeline:
+    """Place the turns, and the events worth a mark, on the call's length, or on a part of it.
 
-    An active call is as long as what is known of it; a turn still open then reaches to its end.
+    The part is between `start_ms` and `end_ms`, both from the call's start; None is the call's end. An active
+    call is as long as what is known of it; a turn still open then reaches to its end.
     """
     ends = [turn.end_ms or turn.start_ms for turn in turns]
     whole = round(session.duration.total_seconds() * 1000) if session.duration else 0
-    total = max([1, whole, *ends, *(event.ms for event in events)])
+    end_ms = end_ms or max([whole, *ends, *(event.ms for event in events)])
+    total = max(1, end_ms - start_ms)
+
+    def place(ms: int) -> float:
+        return (ms - start_ms) / total * WIDTH
 
     def bar(turn: Turn) -> Bar:
-        end = turn.end_ms or (total if session.is_active else turn.start_ms)
-        x = min(turn.start_ms / total * WIDTH, WIDTH - MIN_BAR)
+        end = turn.end_ms or (end_ms if session.is_active else turn.start_ms)
+        x = min(place(turn.start_ms), WIDTH - MIN_BAR)
         width = max((end - turn.start_ms) / total * WIDTH, MIN_BAR)
         return Bar(turn, round(x, 2), round(min(width, WIDTH - x), 2))
 
@@ -88,11 +99,11 @@ def draw(session: CallSession, turns: Sequence[Turn], events: Sequence[CallEvent
         caller=[bar(turn) for turn in turns if turn.speaker == Speaker.CALLER],
         agent=[bar(turn) for turn in turns if turn.speaker == Speaker.AGENT],
         marks=[
-            Mark(event, round(event.ms / total * WIDTH, 2))
+            Mark(event, round(place(event.ms), 2))
             for event in events
             if event.kind != EventKind.CONFIGURATION
         ],
-        ticks=[total * n // TICKS for n in range(TICKS + 1)],
+        ticks=[start_ms + total * n // TICKS for n in range(TICKS + 1)],
         total_ms=total,
     )
 

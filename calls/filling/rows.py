@@ -1,0 +1,172 @@
+"""Made-up calls as rows: when they were, how they went, who said what and what failed."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from calls.filling import texts
+from calls.models import (
+    CallEvent,
+    CallNames,
+    CallSession,
+    CallStatus,
+    ClientGeneration,
+    EndReason,
+    EventKind,
+    ProfileVersion,
+    PromptProfile,
+    Severity,
+    Speaker,
+    Turn,
+)
+from calls.models.folding import folded
+from calls.models.query import names_folded
+
+TURNS = 10  # of a call, on average
+MOST_TURNS = 60  # of all calls but the long one
+PROFILES = ("Front desk", "Sales desk", "Workshop", "Night line", "Complaints")
+BUSY_HOURS = (8, 19)  # nine of ten calls are between these hours
+NAMED_CALLERS = 0.05  # of the calls, who have a name and no number
+RARE = ("zebra", "quince", "ukulele")  # each is said once in many thousand turns
+RARE_SHARE = 1 / 20_000  # of the turns
+OUTCOMES = (
+    (80, CallStatus.COMPLETED, EndReason.DISCONNECT, ""),
+    (10, CallStatus.COMPLETED, EndReason.CLOSED, ""),
+    (4, CallStatus.INTERRUPTED, EndReason.CRASH, ""),
+    (3, CallStatus.FAILED, EndReason.IDLE, "no message for 30 s"),
+    (3, CallStatus.FAILED, EndReason.ERROR, "the provider closed the connection (1011)"),
+)
+
+
+@dataclass(frozen=True)
+class MadeUpCall:
+    """A call with all its rows, to be written in this order."""
+
+    session: CallSession
+    names: CallNames
+    turns: list[Turn]
+    events: list[CallEvent]
+
+
+def versions() -> list[ProfileVersion]:
+    """Return the versions that made-up calls have; missing profiles are made, and not published."""
+    PromptProfile.objects.ensure_default()
+    found = []
+    for name in PROFILES:
+        slug, fields = name.lower().replace(" ", "-"), {"name": name, "system_prompt": "Be brief."}
+        profile = PromptProfile.objects.get_or_create(slug=slug, defaults=fields)[0]
+        found.append(
+            profile.versions.first()
+            or profile.versions.create(number=1, configuration=profile.configuration())
+        )
+    return found
+
+
+def made_up(
+    dice: random.Random, calls: int, answering: Sequence[ProfileVersion], until: datetime, long_turns: int
+) -> Iterator[MadeUpCall]:
+    """Yield so many calls of the year before `until`, the oldest first.
+
+    One in the middle has `long_turns` turns. The same dice give the same calls.
+    """
+    year_s = 365 * 86_400
+    starts = sorted(dice.uniform(0, year_s) for _ in range(calls))
+    for number, seconds in enumerate(starts):
+        at = _at_work(dice, until - timedelta(seconds=year_s - seconds))
+        turns = min(1 + int(dice.expovariate(1 / (TURNS - 0.5))), MOST_TURNS)
+        if number == calls // 2 and long_turns:
+            turns = long_turns
+        yield _call(dice, dice.choices(answering, range(len(answering), 0, -1))[0], at, turns)
+
+
+def _at_work(dice: random.Random, at: datetime) -> datetime:
+    """Return a time of the same day, most often in the busy hours."""
+    hour = dice.randrange(*BUSY_HOURS) if dice.random() < 0.9 else at.hour
+    # Never later than it was, so that no call lies in the future.
+    return at.replace(hour=min(hour, at.hour))
+
+
+def _call(dice: random.Random, version: ProfileVersion, at: datetime, turns: int) -> MadeUpCall:
+    number, language = texts.phone(dice), texts.language(dice)
+    named = dice.random() < NAMED_CALLERS
+    caller = f"{dice.choice(texts.NAMES)} {dice.choice(texts.FAMILIES)}" if named else number
+    _, status, reason, error = dice.choices(OUTCOMES, [outcome[0] for outcome in OUTCOMES])[0]
+    session = CallSession(
+        id=UUID(int=dice.getrandbits(128), version=4),
+        room_id=f"room-{dice.getrandbits(48):012x}",
+        version=version,
+        profile=version.profile,
+        caller=caller,
+        callee=dice.choice(("100", "200", "support", "+493088877766")),
+        metadata={"made_up": True},
+        status=status,
+        started_at=at,
+        end_reason=reason,
+        error=error,
+        remote_address="127.0.0.1",
+        client_generation=dice.choice((ClientGeneration.SEED, ClientGeneration.NEW)),
+    )
+    said = list(_turns(dice, session, language, number, turns))
+    latencies = sorted(turn.total_ms for turn in said if turn.total_ms is not None)
+    end_ms = said[-1].end_ms or 0
+    session.turn_count = turns
+    session.error_count = int(bool(error))
+    session.median_latency_ms = latencies[len(latencies) // 2] if latencies else None
+    session.worst_latency_ms = latencies[-1] if latencies else None
+    session.audio_in_s, session.audio_out_s = end_ms / 1000, end_ms / 2500
+    session.ended_at = at + timedelta(milliseconds=end_ms)
+    names = CallNames(session=session, folded=names_folded((session.room_id, session.caller, session.callee)))
+    return MadeUpCall(session, names, said, list(_events(session, said)))
+
+
+def _turns(
+    dice: random.Random, session: CallSession, language: texts.Language, number: str, turns: int
+) -> Iterator[Turn]:
+    """Yield the turns of a call, which takes turns between agent and caller."""
+    ms = 300
+    for index in range(turns):
+        by_agent = index % 2 == 0
+        text = texts.sentence(dice, dice.choice(language.agent if by_agent else language.caller), number)
+        if dice.random() < RARE_SHARE:
+            text = f"{text} {dice.choice(RARE).capitalize()}!"
+        answers = by_agent and index > 0
+        end_ms = ms + 60 * len(text)
+        yield Turn(
+            session=session,
+            index=index,
+            speaker=Speaker.AGENT if by_agent else Speaker.CALLER,
+            text=text,
+            folded=folded(text),
+            final=True,
+            start_ms=ms,
+            end_ms=end_ms,
+            interrupted=by_agent and dice.random() < 0.08,
+            language=language.tag,
+            stt_ms=dice.randrange(40, 200) if answers else None,
+            total_ms=dice.randrange(350, 2000) if answers else None,
+        )
+        ms = end_ms + dice.randrange(200, 1500)
+
+
+def _events(session: CallSession, turns: Sequence[Turn]) -> Iterator[CallEvent]:
+    """Yield what happened besides: interruptions, and what made the call fail."""
+    for turn in turns:
+        if turn.interrupted:
+            yield CallEvent(
+                session=session,
+                ms=turn.end_ms or 0,
+                kind=EventKind.INTERRUPTION,
+                message="the caller interrupted the agent",
+                turn=turn.index,
+            )
+    if session.error:
+        yield CallEvent(
+            session=session,
+            ms=turns[-1].end_ms or 0,
+            kind=EventKind.PROVIDER_FAILURE,
+            severity=Severity.ERROR,
+            message=session.error,
+            provider="stt/local",
+        )
