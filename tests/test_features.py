@@ -20,7 +20,9 @@ def test_the_filters_and_the_window_are_pipecats():
     np.testing.assert_array_equal(features.HANN, theirs._HANN_WINDOW)
 
 
-@pytest.mark.parametrize("samples", [1, 159, 160, 4_000, 51_237, SAMPLES - 200, SAMPLES - 1, SAMPLES, SAMPLES + 777])
+@pytest.mark.parametrize(
+    "samples", [1, 159, 160, 4_000, 51_237, SAMPLES - 200, SAMPLES - 1, SAMPLES, SAMPLES + 777]
+)
 def test_the_features_are_pipecats(samples):
     audio = speechlike(samples)
     whole = np.pad(audio[-SAMPLES:], (max(0, SAMPLES - samples), 0))

@@ -1,9 +1,11 @@
 """A turn is over where Pipecat's own analyser says so, on the same audio."""
 
 import asyncio
+from importlib.resources import as_file
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import openvino
 import pytest
 from pipecat.audio.turn.base_turn_analyzer import EndOfTurnState
@@ -13,11 +15,14 @@ from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnal
 
 from calls.audio.format import SAMPLE_RATE
 from calls.pipeline import smart_turn
+from calls.pipeline.features import log_mel
 from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.simulator.line import telephone
 from calls.simulator.voices import VOICES, speak
 
-PIZZAS = "Hello, I would like to order two large pizzas. And please tell me about your opening hours on Sunday."
+PIZZAS = (
+    "Hello, I would like to order two large pizzas. And please tell me about your opening hours on Sunday."
+)
 PIECE_BYTES = 4096  # 128 ms
 CUTS_S = (0.6, 1.45, 2.1, 3.3, 4.2)
 
@@ -33,21 +38,46 @@ async def verdict(analyzer, pcm):
     return state, metrics.probability
 
 
-async def test_a_turn_ends_where_pipecat_says():
-    """On thirty cuts of six voices, and on more than the 8 s that the model hears."""
-    cuts = []
+@pytest.fixture(scope="module")
+def cuts():
+    """Forty-two turns of six voices, cut off and whole, some longer than the 8 s that the model hears."""
+    turns = []
     for voice in VOICES:
         whole = telephone(speak(PIZZAS, voice))
-        cuts += [whole[: int(seconds * SAMPLE_RATE) * 2] for seconds in CUTS_S]
-        cuts += [whole + bytes(6400), whole + whole]
+        turns += [whole[: int(seconds * SAMPLE_RATE) * 2] for seconds in CUTS_S]
+        turns += [whole + bytes(6400), whole + whole]
+    return turns
+
+
+async def test_the_model_gives_pipecats_probabilities(cuts, monkeypatch):
+    """If it runs in ONNX Runtime, as Pipecat's does."""
+    with as_file(smart_turn.MODEL) as path:
+        session = onnxruntime.InferenceSession(path)
+
+    def probability(audio):
+        features = log_mel(audio.astype(np.float32) * smart_turn.FULL_SCALE)
+        return session.run(None, {"input_features": features[np.newaxis]})[0].item()
+
+    monkeypatch.setattr(smart_turn, "probability", probability)
+    theirs = LocalSmartTurnAnalyzerV3()
+    expected = [await verdict(theirs, pcm) for pcm in cuts]
+    assert {state for state, _ in expected} == set(EndOfTurnState)
+    for pcm, (state, sure) in zip(cuts, expected, strict=True):
+        assert await verdict(SharedSmartTurn(), pcm) == (state, pytest.approx(sure, abs=1e-3))
+    await theirs.cleanup()
+
+
+async def test_a_turn_ends_where_pipecat_says(cuts):
+    """OpenVINO rounds the model's 8-bit numbers otherwise: as sure within 0.25, and mostly within 0.05."""
     theirs = LocalSmartTurnAnalyzerV3()
     expected = [await verdict(theirs, pcm) for pcm in cuts]
     await theirs.cleanup()
     found = await asyncio.gather(*(verdict(SharedSmartTurn(), pcm) for pcm in cuts))
-    assert {state for state, _ in expected} == set(EndOfTurnState)
-    for (ours, our_probability), (state, probability) in zip(found, expected, strict=True):
-        assert our_probability == pytest.approx(probability, abs=1e-3)
-        assert ours is state
+    differences = [abs(ours - sure) for (_, ours), (_, sure) in zip(found, expected, strict=True)]
+    assert max(differences) < 0.25
+    assert np.median(differences) < 0.05
+    for (ours, _), (state, sure) in zip(found, expected, strict=True):
+        assert ours is state or abs(sure - smart_turn.SURE) < 0.25
 
 
 class RecordedTurn(BaseSmartTurn):

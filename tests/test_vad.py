@@ -21,7 +21,7 @@ from calls.simulator.line import LINES
 from calls.simulator.voices import VOICES, speak
 
 PIZZAS = "I would like to order two large pizzas."  # without a pause
-STOP = 6  # windows of silence that end speech
+START, STOP = 6, 6  # windows of speech that begin it, and of silence that end it
 EARLIER = 3  # windows
 HOURS = "Please tell me about your opening hours on Sunday."
 EAGER = VADParams(confidence=0.5, start_secs=0.1, stop_secs=0.4, min_volume=0.45)
@@ -70,7 +70,7 @@ class ScriptedVAD(VADAnalyzer):
         return self.confidence
 
 
-# --- The states ------------------------------------------------------------------------------------------------
+# --- The states -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", ["telephone", "noise-20", "noise-10", "quiet"])
@@ -89,7 +89,9 @@ async def test_the_states_are_pipecats_window_by_window(voice, line):
     assert seen == set(VADState) or line == "quiet"
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0.2, 0.2), (0.0, 0.0), (0.032, 0.3), (0.5, 0.064), (0.08, 0.112)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0.2, 0.2), (0.0, 0.0), (0.032, 0.3), (0.5, 0.064), (0.08, 0.112)]
+)
 async def test_the_states_of_any_confidences_are_pipecats(start, stop):
     """So are those of a voice that comes and goes, and rises and falls."""
     dice = np.random.default_rng(round(start * 1000 + stop))
@@ -112,7 +114,7 @@ async def test_the_states_of_any_confidences_are_pipecats(start, stop):
     await theirs.cleanup()
 
 
-# --- The model -------------------------------------------------------------------------------------------------
+# --- The model --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", ["telephone", "noise-10"])
@@ -131,7 +133,7 @@ async def test_the_model_gives_pipecats_confidences(voice, line):
     await theirs.cleanup()
 
 
-# --- A call ----------------------------------------------------------------------------------------------------
+# --- A call -----------------------------------------------------------------------------------------------
 
 
 async def verdicts(analyzer, pcm):
@@ -165,16 +167,24 @@ def spoken(said):
     return stretches
 
 
-def assert_same(found, expected):
-    """Speech begins in the same places, and ends there or up to 100 ms earlier.
+def assert_same_places(found, expected):
+    """Speech begins in the same places or up to 200 ms earlier, and ends there or up to 100 ms earlier.
 
-    Loudness is taken in another way, and quiet windows are not judged: both may move speech by a window. Its
-    end is heard earlier, as Silero goes on to hear a voice for a while.
+    Loudness is taken in another way, and quiet windows are not judged: both may move speech by a window. The
+    model has heard other silence before the first word. The end is heard earlier, as Silero goes on to hear a
+    voice for a while.
     """
     assert spoken(found)
     for (begin, end), (their_begin, their_end) in zip_longest(spoken(found), spoken(expected)):
-        assert begin == pytest.approx(their_begin, abs=1)
+        assert their_begin - START <= begin <= their_begin + 1
         assert their_end - EARLIER <= end <= their_end
+
+
+def assert_same(found, expected):
+    """Speech is in the same places, and there the model is as sure of it."""
+    assert_same_places(found, expected)
+    for (our_begin, end), (their_begin, _) in zip_longest(spoken(found), spoken(expected)):
+        begin = max(our_begin, their_begin)
         pairs = zip(found[begin : end - STOP], expected[begin : end - STOP], strict=True)
         judged_by_both = [(ours, theirs) for (_, ours), (_, theirs) in pairs if ours]
         assert len(judged_by_both) > 0.8 * (end - STOP - begin)
@@ -192,7 +202,8 @@ def calls():
 async def test_speech_is_found_where_pipecat_finds_it(voice, line):
     pcm = on_the_phone(0.5, HOURS, 2.2, PIZZAS, 0.5, voice=voice, line=line)
     theirs, ours = PipecatsVAD(), SharedSileroVAD(VADParams())
-    assert_same(await verdicts(ours, pcm), await verdicts(theirs, pcm))
+    assert_same_places(await verdicts(ours, pcm), await verdicts(theirs, pcm))
+    await theirs.cleanup()
 
 
 async def test_a_call_alone(calls):

@@ -58,7 +58,9 @@ def _hz(mel: Floats) -> Floats:
 
 def mel_filters() -> Floats:
     """What each frequency adds to each band: BANDS triangles of equal area, from 0 Hz to half the rate."""
-    edges = _hz(np.linspace(0.0, _mel(SAMPLE_RATE / 2), BANDS + 2))[:, np.newaxis]  # the middles and both ends
+    edges = _hz(np.linspace(0.0, _mel(SAMPLE_RATE / 2), BANDS + 2))[
+        :, np.newaxis
+    ]  # the middles and both ends
     hz = np.linspace(0.0, SAMPLE_RATE / 2, SPECTRUM // 2 + 1)
     rising = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hz) / (edges[2:] - edges[1:-1])

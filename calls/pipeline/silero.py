@@ -32,6 +32,7 @@ RATE = np.array(SAMPLE_RATE, np.int64)
 # clearly no speech: a reset in speech would end it.
 RESET_WINDOWS = math.ceil(2.0 * SAMPLE_RATE / WINDOW)
 RESET_BELOW, RESET_AFTER_WINDOWS = 0.1, 5
+SILENT_WINDOWS = 8  # with one, one of six voices is still found late
 BATCH_EVERY_S = 0.008
 MOST_AT_ONCE = 64  # windows: 2 ms of the event loop
 
@@ -48,6 +49,19 @@ class RecurrentState:
         self.state = np.zeros((2, 1, 128), np.float32)
         self.context = np.zeros(CONTEXT, np.float32)
         self._windows = 0  # since this reset
+
+    def follow(self, before: NDArray[np.float32]) -> None:
+        """The next window follows windows that the model has not heard, as they were silent.
+
+        A model that has heard nothing at all finds the first speech up to 0.5 s late. So it is given the state
+        that it has after SILENT_WINDOWS of silence.
+
+        Args:
+            before: the last CONTEXT samples of them, from -1 to 1.
+        """
+        if not self._windows:
+            self.state = _state_after_silence()
+        self.context = before
 
     def reset_if_due(self, probability: float, *, quiet: bool) -> None:
         """Count a window, and reset where Pipecat would.
@@ -79,7 +93,7 @@ class Item:
 
 def warm() -> None:
     """Load the model and run it once. Blocks for a tenth of a second."""
-    run([Item(RecurrentState(), np.zeros(WINDOW, np.float32), lambda _: None)])
+    _state_after_silence()
 
 
 def judge(item: Item) -> None:
@@ -109,6 +123,14 @@ def _session() -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = options.intra_op_num_threads = 1
     with as_file(MODEL) as path:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _state_after_silence() -> NDArray[np.float32]:
+    memory = RecurrentState()
+    for _ in range(SILENT_WINDOWS):
+        run([Item(memory, np.zeros(WINDOW, np.float32), lambda _: None)])
+    return memory.state
 
 
 class _Batches:

@@ -27,6 +27,7 @@ MEAN_SQUARE = 1 / 32768**2 / WINDOW  # of a window, from its sum of squares
 LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
 # Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; nothing below the gate counts.
 QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
+GATE = 10 ** ((GATE_LUFS - OFFSET_LUFS) / 10) * LOUDNESS_WINDOWS  # as a sum of mean squares
 SMOOTHING = 0.2  # of loudness, Pipecat's: the share of the newest window
 # Quieter windows are no speech: by loudness, and by mean square (full scale is 1). A caller on a bad line may
 # be 30 dB quieter than others; while the agent speaks, its own voice comes back as loud as that.
@@ -35,6 +36,7 @@ STILL = 10**-3.2  # of the speech's energy, −32 dB: nobody speaks
 SOFT = 10**-2.0  # of it, −20 dB: may be speech
 FADING = 10**-0.032  # a window: 10 dB a second
 
+QUIET, STARTING, SPEAKING, STOPPING = VADState
 Judged = Callable[[bytes, VADState], None]
 """Is called with a window and the state after it."""
 
@@ -51,7 +53,7 @@ class VoiceActivity:
     """
 
     def __init__(self, params: VADParams) -> None:
-        self.state = VADState.QUIET
+        self.state = QUIET
         self.min_loudness = params.min_volume
         self._min_confidence = params.confidence
         self._start_windows = round(params.start_secs / WINDOW_S)
@@ -68,15 +70,15 @@ class VoiceActivity:
         """
         self._loudness += SMOOTHING * (loudness - self._loudness)
         is_speech = confidence >= self._min_confidence and self._loudness >= self.min_loudness
-        match self.state:
-            case VADState.QUIET | VADState.STARTING if is_speech:
-                self._count(VADState.STARTING, self._start_windows, then=VADState.SPEAKING)
-            case VADState.SPEAKING | VADState.STOPPING if not is_speech:
-                self._count(VADState.STOPPING, self._stop_windows, then=VADState.QUIET)
-            case VADState.STARTING:
-                self.state = VADState.QUIET
-            case VADState.STOPPING:
-                self.state = VADState.SPEAKING
+        if self.state in (QUIET, STARTING):
+            if is_speech:
+                self._count(STARTING, self._start_windows, then=SPEAKING)
+            else:
+                self.state = QUIET
+        elif is_speech:
+            self.state = SPEAKING
+        else:
+            self._count(STOPPING, self._stop_windows, then=QUIET)
         return self.state
 
     def _count(self, change: VADState, windows: int, *, then: VADState) -> None:
@@ -126,9 +128,8 @@ class SharedSileroVAD:
             judged(window, self._pass_over(energy))
             return
         self._in_batches += 1
-        if self._passed_over:  # the model hears the end of the window before
-            before = np.frombuffer(self._passed_over[-CONTEXT * 2 :], np.int16)
-            self._memory.context = before * FULL_SCALE
+        if self._passed_over:
+            self._memory.follow(np.frombuffer(self._passed_over[-CONTEXT * 2 :], np.int16) * FULL_SCALE)
             self._passed_over = b""
         samples *= FULL_SCALE
 
@@ -143,19 +144,19 @@ class SharedSileroVAD:
         While somebody speaks, the measure is how loud they are: the model goes on to hear speech for some
         50 ms after its end. Where speech may just have started, soft sounds belong to it.
         """
-        match self._activity.state:
-            case VADState.QUIET:
-                return energy < self._faint
-            case VADState.SPEAKING | VADState.STOPPING:
-                usual = min(AS_USUAL[1], SOFT * self._speech_energy)  # which is none of a faint voice
-                return energy < max(self._faint, usual, STILL * self._speech_energy)
-        return False
+        state = self._activity.state
+        if state is QUIET:
+            return energy < self._faint
+        if state is STARTING:
+            return False
+        usual = min(AS_USUAL[1], SOFT * self._speech_energy)  # which is none of a faint voice
+        return energy < max(self._faint, usual, STILL * self._speech_energy)
 
     def _pass_over(self, energy: float) -> VADState:
         """The state after a window that is no speech, and that the model does not hear."""
         self._speech_energy *= FADING
         self.confidence = 0.0
-        if self._activity.state is not VADState.QUIET:
+        if self._activity.state is not QUIET:
             self._memory.reset_if_due(0.0, quiet=False)
         return self._update(energy)
 
@@ -166,7 +167,7 @@ class SharedSileroVAD:
         self._speech_energy *= FADING
         if self.confidence >= self.params.confidence:
             self._speech_energy = max(self._speech_energy, energy)
-        self._memory.reset_if_due(self.confidence, quiet=self._activity.state is VADState.QUIET)
+        self._memory.reset_if_due(self.confidence, quiet=self._activity.state is QUIET)
         return self._update(energy)
 
     def _update(self, energy: float) -> VADState:
@@ -176,9 +177,7 @@ class SharedSileroVAD:
 
 def loudness(energies: Sequence[float]) -> float:
     """Loudness from 0 to 1 of 0.4 s, from the mean squares of their windows; 0 for less than 0.4 s."""
-    if len(energies) < LOUDNESS_WINDOWS or not (energy := sum(energies)):
+    if len(energies) < LOUDNESS_WINDOWS or (energy := sum(energies)) < GATE:
         return 0.0
     lufs = OFFSET_LUFS + 10 * math.log10(energy / LOUDNESS_WINDOWS)
-    if lufs < GATE_LUFS:
-        return 0.0
     return max(0.0, min(1.0, (lufs - QUIET_LUFS) / (LOUD_LUFS - QUIET_LUFS)))
