@@ -39,6 +39,8 @@ FRAMEWORKS = {
     "calls.gateway.connection": {"django.db", "pipecat"},
     "calls.conversation": {"django.db", "channels", "pipecat"},
     "calls.pipeline": {"django.db", "channels"},
+    "calls.pipeline.features": {"pipecat", "asyncio"},
+    "calls.pipeline.silero": {"pipecat"},
     "calls.rustpbx": {"django.db", "pipecat"},
     "calls.recorder": {"pipecat"},
     "calls.profiles": {"pipecat"},

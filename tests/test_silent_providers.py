@@ -15,7 +15,7 @@ from channels.routing import URLRouter
 from calls.conversation import watchdog
 from calls.gateway import registry
 from calls.models import CallSession
-from calls.pipeline import vad
+from calls.pipeline import silero
 from calls.profiles import choosing
 from calls.providers import catalogue
 from calls.recorder import writer
@@ -51,7 +51,7 @@ async def url(profile, monkeypatch):
     """Where calls are taken; at the end nothing is left of them."""
     monkeypatch.setattr(choosing, "_remembered", {})
     monkeypatch.setattr(watchdog, "DUE_S", dict.fromkeys(catalogue.KINDS, DUE_S))
-    await asyncio.to_thread(vad.warm)
+    await asyncio.to_thread(silero.warm)
     for text in (APOLOGY, REPLY, f"{REPLY} "):  # what is due is not to wait for the servers' own voice
         speak(text, RATE)
     application = URLRouter(websocket_urlpatterns)

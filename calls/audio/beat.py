@@ -9,12 +9,12 @@ import math
 
 BEATS_PER_S = 100
 BEAT_S = 1 / BEATS_PER_S
-EARLY = 1e-4  # beats: what a time may be past a beat by arithmetic alone
+ROUNDING_SLACK = 1e-4  # beats
 
 
 def next_beat(at: float) -> float:
     """The first beat at this time or after it, in seconds of the event loop."""
-    return math.ceil(at * BEATS_PER_S - EARLY) / BEATS_PER_S
+    return math.ceil(at * BEATS_PER_S - ROUNDING_SLACK) / BEATS_PER_S
 
 
 def nearest_beat(at: float) -> float:

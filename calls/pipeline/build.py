@@ -39,7 +39,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import SAMPLE_RATE
 from calls.events import Sink
-from calls.pipeline import smart_turn, vad
+from calls.pipeline import silero, smart_turn
 from calls.pipeline.hearing import HeardWords
 from calls.pipeline.input import RustPBXInput
 from calls.pipeline.observer import ConversationObserver
@@ -209,7 +209,7 @@ class CallerAggregator(LLMUserAggregator):
 
 async def warm() -> None:
     """Load every model, all at once, then make one pipeline and throw it away: no call waits for either."""
-    loading = (asyncio.to_thread(vad.warm), asyncio.to_thread(smart_turn.warm), catalogue.warm())
+    loading = (asyncio.to_thread(silero.warm), asyncio.to_thread(smart_turn.warm), catalogue.warm())
     await asyncio.gather(*loading)
     auto = Provider(catalogue.AUTO)
     config = CallConfig("", "", "", "", "en", stt=auto, llm=auto, tts=auto)

@@ -29,9 +29,10 @@ MUTED_S = 1.0  # a caller whose audio stops in the middle of speech has stopped 
 class RustPBXInput(BaseInputTransport):
     """The caller's voice, and when the caller starts and stops to speak.
 
-    The VAD stands before the pipeline and hears every 32 ms as they come; it runs on the event loop, on the
-    windows of several calls at once. What it has heard goes on in larger pieces, which suits recognisers as
-    well; when speech starts, pauses or stops, everything up to then goes on first, and the news at once.
+    The VAD stands before the pipeline. It judges each window of 32 ms as it comes, on the event loop, in one
+    run of the model with the windows of other calls. What it has judged goes on in larger pieces, which suits
+    recognisers as well; when speech starts, pauses or stops, the audio up to then goes on first, and the frame
+    that says so at once.
 
     Args:
         vad: of this call.

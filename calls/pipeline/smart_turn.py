@@ -2,54 +2,141 @@
 
 Pipecat's own analyser loads a model per call and runs it with ONNX Runtime, where a decision takes 46 ms of
 one core. OpenVINO runs the same file in 22 ms. A decision is the most expensive thing a call does.
-
-An upgrade of Pipecat must check that BaseSmartTurn predicts in `_predict_endpoint` on `_model_executor`, and
-what LocalSmartTurnAnalyzerV3 makes of audio before and after the model.
 """
 
+import asyncio
+import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import as_file, files
-from typing import Any
 
 import numpy as np
 import openvino  # type: ignore[import-untyped]  # it has stubs, but does not say so
 from numpy.typing import NDArray
-from pipecat.audio.turn.smart_turn import _whisper_features as whisper
-from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn, SmartTurnParams
+from pipecat.audio.turn.base_turn_analyzer import BaseTurnAnalyzer, EndOfTurnState
+from pipecat.audio.turn.smart_turn.base_smart_turn import SmartTurnParams
+from pipecat.metrics.metrics import MetricsData, TurnMetricsData
 
 from calls.audio.format import SAMPLE_RATE
+from calls.pipeline.features import BANDS, STEPS, log_mel
 from calls.providers.niceness import give_way
 
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
-BANDS, STEPS = 80, 800
-SAMPLES = 8 * SAMPLE_RATE
 SURE = 0.5
+FULL_SCALE = np.float32(1 / 32768)
 # Half precision, the default where the processor has it, is slower here: it converts to and fro.
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
 
 
 def warm() -> None:
     """Load the model and run it once. Blocks for about a second."""
-    _executor().submit(_model().finished, np.zeros(SAMPLE_RATE, np.float32)).result()
+    _executor().submit(probability, np.zeros(SAMPLE_RATE, np.int16)).result()
 
 
-class SharedSmartTurn(BaseSmartTurn):
+class Turn:
+    """The audio of one turn, as far as the model hears it: its last seconds, from shortly before the speech.
+
+    The same audio as Pipecat's BaseSmartTurn keeps, but timed by its samples, not by when they came. Pure.
+
+    Args:
+        params: times, of which `max_duration_secs` is the most that is kept.
+    """
+
+    def __init__(self, params: SmartTurnParams) -> None:
+        self._most = int(params.max_duration_secs * SAMPLE_RATE)
+        self._pre_speech = params.pre_speech_ms / 1000 * SAMPLE_RATE
+        self._silence_ends = params.stop_secs * SAMPLE_RATE
+        self._pieces: deque[tuple[int, bytes]] = deque()  # each with the position of its end, in samples
+        self._end = 0  # of the last piece, in samples since the beginning
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the turn and its audio."""
+        self._pieces.clear()
+        self._speech: int | None = None  # where its first piece ends
+        self._silence = 0  # samples since the last speech
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether somebody has spoken since the turn began."""
+        return self._speech is not None
+
+    def add(self, pcm: bytes, *, is_speech: bool) -> bool:
+        """Add s16le audio. Whether the speech has been over for so long that the turn is, too."""
+        self._end += len(pcm) // 2
+        self._pieces.append((self._end, pcm))
+        while self._pieces[0][0] <= self._end - self._most:
+            self._pieces.popleft()
+        if is_speech:
+            self._silence = 0
+            if self._speech is None:
+                self._speech = self._end
+        elif self._speech is not None:
+            self._silence += len(pcm) // 2
+            return self._silence >= self._silence_ends
+        return False
+
+    def audio(self, vad_start_s: float) -> NDArray[np.int16]:
+        """The audio to judge; all that is kept if there was no speech.
+
+        Args:
+            vad_start_s: how much later than the speech its start was detected, seconds.
+        """
+        start = (self._speech or 0) - self._pre_speech - vad_start_s * SAMPLE_RATE
+        pieces = [pcm for end, pcm in self._pieces if end >= start]
+        return np.frombuffer(b"".join(pieces), np.int16)[-self._most :]
+
+
+class SharedSmartTurn(BaseTurnAnalyzer):
     """Smart turn v3 with this call's audio on the shared model."""
 
     def __init__(self, params: SmartTurnParams | None = None) -> None:
-        super().__init__(sample_rate=SAMPLE_RATE, params=params)
+        super().__init__(sample_rate=SAMPLE_RATE)
+        self._limits = params or SmartTurnParams()
+        self._turn = Turn(self._limits)
+        self._vad_start_s = 0.0
 
     @property
-    def _model_executor(self) -> ThreadPoolExecutor:
-        return _executor()
+    def speech_triggered(self) -> bool:
+        """Whether somebody has spoken since the turn began."""
+        return self._turn.has_speech
 
-    async def cleanup(self) -> None:
-        """Leave the shared thread alone."""
+    @property
+    def params(self) -> SmartTurnParams:
+        """Times of the analysis."""
+        return self._limits
 
-    def _predict_endpoint(self, audio_array: NDArray[np.float32]) -> dict[str, Any]:
-        probability = _model().finished(audio_array)
-        return {"prediction": int(probability > SURE), "probability": probability}
+    def update_vad_start_secs(self, vad_start_secs: float) -> None:
+        """Take note of how much later than speech its start is detected, seconds."""
+        self._vad_start_s = vad_start_secs
+
+    def append_audio(self, buffer: bytes, is_speech: bool) -> EndOfTurnState:
+        """Add s16le audio at 16 kHz. COMPLETE after `stop_secs` of silence, whatever the model would say."""
+        if not self._turn.add(buffer, is_speech=is_speech):
+            return EndOfTurnState.INCOMPLETE
+        self._turn.clear()
+        return EndOfTurnState.COMPLETE
+
+    async def analyze_end_of_turn(self) -> tuple[EndOfTurnState, MetricsData | None]:
+        """Whether the turn is over after the audio so far, and how sure that is; None without audio."""
+        audio = self._turn.audio(self._vad_start_s)
+        if not len(audio):
+            return EndOfTurnState.INCOMPLETE, None
+        sure, seconds = await asyncio.get_running_loop().run_in_executor(_executor(), _timed, audio)
+        if is_complete := sure > SURE:
+            self._turn.clear()
+        metrics = TurnMetricsData(
+            processor=type(self).__name__,
+            is_complete=is_complete,
+            probability=sure,
+            e2e_processing_time_ms=seconds * 1000,
+        )
+        return (EndOfTurnState.COMPLETE if is_complete else EndOfTurnState.INCOMPLETE), metrics
+
+    def clear(self) -> None:
+        """Forget the turn and its audio."""
+        self._turn.clear()
 
 
 class _Model:
@@ -67,20 +154,15 @@ class _Model:
         return float(self._request.infer([log_mel(audio)[np.newaxis]])[0].item())
 
 
-def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Whisper's features of the last 8 s of `audio`: 80 bands in 800 steps of 10 ms.
+def probability(audio: NDArray[np.int16]) -> float:
+    """How likely it is, from 0 to 1, that the speaker has finished. Only for the thread of `_executor`."""
+    return _model().finished(audio.astype(np.float32) * FULL_SCALE)
 
-    What is missing of 8 s is silence before it. One step of silence looks like another: one is worked out.
-    """
-    silent = max(0, SAMPLES - len(audio))
-    samples = np.pad(audio[-SAMPLES:], (silent, 0))
-    samples = (samples - samples.mean()) / np.sqrt(samples.var() + whisper._NORM_VARIANCE_EPS)
-    same = max(0, (silent - whisper._N_FFT // 2) // whisper._HOP_LENGTH)  # steps that hear nothing else
-    rest = samples[same * whisper._HOP_LENGTH :]
-    power = whisper._power_spectrogram(rest, whisper._HANN_WINDOW, whisper._N_FFT, whisper._HOP_LENGTH)
-    bands = np.log10(np.maximum(whisper._MEL_FILTERS.T @ power, whisper._MEL_FLOOR))[:, :-1]
-    bands = np.pad(np.maximum(bands, bands.max() - 8.0), ((0, 0), (same, 0)), mode="edge")
-    return ((bands + 4.0) / 4.0).astype(np.float32)
+
+def _timed(audio: NDArray[np.int16]) -> tuple[float, float]:
+    """The probability, and the seconds it took."""
+    start = time.perf_counter()
+    return probability(audio), time.perf_counter() - start
 
 
 @cache
