@@ -25,7 +25,7 @@ FORWARDING_HEADERS = (
 
 
 def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters of the request's URL; of repeated ones the last."""
+    """The parameters of the request's URL; of a repeated one, the last value."""
     query = parse_qs(scope.get("query_string", b"").decode("utf-8", "replace"), keep_blank_values=True)
     return {name: values[-1] for name, values in query.items()}
 
@@ -51,7 +51,7 @@ def _token_refusal(scope: Mapping[str, Any]) -> str | None:
 
 
 def is_token(offered: str, tokens: Iterable[str]) -> bool:
-    """Whether `offered` is one of the tokens, in a time that tells nothing about them."""
+    """Whether `offered` is one of the tokens, compared in constant time."""
     matches = [hmac.compare_digest(offered.encode(), token.encode()) for token in tokens]
     return any(matches)
 
@@ -64,7 +64,7 @@ def _offered_token(scope: Mapping[str, Any]) -> str:
 
 
 def _is_this_machine(scope: Mapping[str, Any]) -> bool:
-    """A loopback socket with no sign of a proxy that forwards for somebody else."""
+    """Whether the peer is a loopback address and no header shows that a proxy forwards the request."""
     peer = (scope.get("client") or [""])[0]
     address = address_of(peer)
     if address is None or not address.is_loopback:
@@ -73,7 +73,7 @@ def _is_this_machine(scope: Mapping[str, Any]) -> bool:
 
 
 def _foreign_origin(scope: Mapping[str, Any]) -> str | None:
-    """A browser names the page's origin: one from elsewhere must not reach a developer's local agent."""
+    """Why the page's Origin is refused, if a browser sent one: a foreign page must not reach a local agent."""
     origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
     for origin in origins:
         host, _ = split_domain_port(urlsplit(origin).netloc)

@@ -30,10 +30,10 @@ from calls.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-CONFIGURE_WITHIN_S = 2.0  # of the first audio; then the default profile answers
+CONFIGURE_WITHIN_S = 2.0  # after the first audio; then the default profile answers
 IDLE_S = 30.0
 EARLY_AUDIO_BYTES = 5 * BYTES_PER_SECOND  # kept until the call starts
-MESSAGES_IN_A_ROW = 64  # read without letting other calls have their turn
+MESSAGES_IN_A_ROW = 64  # read before other tasks of the event loop may run
 CONFIGURES_AT_ONCE, CONFIGURES_PER_S = 8, 1.0
 ERRORS_AT_ONCE, ERRORS_PER_S = 20, 5.0
 
@@ -44,7 +44,7 @@ class Connection:
     """The server's side of one open socket.
 
     Args:
-        scope, send: ASGI's.
+        scope, send: of the ASGI application.
     """
 
     def __init__(self, scope: dict[str, Any], send: Send) -> None:
@@ -152,7 +152,7 @@ class Connection:
             self._keep_early(audio.pcm)
 
     def _keep_early(self, pcm: bytes) -> None:
-        """Keep what is said before the call starts, which the first audio leads to in two seconds."""
+        """Keep audio that comes before `configure`; two seconds after the first, start the call without it."""
         if self.life.phase is Phase.WAITING and "configure" not in self._timers:
             self._timers["configure"] = self._loop.call_later(
                 CONFIGURE_WITHIN_S, self._start_call, Configure(room_id="")
@@ -194,7 +194,7 @@ class Connection:
             return {}
 
     async def _start(self, request: events.Request) -> None:
-        """Choose the profile, build the call, greet. A failure ends the connection and says why."""
+        """Choose the profile, build the call, greet. A failure is sent as an error and ends the connection."""
         try:
             chosen: ChosenProfile = await choose(request.profile or "")
             call = self._call = Call(self._client, request, chosen, recorder())
@@ -221,7 +221,7 @@ class Connection:
             )
 
     async def _reconfigure(self, call: Call, configure: Configure) -> None:
-        """Another `configure`, or the first one of a call that audio has started."""
+        """Take a later `configure`, or the first one of a call that audio started."""
         if not self._configured:
             self._configured = True
             call.describe(self._request(configure))
@@ -244,7 +244,7 @@ class Connection:
         self.stop(EndReason.ERROR, INTERNAL, message)
 
     async def _finish(self) -> None:
-        """Close the socket, end the call and our own tasks, all at once: two seconds at most."""
+        """Close the socket, end the call and our own tasks, concurrently; takes about two seconds at most."""
         self._pacing.stop()
         for timer in self._timers.values():
             timer.cancel()
@@ -257,13 +257,13 @@ class Connection:
 
     @property
     def generation(self) -> str:
-        """The client's generation, as far as it showed."""
+        """The client's generation, as far as it is known."""
         return "json" if self._json_audio else self._pacing.generation
 
     # --- Writing ------------------------------------------------------------------------------------------
 
     def _take(self, event: events.Event) -> None:
-        """Something happened in the call: tell the client, if it is told of such events."""
+        """Take an event of the call; send it to the client if RustPBX has a message for it."""
         if message := message_of(event):
             self._send_message(message)
 
@@ -274,7 +274,7 @@ class Connection:
         self._send_message(messages.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
 
     def _send_error(self, code: ErrorCode, message: str) -> None:
-        """Tell the client, and store it on the call; too many in a row are neither told nor stored."""
+        """Send the error and store it with the call; above the rate limit, do neither."""
         if not self._errors.take(1.0, self._loop.time()):
             return
         self._send_message(messages.Error(timestamp=now_ms(), message=message, code=code))

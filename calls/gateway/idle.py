@@ -1,11 +1,11 @@
-"""A client that says nothing at all for a while is gone."""
+"""The timer that ends a connection whose client sends no messages."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class IdleTimer:
-    """Calls `idle` once `seconds` have passed since `last_message()`, in seconds of the event loop."""
+    """Calls `idle` once `seconds` have passed since `last_message()`, a time of the event loop."""
 
     def __init__(self, seconds: float, last_message: Callable[[], float], idle: Callable[[], None]) -> None:
         self._seconds = seconds
@@ -15,7 +15,7 @@ class IdleTimer:
         self._timer = self._loop.call_later(seconds, self._check)
 
     def stop(self) -> None:
-        """Call nobody any more."""
+        """Cancel the timer."""
         self._timer.cancel()
 
     def _check(self) -> None:

@@ -1,14 +1,14 @@
-"""How much one client may send: token buckets for messages and for audio. Pure, like the pump."""
+"""How much one client may send: token buckets for messages and for audio. Pure, like the pacer."""
 
 from dataclasses import dataclass
 
 # A real client sends 100 messages a second and, after a stalled network, a few seconds' worth at once.
 MESSAGES_PER_S = 250.0
 MESSAGES_AT_ONCE = 1_500.0
-# Audio in real time, twice over, and twenty seconds' worth at once.
+# Audio at twice real time, and twenty seconds' worth at once.
 AUDIO_PER_S = 2.0
 AUDIO_AT_ONCE_S = 20.0
-# This many refused messages within the time it takes to forgive them is no accident any more.
+# More refused messages than this, of which FORGIVEN_PER_S are forgiven, are abuse.
 ABUSE_AFTER = 5_000
 FORGIVEN_PER_S = 100.0
 
@@ -24,7 +24,7 @@ class Bucket:
 
     @classmethod
     def full(cls, rate: float, size: float, now: float) -> "Bucket":
-        """A bucket that nothing was taken from."""
+        """A full bucket."""
         return cls(rate, size, size, now)
 
     def take(self, amount: float, now: float) -> bool:
@@ -44,14 +44,14 @@ class Limits:
         self._messages = Bucket.full(MESSAGES_PER_S, MESSAGES_AT_ONCE, now)
         self._audio = Bucket.full(AUDIO_PER_S, AUDIO_AT_ONCE_S, now)
         self._patience = Bucket.full(FORGIVEN_PER_S, ABUSE_AFTER, now)
-        self.abused = False  # the client goes on and on: close the socket
+        self.abused = False  # too many messages were refused: close the socket
 
     def messages(self, count: int, now: float) -> bool:
-        """Whether so many more messages may be read."""
+        """Whether the limit allows `count` more messages; takes their tokens if so."""
         return self._within(self._messages.take(count, now), now)
 
     def audio(self, seconds: float, now: float) -> bool:
-        """Whether so many seconds of audio may be taken."""
+        """Whether the limit allows `seconds` more of audio; takes their tokens if so."""
         return self._within(self._audio.take(seconds, now), now)
 
     def _within(self, allowed: bool, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""What is sent to one client: messages in their order, voice at once, and at the end the close."""
+"""Sends to one client: messages in order, the agent's voice at once, and at last the close frame."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-MOST_MESSAGES = 2048  # more than this unsent, a burst's answers included: the client does not read
+MOST_MESSAGES = 2048  # unsent; with more, the client does not read. Covers the answers to a burst
 DRAIN_S = 0.2
 CLOSE_S = 0.5
 
@@ -19,9 +19,9 @@ class Outbox:
     """Sends to one client, in a task of its own.
 
     Args:
-        send: ASGI's.
+        send: of the ASGI application.
         sent: is called before each message.
-        full: is called when the client does not read.
+        full: is called when the queue is full: the client does not read.
     """
 
     def __init__(self, send: Send, *, sent: Callable[[], None], full: Callable[[], None]) -> None:
@@ -33,7 +33,7 @@ class Outbox:
         self._gone = False  # the socket is closed
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the sending task."""
         self._task = asyncio.create_task(self._run(), name="outbox")
 
     def put(self, text: str) -> None:
@@ -56,7 +56,7 @@ class Outbox:
         self._gone = True
 
     async def close(self, code: int) -> None:
-        """Send what is left, an error for instance, and close the socket: 0.7 s at most."""
+        """Send the queued messages, which may include an error, and close the socket; takes 0.7 s at most."""
         if self._task is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._texts.join(), DRAIN_S)

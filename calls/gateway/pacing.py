@@ -1,4 +1,4 @@
-"""When one client is pinged and when it is read: the timer around `Pacer` and `Reading`."""
+"""Drives `Pacer` (when to ping a client) and `Reading` (when to read it) with a timer of the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from calls.gateway.reading import Reading
 from calls.rustpbx.pacer import Pacer
 
 Gather = Callable[[int, float], None]
-"""Lets so many messages of audio come before they are read, which is expected at a time of the event loop."""
+"""Takes a number of audio messages and the event loop time at which to read them together."""
 
 SOONEST_S = 0.001
 
@@ -17,7 +17,7 @@ class Pacing:
 
     Args:
         ping: sends a ping.
-        gather: of the server, if it can let audio gather.
+        gather: the server's GATHER extension, if it has one.
     """
 
     def __init__(self, ping: Callable[[], None], gather: Gather | None) -> None:
@@ -32,24 +32,24 @@ class Pacing:
 
     @property
     def generation(self) -> str:
-        """The client's generation, as far as its streaming shows it."""
+        """The client's generation, as far as the pacer knows it."""
         return self._pacer.generation
 
     def start(self) -> None:
-        """Begin to ping."""
+        """Start the timer."""
         self._plan_poll(self._loop.time())
 
     def stop(self) -> None:
-        """Ping no more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def sent(self) -> None:
-        """A message is sent."""
+        """Note that a message is sent now."""
         self._pacer.sent(self._loop.time())
 
     def arrived(self, now: float, seconds: float, frames: int) -> None:
-        """So many seconds of audio have come in so many frames."""
+        """Account for `seconds` of audio in `frames` frames; ping if the pacer asks for it."""
         if self._pacer.frame(now, seconds, frames):
             self._ping()
         if self._pacer.deadline < self._poll_at:
@@ -57,12 +57,12 @@ class Pacing:
             self._plan_poll(now)
 
     def judged_every(self, cadence_bytes: int, early_bytes: int) -> None:
-        """From now on the audio is judged in pieces of so many bytes; so many have come before."""
+        """Plan reads from now on: audio is judged `cadence_bytes` at a time; `early_bytes` came before."""
         if self._gather is not None:
             self._reading = Reading(self._pacer.clock, cadence_bytes, early_bytes)
 
     def heard(self, now: float, size: int, frames: int) -> None:
-        """So many bytes were heard. A client that streams steadily is not read until a piece has come."""
+        """Account for `size` bytes; leave a steady client unread until there is enough audio to judge."""
         if self._reading is None or self._gather is None:
             return
         self._reading.arrived(now, size, frames)
@@ -74,7 +74,7 @@ class Pacing:
     def _poll(self) -> None:
         now = self._loop.time()
         if self._gather is not None and now >= self._pacer.deadline:
-            self._gather(0, now)  # what is late may be here and wait for more
+            self._gather(0, now)  # the late frames may be buffered, waiting for more
         if self._pacer.poll(now):
             self._ping()
         self._plan_poll(now)

@@ -1,4 +1,4 @@
-"""Where a connection is in its life, and why it ends."""
+"""The phases of a connection, and why it ends."""
 
 import asyncio
 from enum import Enum
@@ -8,7 +8,7 @@ from calls.models import EndReason
 
 
 class Phase(Enum):
-    """A connection's phases, in their order; any but the last may be skipped."""
+    """A connection's phases, in order."""
 
     WAITING = "accepted; no call yet"
     STARTING = "a call is being made"
@@ -27,7 +27,7 @@ _NEXT = {
 
 
 class Life:
-    """One connection's phase. Every move says whether it was made: the first reason to leave counts."""
+    """One connection's phase. Each move returns whether it was made: the first reason to leave counts."""
 
     def __init__(self) -> None:
         self.phase = Phase.WAITING
@@ -37,22 +37,22 @@ class Life:
         self.error = ""
 
     def start(self) -> bool:
-        """A call is being made now."""
+        """Move to STARTING."""
         return self._move(Phase.STARTING)
 
     def run(self) -> bool:
-        """The call runs."""
+        """Move to RUNNING."""
         return self._move(Phase.RUNNING)
 
     def leave(self, reason: EndReason, code: int, error: str = "") -> bool:
-        """The connection ends for this reason, with this close code."""
+        """Move to LEAVING, for this reason and with this close code."""
         if not self._move(Phase.LEAVING):
             return False
         self.reason, self.code, self.error = reason, code, error
         return True
 
     def close(self) -> bool:
-        """Everything is done."""
+        """Move to CLOSED and set `closed`."""
         if not self._move(Phase.CLOSED):
             return False
         self.closed.set()

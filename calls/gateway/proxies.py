@@ -1,4 +1,4 @@
-"""Whose address a request comes from: the socket's, or what a trusted proxy says it forwards for."""
+"""The address a request comes from: the socket's, or the one a trusted proxy forwards for."""
 
 import ipaddress
 from collections.abc import Iterable, Mapping
@@ -13,19 +13,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class TrustedProxiesMiddleware(MiddlewareMixin):
-    """X-Forwarded-Proto counts from TRUSTED_PROXIES only: anybody can send it, and would pass for https."""
+    """Accepts X-Forwarded-Proto from TRUSTED_PROXIES only: anybody else could pretend to use https."""
 
     def process_request(self, request: HttpRequest) -> None:
-        """Drop the header of anyone else, before Django's own middleware reads it."""
+        """Drop the header of other peers before Django's own middleware reads it."""
         if not in_networks(request.META.get("REMOTE_ADDR", ""), settings.TRUSTED_PROXIES):
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
-    """The caller's address: the socket's, or what a trusted proxy says it forwards for; "" if unknown.
+    """The client's address: the socket's, or the one a trusted proxy forwards for; "" if unknown.
 
-    Of a chain of proxies, the address that the last trusted one saw counts: anything further left in
-    X-Forwarded-For was written by the client.
+    Behind a chain of proxies this is the rightmost untrusted address of X-Forwarded-For: the client may have
+    written everything left of it.
     """
     peer = (scope.get("client") or [""])[0]
     if not in_networks(peer, settings.TRUSTED_PROXIES):
@@ -39,7 +39,7 @@ def client_address(scope: Mapping[str, Any]) -> str:
 
 
 def address_of(text: str) -> Address | None:
-    """The address that `text` is, or None."""
+    """`text` as an address; None if it is none."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The connections of this process, and their end."""
+"""The open connections of this process, and how shutdown ends them."""
 
 import asyncio
 from typing import Protocol
@@ -9,20 +9,20 @@ from calls.models import EndReason
 
 
 class Registered(Protocol):
-    """What a connection is to the registry."""
+    """The parts of a connection that the registry uses."""
 
     life: Life
 
     def stop(self, reason: EndReason, code: int) -> None:
-        """End it from our side."""
+        """End the connection from our side."""
 
 
 live: set[Registered] = set()
-"""The connections of this process."""
+"""The open connections of this process."""
 
 
 async def shutdown(timeout: float = 2.5) -> None:
-    """End every call of this process and wait until they are gone, at most `timeout` seconds."""
+    """End every connection of this process and wait until they are closed, at most `timeout` seconds."""
     connections = list(live)
     for connection in connections:
         connection.stop(EndReason.SHUTDOWN, GOING_AWAY)

@@ -1,1 +1,1 @@
-"""The server under the sockets: Daphne, WebSocket frames, and what happens at its start and end."""
+"""The server: Daphne, WebSocket frames, startup and shutdown."""

@@ -1,4 +1,4 @@
-"""Daphne as a server of calls: bounded towards a client that does not read, and graceful at its end."""
+"""Daphne for calls: drops a client that does not read, reads audio faster, shuts down gracefully."""
 
 import asyncio
 import logging
@@ -15,58 +15,58 @@ from twisted.internet.defer import Deferred
 from calls.gateway.reading import GATHER
 from calls.gateway.server import frames, lifespan
 
-reactor: Any = _reactor  # its types are those of an interface that leaves out half of it
+reactor: Any = _reactor  # its declared interface lacks half of its methods
 logger = logging.getLogger(__name__)
 
-NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte gathers until then
+NOT_READING_S = 10.0  # the agent's voice is 120 KB/s as JSON: about a megabyte is buffered by then
 NOT_READING = 1008
 UNREAD_MESSAGES = 1_000  # ten seconds of a call; with more than these queued, the socket is not read
 LOOK_AGAIN_S = 0.01
-SEND_BUFFER_BYTES = 64 * 1024  # half a second of voice as JSON; the kernel would let megabytes grow stale
+SEND_BUFFER_BYTES = 64 * 1024  # half a second of voice as JSON; the kernel's default holds megabytes
 BACKLOG = 1024  # connections
-UNREAD_BYTES = 4096  # more than gathers in the 40 ms it is left to: a tenth of a second of audio
-# Linux has it, and forgets it after a while: it is set anew with every message.
+UNREAD_BYTES = 4096  # a tenth of a second of audio: more than comes in the 40 ms at most that we wait
+# Linux only. The kernel resets it, so it is set after every read.
 QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 def endpoint(host: str, port: int) -> str:
-    """Where to listen, in Twisted's syntax.
+    """The address to listen at, as Twisted's endpoint string.
 
-    Twisted lets 50 connections wait to be accepted. Of the calls of a busy minute's first second some would
-    then be tried again by their kernels after one, three or seven seconds.
+    Twisted's default backlog is 50 connections. When more calls come at once, the kernels of the rest retry
+    after one, three or seven seconds.
     """
     escaped = host.replace(":", "\\:")
     return f"tcp:port={port}:interface={escaped}:backlog={BACKLOG}"
 
 
 class CallProtocol(WebSocketProtocol):
-    """A socket whose audio takes a short way, and that is dropped when its client does not read for 10 s.
+    """A WebSocket that parses audio itself, and that is dropped when its client does not read for 10 s.
 
-    Daphne never waits for a client: what it sends gathers in the transport. Twisted tells a producer when the
-    transport's buffer is full and when it has drained; between the two runs the clock. For plain TCP
-    only: TLS is the proxy's.
+    Daphne never waits for a client: unsent data stays in the transport's buffer. Twisted calls
+    `pauseProducing` when that buffer is full and `resumeProducing` when it has drained; between the two our
+    timer runs. For plain TCP only: TLS ends at the proxy.
 
-    An upgrade of autobahn, Daphne or Twisted must check what `dataReceived` and `serverSend` stand in for:
-    that autobahn's dataReceived still only logs and calls _dataReceived, the attributes `_at_rest` asks for,
-    what Daphne's onMessage and serverSend do, and where Twisted keeps what waits to be sent.
+    When autobahn, Daphne or Twisted is upgraded, check what we rely on: autobahn's dataReceived only logs and
+    calls _dataReceived; the attributes that `_at_rest` reads; Daphne's onMessage and serverSend, which
+    `_take_audio` and `serverSend` replace; the transport's dataBuffer and _tempDataBuffer.
     """
 
     _giving_up: Any = None
-    _gathering: asyncio.TimerHandle | None = None  # audio gathers unread until then
-    _frame_bytes = 0  # of the last message of audio, on the wire
+    _gathering: asyncio.TimerHandle | None = None  # audio is left unread until it fires
+    _frame_bytes = 0  # length of the latest audio message's frame
 
     def onOpen(self) -> None:
-        """The handshake is done: from here on, this object hears about the transport's buffer."""
-        self.transport.unregisterProducer()  # the HTTP channel's, of no use any more
+        """Register as the transport's producer once the handshake is done."""
+        self.transport.unregisterProducer()  # the HTTP channel, no longer needed
         self.transport.registerProducer(self, True)
         self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         super().onOpen()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what came, and acknowledge it at once.
+        """Take the received bytes, and acknowledge them at once.
 
-        RustPBX's socket has Nagle's algorithm on: it sends no small frame while another
-        is unacknowledged, and the kernel would wait 40 ms for something to send the acknowledgement with.
+        RustPBX's socket uses Nagle's algorithm: it sends no small frame while another is unacknowledged, and
+        our kernel would delay the acknowledgement by 40 ms.
         """
         gathered, self._gathering = self._gathering, None
         if gathered is not None:
@@ -84,18 +84,18 @@ class CallProtocol(WebSocketProtocol):
             reactor.callLater(LOOK_AGAIN_S, self._read_on)
 
     def _is_behind(self) -> bool:
-        """Whether the application has much to read yet: a flood must gather in its sender, not in here."""
+        """Whether the application's queue is too long. A flood must wait in the client's socket, not here."""
         return self.state == self.STATE_OPEN and self.application_queue.qsize() > UNREAD_MESSAGES
 
     def _read_on(self) -> None:
-        """Read the socket again once the application has caught up, or is done."""
+        """Resume reading the socket once the application has caught up or the socket closes."""
         if self._is_behind():
             reactor.callLater(LOOK_AGAIN_S, self._read_on)
         elif self.connected:
             self.transport.resumeProducing()
 
     def _at_rest(self) -> bool:
-        """Whether the socket is open and nothing is half read: no frame, no message, no ping of ours."""
+        """Whether the socket is open, no frame or message is half read, and no ping of Daphne's is open."""
         return (
             self.state == self.STATE_OPEN
             and not self.data
@@ -107,12 +107,12 @@ class CallProtocol(WebSocketProtocol):
         )
 
     def _take_audio(self, data: bytes, *, as_one: bool) -> bytes:
-        """Hand over the whole binary messages that `data` begins with; the rest is for autobahn.
+        """Hand the complete binary messages at the start of `data` to the application; return the rest.
 
-        Those of one length go `as_one` event, if asked, which has their number in "messages".
+        With `as_one`, messages of equal length become one event, with their number in "messages".
 
-        A call sends a hundred such messages a second. Autobahn's way through them, which can do everything
-        the RFC knows, takes five times as long.
+        A call sends a hundred of these messages a second. Autobahn, which supports the whole RFC, takes five
+        times as long for each.
         """
         at, payloads = 0, []
         while (found := frames.binary_message(data, at)) is not None:
@@ -121,7 +121,7 @@ class CallProtocol(WebSocketProtocol):
             payloads.append(payload)
         if not payloads:
             return data
-        self.last_ping = time.time()  # Daphne pings a client that says nothing
+        self.last_ping = time.time()  # Daphne pings a client that sends nothing
         pcm = frames.joined(payloads) if as_one else None
         if pcm is not None:
             event = {"type": "websocket.receive", "bytes": pcm, "messages": len(payloads)}
@@ -132,10 +132,9 @@ class CallProtocol(WebSocketProtocol):
         return data[at:]
 
     def gather(self, messages: int, until: float) -> None:
-        """Let so many messages of audio come before they are read, and hand them over as one event.
+        """Wait for this number of audio messages and hand them over as one event; 0: read what is buffered.
 
-        They are expected at `until`, a time of the event loop, and not read before then even if they come
-        earlier; 0 messages: read whatever is there.
+        They are expected at `until`, a time of the event loop, and are not read before it.
         """
         if self._gathering is not None:
             self._gathering.cancel()
@@ -152,10 +151,10 @@ class CallProtocol(WebSocketProtocol):
             self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def serverSend(self, content: str | bytes, binary: bool = False) -> None:
-        """Send a message, at once if nothing else waits to be sent.
+        """Send a message, at once if the transport's buffer is empty.
 
-        Twisted's own way asks the event loop to tell when the socket can be written, writes then, and
-        withdraws the request: three more system calls for each 20 ms of voice.
+        Twisted itself registers the socket with the event loop, writes once it is writable, and unregisters
+        it: three more system calls for each 20 ms of voice.
         """
         if self.state != self.STATE_OPEN or self._perMessageCompress is not None:
             super().serverSend(content, binary)
@@ -169,26 +168,23 @@ class CallProtocol(WebSocketProtocol):
             transport.write(frame)
 
     def serverClose(self, code: int | None = None) -> None:
-        """Close with any code of the RFC: autobahn's own check lets an application say 1000 only.
-
-        What still comes is not for the application, which is done.
-        """
+        """Close with any code of the RFC (autobahn allows an application 1000 only), and ignore further input."""
         self.muted = True
         self.sendCloseFrame(code=1000 if code is None else code, isReply=False)
 
     def pauseProducing(self) -> None:
-        """The buffer is full."""
+        """Start the timer: the transport's buffer is full."""
         if self._giving_up is None:
             self._giving_up = reactor.callLater(NOT_READING_S, self._give_up)
 
     def resumeProducing(self) -> None:
-        """The buffer has drained."""
+        """Stop the timer: the transport's buffer has drained."""
         if self._giving_up is not None:
             self._giving_up.cancel()
             self._giving_up = None
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Stop the timer: the connection is lost."""
         self.resumeProducing()
 
     def _give_up(self) -> None:
@@ -200,7 +196,7 @@ class CallProtocol(WebSocketProtocol):
 
 
 class CallServer(Server):
-    """Daphne with models that are warm before it listens, and calls that end before it does."""
+    """Daphne that loads the models before it listens, and ends the calls before it stops."""
 
     def run(self) -> None:
         """Warm up, listen, serve until a signal, end the calls. Exits with 1 if it cannot listen."""
@@ -208,22 +204,22 @@ class CallServer(Server):
         twisted_loop.run_until_complete(lifespan.startup())
         reactor.callWhenRunning(self._use_our_sockets)
         super().run()
-        if self.abort_start:  # it could not, and Daphne has logged why
+        if self.abort_start:  # could not listen; Daphne has logged why
             raise SystemExit(1)
 
     def _use_our_sockets(self) -> None:
         self.ws_factory.protocol = CallProtocol
-        # A message beyond all measure is told its code (1009) before the connection ends.
+        # For a message that is too long, send the close code (1009) before dropping the connection.
         self.ws_factory.setProtocolOptions(failByDrop=False)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Let the application say how much audio may gather before it is read."""
+        """Create the application, with the GATHER extension in its scope."""
         if isinstance(protocol, CallProtocol):
             scope["extensions"] = {GATHER: protocol.gather}
         return super().create_application(protocol, scope)
 
     def kill_all_applications(self) -> Deferred[Any]:
-        """Before Daphne cancels what still runs: end the calls, store them, stop the models."""
+        """End the calls, store them and stop the models before Daphne cancels the applications."""
         ended = Deferred.fromFuture(asyncio.ensure_future(lifespan.shutdown()))
         ended.addCallback(lambda _: super(CallServer, self).kill_all_applications())
         return ended

@@ -1,4 +1,4 @@
-"""Importing this makes every event loop made later a uvloop: each message of Daphne's takes a fifth less."""
+"""Importing this makes every later event loop a uvloop: Daphne takes a fifth less time for each message."""
 
 import asyncio
 

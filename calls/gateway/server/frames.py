@@ -1,19 +1,19 @@
 """WebSocket frames as calls use them: whole, unfragmented, uncompressed. RFC 6455, section 5.2. Pure."""
 
-BINARY, TEXT = 0x82, 0x81  # the first byte: the last frame of its message, and what is in it
+BINARY, TEXT = 0x82, 0x81  # the first byte: FIN and the opcode
 MASKED = 0x80
-LONGEST_SHORT = 125  # bytes; longer ones have their length in two more bytes, or in eight
+LONGEST_SHORT = 125  # bytes; the length of a longer payload takes two more bytes, or eight
 LENGTH_IN_TWO, LENGTH_IN_EIGHT = 126, 127
 
 
 def binary_message(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """The binary message from a client that begins at `at`, and where it ends.
+    """The payload of the client's binary message at `at`, and the position after it.
 
-    None if something else begins there, or if it is not all there, is fragmented, or longer than 64 KB.
+    None if there is another kind of frame, or the message is incomplete, fragmented or longer than 64 KB.
     """
     if len(data) < at + 6 or data[at] != BINARY:
         return None
-    length = data[at + 1] ^ MASKED  # an unmasked one becomes longer than any length in one byte
+    length = data[at + 1] ^ MASKED  # of an unmasked frame: 128 or more, refused below
     begin = at + 6
     if length == LENGTH_IN_TWO:
         length = data[at + 2] << 8 | data[at + 3]
@@ -29,7 +29,7 @@ def binary_message(data: bytes, at: int) -> tuple[bytes, int] | None:
 
 
 def joined(payloads: list[bytes]) -> bytes | None:
-    """The audio of several messages as one; None if they differ in length, or are no audio one by one."""
+    """The payloads as one; None if they differ in length, are empty or have an odd number of bytes."""
     length = len(payloads[0])
     alike = length > 0 and length % 2 == 0 and all(len(payload) == length for payload in payloads)
     return b"".join(payloads) if alike else None
@@ -39,7 +39,7 @@ def unmasked(payload: bytes, mask: bytes) -> bytes:
     """The payload without its mask of four bytes (or with it: the operation is its own inverse)."""
     length = len(payload)
     masks = (mask * (length // 4 + 1))[:length]
-    # As two great numbers: one operation instead of a loop over bytes.
+    # XOR as two large integers instead of byte by byte.
     return (int.from_bytes(payload, "little") ^ int.from_bytes(masks, "little")).to_bytes(length, "little")
 
 

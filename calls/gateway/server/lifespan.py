@@ -1,4 +1,4 @@
-"""What a serving process does before its first call and after its last."""
+"""Startup before the first call, and shutdown after the last."""
 
 import asyncio
 import gc
@@ -19,26 +19,26 @@ SHUTDOWN_S = 8.0
 
 
 async def startup() -> None:
-    """Register this process, close what dead ones left open, and load every model: no call waits for one."""
+    """Register this process, close the calls that dead processes left open, and load every model."""
     this_process.move(State.STARTING)
     await ownership.start(lambda: len(registry.live))
     await database_sync_to_async(accounts.refresh)()
     await build.warm()
     this_process.move(State.ACCEPTING)
-    # What is loaded by now stays: the collector need not walk half a million objects again and again.
+    # Everything loaded by now stays: spare the garbage collector half a million objects.
     gc.collect()
     gc.freeze()
 
 
 async def shutdown() -> None:
-    """End the calls, store what they said, stop the models; bounded. May be called again."""
+    """End the calls, store them, stop the models, within SHUTDOWN_S. May be called again."""
     if this_process.state is State.ACCEPTING:
         this_process.move(State.DRAINING)
     try:
         async with asyncio.timeout(SHUTDOWN_S):
             await registry.shutdown()
             await writer.close()
-            await ownership.close()  # once the ends of the calls are stored
+            await ownership.close()  # after the ends of the calls are stored
             await catalogue.close()
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)
