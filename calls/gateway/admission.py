@@ -73,7 +73,7 @@ def _is_this_machine(scope: Mapping[str, Any]) -> bool:
 
 
 def _foreign_origin(scope: Mapping[str, Any]) -> str | None:
-    """Why the page's Origin is refused, if a browser sent one: a foreign page must not reach a local agent."""
+    """Why the page's Origin is refused, if any: a foreign page must not reach a local agent."""
     origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
     for origin in origins:
         host, _ = split_domain_port(urlsplit(origin).netloc)

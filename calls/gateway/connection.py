@@ -152,7 +152,7 @@ class Connection:
             self._keep_early(audio.pcm)
 
     def _keep_early(self, pcm: bytes) -> None:
-        """Keep audio that comes before `configure`; two seconds after the first, start the call without it."""
+        """Keep audio that comes before `configure`; 2 s after the first, start the call without it."""
         if self.life.phase is Phase.WAITING and "configure" not in self._timers:
             self._timers["configure"] = self._loop.call_later(
                 CONFIGURE_WITHIN_S, self._start_call, Configure(room_id="")
@@ -194,7 +194,7 @@ class Connection:
             return {}
 
     async def _start(self, request: events.Request) -> None:
-        """Choose the profile, build the call, greet. A failure is sent as an error and ends the connection."""
+        """Choose the profile, build the call, greet. A failure is sent as an error and ends the socket."""
         try:
             chosen: ChosenProfile = await choose(request.profile or "")
             call = self._call = Call(self._client, request, chosen, recorder())

@@ -11,9 +11,9 @@ GATHER = "voiceagent.gather"
 """The ASGI extension of a server that can wait for several audio messages and read them together."""
 
 JITTER_S = 0.0015  # added to the time at which a frame is expected
-# A client with Nagle's algorithm sends late when it is not acknowledged at once. LATE_READS reads that are more
-# than LATE_FRAMES late (each read in time takes IN_TIME off the count) make us read every frame as it comes,
-# for AS_THEY_COME_S.
+# A client with Nagle's algorithm sends late when it is not acknowledged at once. LATE_READS reads that are
+# more than LATE_FRAMES late (each read in time takes IN_TIME off the count) make us read every frame as it
+# comes, for AS_THEY_COME_S.
 LATE_FRAMES = 2.5
 LATE_READS = 3
 IN_TIME = 0.25

@@ -31,8 +31,8 @@ class RustPBXInput(BaseInputTransport):
 
     The VAD stands before the pipeline. It judges each window of 32 ms as it comes, on the event loop, in one
     run of the model with the windows of other calls. What it has judged goes on in larger pieces, which suits
-    recognisers as well; when speech starts, pauses or stops, the audio up to then goes on first, and the frame
-    that says so at once.
+    recognisers as well. When speech starts, pauses or stops, the audio up to then goes on first, and the
+    frame that says so right after it.
 
     Args:
         vad: of this call.

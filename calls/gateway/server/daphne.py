@@ -168,7 +168,7 @@ class CallProtocol(WebSocketProtocol):
             transport.write(frame)
 
     def serverClose(self, code: int | None = None) -> None:
-        """Close with any code of the RFC (autobahn allows an application 1000 only), and ignore further input."""
+        """Close with any code of the RFC (autobahn allows 1000 only), and ignore further input."""
         self.muted = True
         self.sendCloseFrame(code=1000 if code is None else code, isReply=False)
 
