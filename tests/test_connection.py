@@ -159,6 +159,7 @@ async def dial():
         if not client.future.done():
             await client.disconnect(timeout=10)
     await writer.close()
+    choosing.close()
     await catalogue.close()
     assert registry.live == set()
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -64,6 +64,7 @@ async def url(profile, monkeypatch):
         server.should_exit = True
         await serving
     await writer.close()
+    choosing.close()
     await catalogue.close()
     assert registry.live == set()
 

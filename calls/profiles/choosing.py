@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from channels.db import database_sync_to_async
-
+from calls.database import DatabaseThreads
 from calls.models import PromptProfile
 from calls.providers import accounts
 
@@ -15,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 READ_S = 1.0
 
-_executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="profiles")
+_threads: DatabaseThreads | None = None
 _remembered: dict[str, "ChosenProfile"] = {}
 
 
@@ -45,10 +43,9 @@ async def choose(slug: str) -> ChosenProfile:
     Raises:
         NoProfile: there is none at all.
     """
-    read = database_sync_to_async(_read, thread_sensitive=False, executor=_executor)
     try:
         async with asyncio.timeout(READ_S):
-            chosen = await read(slug)
+            chosen = await _database().run(lambda: _read(slug))
     except PromptProfile.DoesNotExist:
         raise NoProfile("no profile is published") from None
     except Exception as e:  # whatever ails the database, calls go on with what is known
@@ -61,6 +58,21 @@ async def choose(slug: str) -> ChosenProfile:
     else:
         _remembered[""] = replace(chosen, found=True)
     return chosen
+
+
+def close() -> None:
+    """Close the threads that read profiles; the next reading makes others."""
+    global _threads  # noqa: PLW0603  see _database()
+    if _threads is not None:
+        _threads.close()
+        _threads = None
+
+
+def _database() -> DatabaseThreads:
+    global _threads  # noqa: PLW0603  one pair for the process
+    if _threads is None:
+        _threads = DatabaseThreads("profiles", 2)
+    return _threads
 
 
 def _read(slug: str) -> ChosenProfile:

@@ -8,14 +8,13 @@ of its own.
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 
+from calls.database import DatabaseThreads
 from calls.models import CallSession, Node, NodeRow, NodeState
 from calls.process import this_process
 from calls.recorder import notify as live
@@ -40,11 +39,13 @@ class Ownership:
         self._capacity = capacity
         self._boot = this_process.boot
         self._task: asyncio.Task[None] | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ownership")
+        self._thread = DatabaseThreads("ownership")
 
     async def start(self) -> None:
         """Take the lease, close what dead processes left, and go on so. Raises what the database raises."""
-        await self._in_thread(Node.objects.prune)  # a row comes with each start: once a start is often enough
+        await self._thread.run(
+            Node.objects.prune
+        )  # a row comes with each start: once a start is often enough
         await self._renew()
         self._task = asyncio.create_task(self._run(), name="ownership")
 
@@ -57,10 +58,10 @@ class Ownership:
             self._task = None
             try:
                 async with asyncio.timeout(STOP_S):
-                    await self._in_thread(lambda: Node.objects.stop(self._boot))
+                    await self._thread.run(lambda: Node.objects.stop(self._boot))
             except Exception as e:  # it lapses by itself
                 logger.error("the lease could not be given back: %s: %s", type(e).__name__, e)
-        self._executor.shutdown(wait=False)
+        self._thread.close()
 
     async def _run(self) -> None:
         while True:
@@ -79,13 +80,10 @@ class Ownership:
             calls=self._calls(),
             state=NodeState(this_process.state.value),
         )
-        closed = await self._in_thread(lambda: _renew_and_sweep(row))
+        closed = await self._thread.run(lambda: _renew_and_sweep(row))
         if closed:
             logger.warning("%d calls were left open by a server that died", len(closed))
             await live.publish(live.finished(call_id) for call_id in closed)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await database_sync_to_async(work, thread_sensitive=False, executor=self._executor)()
 
 
 def _renew_and_sweep(row: NodeRow) -> list[UUID]:

@@ -9,14 +9,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from channels.db import database_sync_to_async
 from django.db import InterfaceError, OperationalError
 
+from calls.database import DatabaseThreads
 from calls.models import CallEnd, CallStart, Description, EventRow, TurnRow
 from calls.recorder import notify as live
 from calls.recorder.batch import Batch
@@ -40,7 +39,7 @@ class Recorder:
         self._idle.set()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+        self._thread = DatabaseThreads("recorder")
         self._dropped = 0
         self._publisher = live.Publisher()
         self._interim = InterimTurns()
@@ -98,7 +97,7 @@ class Recorder:
             with suppress(asyncio.CancelledError):
                 await self._task
         await self._publisher.close()
-        self._executor.shutdown(wait=False)
+        self._thread.close()
 
     @property
     def _waiting(self) -> int:
@@ -153,7 +152,7 @@ class Recorder:
     async def _write(self, batch: Batch) -> Batch:
         """Write a batch. What is left as the database is away; rows it refuses are dropped and named."""
         try:
-            await self._in_thread(batch.write)
+            await self._thread.run(batch.write)
         except (OperationalError, InterfaceError) as e:
             logger.error("the database is away, %d rows wait: %s", len(batch), e)
             return batch
@@ -171,9 +170,6 @@ class Recorder:
         for call in calls:
             left.add(call if len(left) else await self._write(call))
         return left
-
-    async def _in_thread(self, write: Callable[[], None]) -> None:
-        await database_sync_to_async(write, thread_sensitive=False, executor=self._executor)()
 
 
 _recorder: Recorder | None = None

@@ -10,6 +10,7 @@ from channels.db import database_sync_to_async
 from calls.gateway import registry
 from calls.pipeline import build
 from calls.process import State, this_process
+from calls.profiles import choosing
 from calls.providers import accounts, catalogue
 from calls.recorder import ownership, writer
 
@@ -39,6 +40,7 @@ async def shutdown() -> None:
             await registry.shutdown()
             await writer.close()
             await ownership.close()  # after the ends of the calls are stored
+            choosing.close()
             await catalogue.close()
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)
