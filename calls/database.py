@@ -32,7 +32,7 @@ class DatabaseThreads:
         return await database_sync_to_async(work, thread_sensitive=False, executor=self._executor)()
 
     def close(self) -> None:
-        """Close the connections once the work at hand is done, and end the threads; waits for neither. May be called again."""
+        """Close the connections after the work at hand and end the threads, without waiting. Idempotent."""
         if self._closed:
             return
         self._closed = True
