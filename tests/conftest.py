@@ -1,13 +1,16 @@
 """What several tests share: private services, the three personas, and stored calls."""
 
+import inspect
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.db import connections
 
 from calls.models import (
     CallEnd,
@@ -38,6 +41,19 @@ def static_root():
 def accepting(monkeypatch):
     """The process of the tests takes calls, as a server does that has started."""
     monkeypatch.setattr(this_process, "_state", State.ACCEPTING)
+
+
+@pytest.fixture
+async def database_thread():
+    """At the end of a test, the thread in which it used the database closes its connections."""
+    yield
+    await sync_to_async(connections.close_all)()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.fixturenames.insert(0, "database_thread")
 
 
 def persona(name, group=None, **fields):

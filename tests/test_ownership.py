@@ -10,6 +10,7 @@ from channels.layers import get_channel_layer
 from django.db import OperationalError
 from django.utils import timezone
 
+from calls.database import DatabaseThreads
 from calls.gateway.server import lifespan
 from calls.models import CallSession, CallStart, Description, Node
 from calls.process import Process, State, this_process
@@ -131,8 +132,9 @@ async def test_of_several_that_close_a_call_one_does(boot):
     await one.start()
     await call_on(dead.boot)
     await age(dead.boot, 31)
-    sweep = sync_to_async(CallSession.objects.close_orphans, thread_sensitive=False)
-    closed = await asyncio.gather(*(sweep() for _ in range(4)))
+    threads = DatabaseThreads("sweep", 4)
+    closed = await asyncio.gather(*(threads.run(CallSession.objects.close_orphans) for _ in range(4)))
+    threads.close()
     assert sorted(map(len, closed)) == [0, 0, 0, 1]
     await one.close()
 

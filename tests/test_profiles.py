@@ -1,11 +1,13 @@
 """The profile of a call, with the database there and away."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 
+from calls.database import DatabaseThreads
 from calls.models import PromptProfile, ProviderAccount
 from calls.profiles import choosing
 from calls.profiles.in_force import CallConfig
@@ -81,8 +83,9 @@ async def test_two_who_publish_at_once_get_numbers_of_their_own(sales):
         profile.save()
         return profile.publish().number
 
-    in_thread = sync_to_async(edit, thread_sensitive=False)
-    numbers = await asyncio.gather(*(in_thread(f"Hello {n}") for n in range(4)))
+    threads = DatabaseThreads("edit", 4)
+    numbers = await asyncio.gather(*(threads.run(partial(edit, f"Hello {n}")) for n in range(4)))
+    threads.close()
     assert max(numbers) == await sales.versions.acount()
 
 
