@@ -63,7 +63,7 @@ def conversation(model):
     """What a call gets whose profile chooses the model."""
     auto, chosen = Provider(catalogue.AUTO), Provider(catalogue.LOCAL, {"model": model})
     config = CallConfig("", "", "", "", "en", stt=chosen, llm=auto, tts=auto)
-    return build(config, system_prompt="", send_audio=None, listener=None, started=0.0)
+    return build(config, system_prompt="", send_audio=None, emit=None, started=0.0)
 
 
 async def heard(service, sentence):

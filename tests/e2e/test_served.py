@@ -63,5 +63,8 @@ def test_it_is_healthy_and_ready_for_calls(browser):
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
     assert (ready.status_code, ready.json()) == (
         200,
-        {"status": "ok", "checks": {"database": "ok", "channel_layer": "ok", "models": "ok"}},
+        {
+            "status": "ok",
+            "checks": {"process": "ok", "database": "ok", "channel_layer": "ok", "models": "ok"},
+        },
     )

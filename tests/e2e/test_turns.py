@@ -166,7 +166,10 @@ async def test_the_profile_decides_what_a_client_may_change(agent, model_socket)
         assert len(report.of("configured")) == 2
         session = await agent.finished(report.room_id)
         assert session["client_generation"] == report.generation
-        in_force[report.room_id] = json.loads(session["config"])["in_force"]
+        in_force[report.room_id] = {
+            kind: {"provider": answer["provider"], **answer["settings"]}
+            for kind, answer in json.loads(session["in_force"]).items()
+        }
         assert json.loads(session["client_configs"]) == {
             "system_prompt": "The caller is Ann.",
             "stt": {"sample_rate": 16_000, "language": "en", "model": "nova"},
