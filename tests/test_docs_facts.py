@@ -18,6 +18,7 @@ from calls.models.profile import PromptPolicy
 from calls.providers import catalogue
 from calls.recorder import writer
 from calls.rustpbx import codec, messages
+from calls.simulator.wire import REQUIRED
 from tests.documents import (
     DOCS,
     README,
@@ -74,7 +75,7 @@ def test_the_clients_messages_are_understood():
 def test_the_servers_messages_are_those_it_sends():
     classes = {kind.type: kind for kind in messages.Timed.__subclasses__()}
     shown = {message["type"]: message for message in examples() if "type" in message}
-    assert shown.keys() == {*classes, "audio"}
+    assert shown.keys() == {*classes, "audio"} == REQUIRED.keys(), "a real client drops what it does not know"
     for name, kind in classes.items():
         assert shown[name].keys() == {"type", *(field.name for field in fields(kind))}
     assert json.loads(codec.encode_audio(bytes([0, 0, 1, 0]), "1")) == shown["audio"]

@@ -376,16 +376,17 @@ async def test_a_reply_without_a_voice(call):
     assert call.told.said == [("agent", "Hello there.", False), ("agent", "Hello again.", False)]
 
 
-async def test_a_voice_without_word_times(call):
+@pytest.mark.parametrize("text", [GREETING, "Hello! How can I help you? We are open."])
+async def test_a_voice_without_word_times(call, text):
     """Its text comes whole, after the voice."""
-    await call.announce(GREETING)
+    await call.announce(text)
     await call.begin()
     call.clock.now += 2
-    await call.push("output", TTSTextFrame(GREETING, TextType.SENTENCE))
+    await call.push("output", TTSTextFrame(text, TextType.SENTENCE))
     await call.stop()
-    assert call.told.said == [("agent", GREETING, False)]
+    assert call.told.said == [("agent", text, False)]
     assert call.told.turns[0].start_ms == 0
-    assert call.told.texts(events.Saying) == call.told.texts(events.Said) == [GREETING]
+    assert call.told.texts(events.Saying) == call.told.texts(events.Said) == [text]
 
 
 async def test_what_is_not_part_of_the_conversation_is_not_stored(call):

@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, assert_never
 
 import voiceagent
 from calls import events
@@ -138,6 +138,8 @@ class Connection:
                 await self._on_configure(configure)
             case Disconnect():
                 self.life.leave(EndReason.DISCONNECT, NORMAL)
+            case other:
+                assert_never(other)
 
     def _on_audio(self, audio: Audio, frames: int = 1) -> None:
         now, size = self._last_message, len(audio.pcm)

@@ -1,25 +1,17 @@
 """The analysts' pages: the list of calls, and one call."""
 
-from collections.abc import Callable
 from uuid import UUID
 
-from django.contrib.auth.decorators import login_required, permission_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_safe
 
 from calls.models import CallEvent, CallSession
 from calls.pages import parts, timeline
+from calls.pages.access import analyst_page
 from calls.pages.filters import CallFilterForm
 from calls.pages.finding import page_of
 
 HEAVY_COLUMNS = ("in_force", "client_configs", "metadata", "error")
-
-
-def analyst_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Show the page by GET to those who may view calls: others get the login page, or 403 when logged in."""
-    allowed = permission_required("calls.view_callsession", raise_exception=True)
-    return require_safe(login_required(allowed(view)))
 
 
 @analyst_page

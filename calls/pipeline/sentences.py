@@ -92,6 +92,8 @@ class SpokenSentences:
             self.end()
         if not self._spoken:
             self._sentence = self._coming.popleft() if self._coming else frame.text
+            while self._coming and _letters(self._sentence) < _letters(frame.text):  # no word times
+                self._sentence = f"{self._sentence} {self._coming.popleft()}"
             self._emit(Saying(self._sentence))
         self._spoken.append(frame.text)
 

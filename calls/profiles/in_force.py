@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from calls.events import Request
@@ -58,18 +58,7 @@ class CallConfig:
         return f"{self.system_prompt}\n\n{client_prompt}"
 
 
-_SAME_NAMES = (
-    "system_prompt",
-    "greeting",
-    "apology",
-    "farewell",
-    "language",
-    "prompt_policy",
-    "allow_interruptions",
-    "end_of_turn",
-    "end_of_turn_silence_s",
-    "max_duration_s",
-)
+_SAME_NAMES = [f.name for f in fields(CallConfig) if f.name not in catalogue.KINDS]
 
 
 def for_request(configuration: Mapping[str, Any], request: Request) -> CallConfig:
