@@ -30,6 +30,7 @@ from pipecat.utils.text.base_text_aggregator import TextType
 
 from calls import events
 from calls.pipeline import observer as module
+from calls.pipeline import turns
 from calls.pipeline.hearing import LateTranscriptionFrame
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.sentences import sentences_of
@@ -115,9 +116,13 @@ class Conversation:
 
     async def speech(self, seconds=2.0, *, transcript=None):
         """The caller speaks from now on for so long; then comes the transcript."""
-        await self.push("words", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=self.clock.now + 0.2))
+        await self.push(
+            "words", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=self.clock.time() + 0.2)
+        )
         self.clock.now += seconds
-        await self.push("words", VADUserStoppedSpeakingFrame(stop_secs=0.2, timestamp=self.clock.now + 0.2))
+        await self.push(
+            "words", VADUserStoppedSpeakingFrame(stop_secs=0.2, timestamp=self.clock.time() + 0.2)
+        )
         self.clock.now += 0.3
         if transcript:
             await self.push("words", TranscriptionFrame(transcript, "caller", "now", "en"))
@@ -173,10 +178,12 @@ class Conversation:
 
 @pytest.fixture
 def call(monkeypatch):
-    clock = SimpleNamespace(now=STARTED)
-    clock.time = lambda: clock.now
+    clock = SimpleNamespace(now=STARTED, wall_is_ahead=0.0)
+    clock.time = lambda: clock.now + clock.wall_is_ahead
+    clock.monotonic = lambda: clock.now
     clock.time_ns = time.time_ns
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(turns, "time", clock)
     return Conversation(clock)
 
 
@@ -245,6 +252,19 @@ async def test_the_agents_text_is_final_once_it_is_spoken(call):
     assert not call.told.turns[0].final
     await call.push("caller", InterruptionFrame())
     assert call.told.turns[0].final
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+async def test_setting_the_wall_clock_moves_no_offset(call, seconds):
+    await call.says(GREETING)
+    before = call.clock.now
+    call.clock.wall_is_ahead = seconds
+    await call.question("two large pizzas")
+    turn = call.told.turns[1]
+    assert (turn.start_ms, turn.end_ms) == (
+        round((before - STARTED) * 1000),
+        round((before + 2 - STARTED) * 1000),
+    )
 
 
 async def test_what_was_measured_belongs_to_the_turn_it_made_wait(call):

@@ -6,10 +6,12 @@ The connection owns the socket and its timers; this owns the conversation. What 
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
@@ -76,15 +78,15 @@ class Call:
         self._ended = False
         self._leaving = False  # the farewell is being said
         self.config = for_request(chosen.configuration, request)
-        started_at = timezone.now()
-        self._publish(events.Began(request, chosen.version_id, started_at, client.address))
+        self._started_at, self._started = timezone.now(), time.monotonic()
+        self._publish(events.Began(request, chosen.version_id, self._started_at, client.address))
         try:
             self._conversation: Conversation = build(
                 self.config,
                 system_prompt=self.config.prompt_for(self._client_prompt),
                 send_audio=self._send_audio,
                 emit=self.take,
-                started=started_at.timestamp(),
+                started=self._started,
             )
         except Exception as e:
             self._publish_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
@@ -174,13 +176,17 @@ class Call:
             events.Ended(
                 reason=reason,
                 status=STATUS_OF_REASON.get(reason, CallStatus.COMPLETED),
-                ended_at=timezone.now(),
+                ended_at=self._now(),
                 audio_in_s=round(self.audio_in_s, 3),
                 audio_out_s=round(self.audio_out_s, 3),
                 client=generation,
                 error=error,
             )
         )
+
+    def _now(self) -> datetime:
+        """The present time by the wall clock of the call's start: setting the clock moves no offset."""
+        return self._started_at + timedelta(seconds=time.monotonic() - self._started)
 
     # --- What is done about it ----------------------------------------------------------------------------
 

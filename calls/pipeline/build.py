@@ -165,7 +165,7 @@ def build(
         system_prompt: the prompt in force at the start.
         send_audio: sends 20 ms of the agent's voice.
         emit: takes what happens.
-        started: when the call started, seconds since 1970.
+        started: when the call started, in seconds of time.monotonic().
     """
     stood_in: dict[str, str] = {}
     stt = _service("stt", config.stt, config, stood_in)

@@ -51,7 +51,7 @@ from calls.events import (
 from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
 from calls.pipeline.sentences import SpokenSentences, WrittenReply
 from calls.pipeline.taps import Services, tap
-from calls.pipeline.turns import Turns
+from calls.pipeline.turns import Turns, monotonic_of
 from calls.providers.frames import SpeechTranscribedFrame
 
 WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
@@ -63,7 +63,7 @@ class ConversationObserver:
     Args:
         services: the call's processors.
         emit: takes what happened.
-        started: when the call started, in seconds since 1970.
+        started: when the call started, in seconds of time.monotonic().
         language: of the call, for transcripts whose service names none.
     """
 
@@ -76,7 +76,7 @@ class ConversationObserver:
         self._caller: Turn | None = None
         self._agent: Turn | None = None
         self._agent_text_is_final = False
-        self._speech_start: float | None = None  # of the caller's turn, seconds since 1970
+        self._speech_start: float | None = None  # of the caller's turn, as all times by time.monotonic()
         self._speech_began = 0.0  # of its latest stretch without a pause
         self._speech_end: float | None = None
         self._unanswered_since: float | None = None
@@ -122,7 +122,7 @@ class ConversationObserver:
         while not self._frames.empty():
             await self._follow(self._frames.get_nowait())
         if self._shown is not None:  # the caller hung up in the middle of a sentence
-            self._speech_end = time.time()
+            self._speech_end = time.monotonic()
             self._on_final(TranscriptionFrame(self._shown.text, "", "", self._shown.language))
         if self._bot_speaking:
             self._voice_ended = True  # by us: it did not break off
@@ -145,12 +145,12 @@ class ConversationObserver:
     def _on_speech_started(self, frame: VADUserStartedSpeakingFrame) -> None:
         self._unanswered_since = None
         self._latencies = {}
-        self._speech_began = frame.timestamp - frame.start_secs
+        self._speech_began = monotonic_of(frame.timestamp) - frame.start_secs
         if self._speech_start is None:
             self._speech_start = self._speech_began
 
     def _on_speech_stopped(self, frame: VADUserStoppedSpeakingFrame) -> None:
-        self._speech_end = self._unanswered_since = frame.timestamp - frame.stop_secs
+        self._speech_end = self._unanswered_since = monotonic_of(frame.timestamp) - frame.stop_secs
         if not self._bot_speaking and self._speech_end - self._speech_began >= WORDS_S:
             self._emit(Awaiting(STT))
 
@@ -164,7 +164,7 @@ class ConversationObserver:
         self._emit(Awaiting(None))
         language = self._language_of(frame)
         self._emit(Heard(frame.text, is_final=True, language=language))
-        turn = self._caller or self._turns.open(CALLER, self._speech_start or time.time())
+        turn = self._caller or self._turns.open(CALLER, self._speech_start or time.monotonic())
         text = f"{turn.text} {frame.text}".strip()
         end_ms = self._turns.ms(self._speech_end)
         self._caller = self._turns.emit(replace(turn, text=text, language=language, end_ms=end_ms))
@@ -184,7 +184,7 @@ class ConversationObserver:
 
     def _on_caller_turn(self, frame: LLMContextUserTurnFrame) -> None:
         """The turn is over and in the model's context."""
-        now = time.time()
+        now = time.monotonic()
         turn = self._caller or self._turns.open(CALLER, self._speech_start or now)
         end_ms = self._turns.ms(self._speech_end) or self._turns.ms(now)
         self._turns.emit(replace(turn, text=frame.text, end_ms=end_ms))
@@ -215,7 +215,7 @@ class ConversationObserver:
     # --- The agent's voice --------------------------------------------------------------------------------
 
     def _on_bot_started(self, _frame: BotStartedSpeakingFrame) -> None:
-        now = time.time()
+        now = time.monotonic()
         self._bot_speaking = True
         self._emit(Awaiting(None))
         agent = self._agent_turn(now)
@@ -235,7 +235,7 @@ class ConversationObserver:
     def _on_word(self, frame: TTSTextFrame) -> None:
         self._sentences.word(frame)
         self._interruptible = frame.interruptible
-        agent = self._agent or self._agent_turn(time.time())  # a word may come just before its voice
+        agent = self._agent or self._agent_turn(time.monotonic())  # a word may come just before its voice
         if not self._agent_text_is_final and frame.append_to_context:
             self._agent = self._turns.emit(replace(agent, text=f"{agent.text} {frame.text}".strip()))
 
@@ -252,7 +252,7 @@ class ConversationObserver:
             self._emit(Failed(TTS, "the voice broke off"))
         self._sentences.end()
         if self._agent is not None:
-            self._agent = self._turns.emit(replace(self._agent, end_ms=self._turns.ms(time.time())))
+            self._agent = self._turns.emit(replace(self._agent, end_ms=self._turns.ms(time.monotonic())))
             if self._agent_text_is_final:
                 self._agent = None
 
@@ -260,8 +260,8 @@ class ConversationObserver:
         """The agent's turn is in the model's context, as far as it was spoken."""
         if self._bot_speaking and not self._interruptible:
             return  # the caller spoke into it: the rest is still being spoken, and added word by word
-        turn = self._agent or self._turns.open(AGENT, time.time())
-        end_ms = None if self._bot_speaking else turn.end_ms or self._turns.ms(time.time())
+        turn = self._agent or self._turns.open(AGENT, time.monotonic())
+        end_ms = None if self._bot_speaking else turn.end_ms or self._turns.ms(time.monotonic())
         turn = self._turns.emit(replace(turn, text=frame.text, end_ms=end_ms))
         self._agent = turn if self._bot_speaking else None
         self._agent_text_is_final = True
@@ -273,7 +273,7 @@ class ConversationObserver:
         self._emit(Awaiting(None))
         if self._agent is not None and self._bot_speaking and self._interruptible:
             self._sentences.end()
-            turn = replace(self._agent, interrupted=True, end_ms=self._turns.ms(time.time()))
+            turn = replace(self._agent, interrupted=True, end_ms=self._turns.ms(time.monotonic()))
             self._emit(Interrupted(turn.text, turn.number))
             self._agent = self._turns.emit(turn) if turn.text else None
 

@@ -1,8 +1,20 @@
 """The turns of one call: numbered in the order in which they first had a text, emitted as they change."""
 
+import time
 from dataclasses import replace
 
 from calls.events import CALLER, UNNUMBERED, Sink, Turn
+
+JUST_NOW_S = 1.0
+
+
+def monotonic_of(timestamp: float) -> float:
+    """The moment of a frame that was made within the last second, in seconds of time.monotonic().
+
+    `timestamp` is what Pipecat took from the wall clock. If that has been set since, the frame is of now.
+    """
+    age = time.time() - timestamp
+    return time.monotonic() - (age if abs(age) < JUST_NOW_S else 0.0)
 
 
 class Turns:
@@ -10,7 +22,7 @@ class Turns:
 
     Args:
         emit: takes them.
-        started: when the call started, in seconds since 1970.
+        started: when the call started, in seconds of time.monotonic().
         language: of turns whose language nothing tells.
     """
 
@@ -21,7 +33,7 @@ class Turns:
         self._count = 0
 
     def open(self, speaker: str, at: float) -> Turn:
-        """A turn that begins at `at`, in seconds since 1970."""
+        """A turn that begins at `at`, in seconds of time.monotonic()."""
         return Turn(speaker=speaker, start_ms=self.ms(at) or 0, language=self._language)
 
     def emit(self, turn: Turn) -> Turn:
