@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -30,20 +30,45 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """The URL of a private Redis server that keeps nothing on disk."""
+    with private_redis() as server:
+        yield server.url
+
+
+class PrivateRedis:
+    """A Redis server that keeps nothing on disk and can be stopped and started again on its port."""
+
+    def __init__(self, program: str, folder: str) -> None:
+        self._port = _free_port()
+        self._command = [program, "--port", str(self._port), "--bind", "127.0.0.1", "--dir", folder]
+        self._server: subprocess.Popen[bytes] | None = None
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [*self._command, "--save", "", "--appendonly", "no"]
+        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _await_redis(self._port)
+
+    def stop(self) -> None:
+        """Stop it and wait for its end."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+
+
+@contextmanager
+def private_redis() -> Iterator[PrivateRedis]:
+    """A Redis server of one's own."""
     program = shutil.which("redis-server")
     if not program:
         pytest.fail("redis-server is missing: apt-get install redis-server")
-    port = _free_port()
     with tempfile.TemporaryDirectory(prefix="voiceagent-redis-") as folder:
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
-        with subprocess.Popen(
-            [*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
-        ) as server:
-            try:
-                _await_redis(port)
-                yield f"redis://127.0.0.1:{port}/0"
-            finally:
-                server.terminate()
+        server = PrivateRedis(program, folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _postgres_programs() -> Path:
@@ -57,28 +82,56 @@ def _postgres_programs() -> Path:
     return pytest.fail("PostgreSQL is missing: apt-get install postgresql")
 
 
+class PrivatePostgres:
+    """A PostgreSQL cluster of one's own, which can be stopped and started again on its port."""
+
+    def __init__(self, folder: Path, options: str) -> None:
+        self._programs = _postgres_programs()
+        self._data, self._log = folder / "data", folder / "log"
+        port = _free_port()
+        self._options = f"-h 127.0.0.1 -p {port} -k {folder} {options}"
+        self.address = f"postgres://voiceagent@127.0.0.1:{port}"
+        self.url = f"{self.address}/voiceagent"
+
+    def create(self) -> None:
+        """Make the cluster, start it and make its one database."""
+        programs = self._programs / "initdb"
+        _run_unprivileged(programs, "-D", self._data, "-U", "voiceagent", "-A", "trust", "-E", "UTF8", "-N")
+        self.start()
+        with psycopg.connect(f"{self.address}/postgres", autocommit=True) as connection:
+            connection.execute("CREATE DATABASE voiceagent")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        # With `-l` the server lets go of our pipe, which would otherwise stay open until it stops.
+        self._control("start", "-t", START_TIMEOUT, "-o", self._options, "-l", self._log)
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash does."""
+        self._control("stop", "-m", "immediate")
+
+    def _control(self, verb: str, *options: object) -> None:
+        _run_unprivileged(self._programs / "pg_ctl", verb, "-w", "-D", self._data, *options)
+
+
+@contextmanager
+def private_cluster(options: str = "-c fsync=off -c full_page_writes=off") -> Iterator[PrivatePostgres]:
+    """A PostgreSQL cluster that is started with these options; it is gone at the end."""
+    with _private_folder("postgres") as folder:
+        cluster = PrivatePostgres(folder, options)
+        try:
+            cluster.create()
+            yield cluster
+        finally:
+            with suppress(pytest.fail.Exception):  # a test may have stopped it
+                cluster.stop()
+
+
 @contextmanager
 def private_postgres(durable: bool = False) -> Iterator[str]:
     """The URL of an empty database on a private PostgreSQL cluster, which waits for the disk if `durable`."""
-    programs = _postgres_programs()
-    with _private_folder("postgres") as folder:
-        data, port = folder / "data", _free_port()
-        options = f"-h 127.0.0.1 -p {port} -k {folder}"
-        if not durable:
-            options += " -c fsync=off -c full_page_writes=off"
-        _run_unprivileged(
-            programs / "initdb", "-D", data, "-U", "voiceagent", "-A", "trust", "-E", "UTF8", "-N"
-        )
-        start = [programs / "pg_ctl", "start", "-w", "-t", START_TIMEOUT, "-D", data, "-o", options]
-        # With `-l` the server lets go of our pipe, which would otherwise stay open until it stops.
-        _run_unprivileged(*start, "-l", folder / "log")
-        try:
-            address = f"postgres://voiceagent@127.0.0.1:{port}"
-            with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
-                connection.execute("CREATE DATABASE voiceagent")
-            yield f"{address}/voiceagent"
-        finally:
-            _run_unprivileged(programs / "pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+    with private_cluster(*([""] if durable else [])) as cluster:
+        yield cluster.url
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from calls.gateway import codes, limits, outbox
 from calls.models import EndReason, PromptProfile
 from calls.models.profile import PromptPolicy
 from calls.providers import catalogue
-from calls.recorder import writer
+from calls.recorder import backlog
 from calls.rustpbx import codec, messages
 from calls.simulator.wire import REQUIRED
 from tests.documents import (
@@ -143,7 +143,7 @@ def test_what_the_log_says_is_quoted_as_it_is():
     for cells in rows(DOCS / "operations.md", "Logs"):
         if not cells[0].startswith("call …"):
             assert cells[0] in source, cells[0]
-    assert f"more than {writer.MOST_ROWS:,} rows" in (DOCS / "operations.md").read_text()
+    assert f"more than {backlog.MOST_ROWS:,} rows" in (DOCS / "operations.md").read_text()
 
 
 def test_the_pages_named_exist():

@@ -34,7 +34,13 @@ async def test_readyz_says_ok_when_all_is_there(async_client, models_ready):
     response = await async_client.get("/readyz")
     assert response.json() == {
         "status": "ok",
-        "checks": {"process": "ok", "database": "ok", "channel_layer": "ok", "models": "ok"},
+        "checks": {
+            "process": "ok",
+            "recorder": "ok",
+            "database": "ok",
+            "channel_layer": "ok",
+            "models": "ok",
+        },
     }
     assert response.status_code == 200
 
@@ -64,19 +70,24 @@ async def test_a_failing_database_is_reported_without_its_message(async_client, 
     monkeypatch.setattr(CursorWrapper, "execute", refuse)
     response = await async_client.get("/readyz")
     assert response.status_code == 503
-    checks = {"process": "ok", "database": "failed", "channel_layer": "ok", "models": "ok"}
+    checks = {"process": "ok", "recorder": "ok", "database": "failed", "channel_layer": "ok", "models": "ok"}
     assert response.json()["checks"] == checks
 
 
 @pytest.mark.django_db
-async def test_a_channel_layer_that_hangs_is_given_up(async_client, models_ready, monkeypatch, short_checks):
+async def test_a_channel_layer_that_hangs_degrades_and_stops_no_call(
+    async_client, models_ready, monkeypatch, short_checks
+):
     async def receive_nothing(self, channel):
         await asyncio.Event().wait()
 
     monkeypatch.setattr(InMemoryChannelLayer, "receive", receive_nothing)
     response = await async_client.get("/readyz")
-    assert response.status_code == 503
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
     assert response.json()["checks"]["channel_layer"] == "no answer within 0.2 s"
+    this_process.move(State.DRAINING)
+    response = await async_client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (503, "unavailable")
 
 
 @pytest.mark.django_db

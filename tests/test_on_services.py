@@ -26,7 +26,7 @@ OPTIONS = [
     "-q",
     "-pno:cacheprovider",
     # It makes the in-memory layer hang, which is not used here.
-    "--deselect=tests/test_health.py::test_a_channel_layer_that_hangs_is_given_up",
+    "--deselect=tests/test_health.py::test_a_channel_layer_that_hangs_degrades_and_stops_no_call",
     # Threads of the tests leave connections open: psycopg warns of them as SQLite does not, and the database
     # could not be dropped. It goes with its cluster.
     "--reuse-db",

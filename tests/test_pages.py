@@ -529,7 +529,7 @@ class TestCall:
     def test_more_turns_need_no_more_queries(self, browse, make_call, django_assert_num_queries):
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
-            CallEvent.objects.record([event_row(call.id)] * said)
+            CallEvent.objects.record(event_row(call.id) for _ in range(said))
             with django_assert_num_queries(10):
                 browse(call.get_absolute_url())
 

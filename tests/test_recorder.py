@@ -8,14 +8,15 @@ from uuid import uuid4
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from calls.models import CallEvent, CallSession, CallStart, Description, Turn
 from calls.recorder import notify
+from calls.recorder.backlog import MOST_ROWS
 from calls.recorder.batch import Batch
 from calls.recorder.interim import INTERIM_S, InterimTurns
-from calls.recorder.writer import MOST_ROWS, Recorder
+from calls.recorder.writer import Recorder
 from tests.conftest import end_row, event_row, turn_row
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,7 +105,7 @@ async def test_a_database_that_is_away_is_tried_again(recorder, monkeypatch):
             raise failures.pop()
         real(batch)
 
-    monkeypatch.setattr("calls.recorder.writer.RETRY_S", 0.01)
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0.01)
     monkeypatch.setattr(Batch, "write", write)
     recorder.start(start_row(call_id))
     recorder.turn(turn_row(call_id, 0, text="first"))
@@ -125,20 +126,28 @@ async def test_a_call_the_database_refuses_takes_no_other_with_it(recorder):
     assert [turn.session_id for turn in await rows(Turn)] == [good]
 
 
-async def test_what_gathers_is_bounded(recorder, monkeypatch):
-    monkeypatch.setattr("calls.recorder.writer.MOST_ROWS", 10)
+async def test_what_gathers_is_bounded_and_the_end_of_a_call_is_left_out_last(recorder, monkeypatch, caplog):
+    monkeypatch.setattr("calls.recorder.backlog.MOST_ROWS", 40)
     call_id = uuid4()
     recorder.start(start_row(call_id))
     for index in range(100):
+        recorder.event(event_row(call_id))
+        recorder.turn(turn_row(call_id, index, end_ms=None, final=False))
+    for index in range(100, 200):
         recorder.turn(turn_row(call_id, index))
+    recorder.finish(end_row(call_id))
     assert await recorder.flush(5)
-    assert len(await rows(Turn)) == 9
+    turns = await rows(Turn)
+    assert len([turn for turn in turns if turn.index >= 100]) == 10
+    assert len(turns) + len(await rows(CallEvent)) == 40 * 1.25 - 1
+    assert [call.status for call in await rows(CallSession)] == ["completed"]
+    assert "1 rows were left out" in caplog.text
     assert MOST_ROWS > 1_000
 
 
 async def test_what_gathers_is_bounded_while_the_database_is_away(recorder, monkeypatch):
-    monkeypatch.setattr("calls.recorder.writer.MOST_ROWS", 10)
-    monkeypatch.setattr("calls.recorder.writer.RETRY_S", 0)
+    monkeypatch.setattr("calls.recorder.backlog.MOST_ROWS", 10)
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0)
     call_id, real = uuid4(), Batch.write
     loop, tries, away = asyncio.get_running_loop(), asyncio.Queue(), True
 
@@ -155,7 +164,10 @@ async def test_what_gathers_is_bounded_while_the_database_is_away(recorder, monk
         await asyncio.wait_for(tries.get(), 5)
     away = False
     assert await recorder.flush(5)
-    assert [event.message for event in await rows(CallEvent)] == [str(number) for number in range(9)]
+    late, *kept = sorted(await rows(CallEvent), key=lambda event: event.provider, reverse=True)
+    assert [event.message for event in kept] == [str(number) for number in range(9)]
+    assert late.message.startswith("the database was away for ")
+    assert late.severity == "warning"
 
 
 async def test_what_was_written_before_the_database_went_away_is_not_written_again(recorder, monkeypatch):
@@ -168,7 +180,7 @@ async def test_what_was_written_before_the_database_went_away_is_not_written_aga
             raise outages.pop()
         real(batch)
 
-    monkeypatch.setattr("calls.recorder.writer.RETRY_S", 0.01)
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0.01)
     monkeypatch.setattr(Batch, "write", write)
     for call_id in (first, second):
         recorder.start(start_row(call_id))
@@ -176,8 +188,132 @@ async def test_what_was_written_before_the_database_went_away_is_not_written_aga
     recorder.event(event_row(unknown))  # its call was never started: a foreign key to nowhere
     assert await recorder.flush(5)
     assert not outages
-    assert {event.session_id for event in await rows(CallEvent)} == {first, second}
-    assert len(await rows(CallEvent)) == 2
+    stored = [event.session_id for event in await rows(CallEvent) if not event.provider]
+    assert sorted(stored) == sorted([first, second])
+
+
+BAD_ROWS = {
+    "a turn before the call": lambda recorder, id: recorder.turn(turn_row(id, 7, start_ms=-1)),
+    "an event before the call": lambda recorder, id: recorder.event(event_row(id, ms=-1)),
+    "a number of no size": lambda recorder, id: recorder.turn(turn_row(id, 7, total_ms=2**70)),
+    "a description of nothing": lambda recorder, id: recorder.describe(id, Description(None, "", "", {}, {})),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ROWS.values(), ids=BAD_ROWS)
+async def test_a_row_the_database_refuses_is_lost_alone_and_its_call_says_so(recorder, bad, caplog):
+    call_id = uuid4()
+    recorder.start(start_row(call_id))
+    recorder.turn(turn_row(call_id, 0, text="before"))
+    bad(recorder, call_id)
+    recorder.turn(turn_row(call_id, 1, text="after"))
+    recorder.event(event_row(call_id))
+    recorder.finish(end_row(call_id))
+    assert await recorder.flush(5)
+    assert [turn.text for turn in await rows(Turn)] == ["before", "after"]
+    assert [call.status for call in await rows(CallSession)] == ["completed"]
+    said = [event.message for event in await rows(CallEvent)]
+    assert "m" in said
+    assert caplog.text.count("a row was refused by the database and is lost") == 1
+    if "event" not in caplog.text.partition("Batch(")[0]:
+        assert [message for message in said if message.startswith("a row was refused")] or len(said) == 1
+
+
+async def on_its_connection(recorder, sql):
+    """Execute on the connection over which the recorder writes."""
+
+    def execute():
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    await recorder._backlog._thread.run(execute)
+
+
+async def test_a_database_that_only_reads_is_tried_again(recorder, monkeypatch, caplog):
+    """As PostgreSQL does after a failover. The connection that failed is replaced, and the new one writes."""
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0.05)
+    postgresql = connection.vendor == "postgresql"
+    only_read = (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY" if postgresql else "PRAGMA query_only = 1"
+    )
+    await on_its_connection(recorder, only_read)
+    call_id = uuid4()
+    recorder.start(start_row(call_id))
+    recorder.turn(turn_row(call_id, 0))
+    recorder.finish(end_row(call_id))
+    assert await recorder.flush(5)
+    assert len(await rows(Turn)) == 1
+    assert [call.status for call in await rows(CallSession)] == ["completed"]
+    assert "storing calls in the database has failed" in caplog.text
+    assert "storing calls in the database works again" in caplog.text
+
+
+async def test_a_schema_that_lags_is_waited_for(recorder, monkeypatch):
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0.05)
+    rename = "ALTER TABLE calls_turn RENAME COLUMN %s TO %s"
+    await on_its_connection(recorder, rename % ("tts_ms", "later_ms"))
+    try:
+        call_id = uuid4()
+        recorder.start(start_row(call_id))
+        recorder.turn(turn_row(call_id, 0))
+        recorder.finish(end_row(call_id))
+        assert not await recorder.flush(0.3)
+    finally:
+        await on_its_connection(recorder, rename % ("later_ms", "tts_ms"))
+    assert await recorder.flush(5)
+    assert len(await rows(Turn)) == 1
+    assert [call.status for call in await rows(CallSession)] == ["completed"]
+
+
+async def test_what_is_written_twice_is_there_once():
+    """The connection may break after the commit and before its answer: nobody knows then what was written."""
+    call_id = uuid4()
+    batch = Batch(starts={call_id: start_row(call_id)}, turns={(call_id, 0): turn_row(call_id, 0)})
+    batch.events = [event_row(call_id), event_row(call_id)]
+    batch.finishes[call_id] = end_row(call_id)
+    for _ in range(2):
+        await sync_to_async(batch.write)()
+    (call,) = await rows(CallSession)
+    assert (call.error_count, call.turn_count, call.status) == (2, 1, "completed")
+    assert (len(await rows(CallEvent)), len(await rows(Turn))) == (2, 1)
+
+
+async def test_a_writer_that_dies_is_started_again_and_its_rows_are_written(recorder, monkeypatch, caplog):
+    real, faults = notify.Publisher.put, [KeyError("unforeseen")]
+
+    def put(publisher, changes):
+        if faults:
+            raise faults.pop()
+        real(publisher, changes)
+
+    monkeypatch.setattr(notify.Publisher, "put", put)
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0.3)
+    call_id = uuid4()
+    recorder.start(start_row(call_id))
+    recorder.event(event_row(call_id))
+    assert not await recorder.flush(0.2)
+    assert recorder.status == "the writer died and was started again: KeyError: 'unforeseen'"
+    recorder.finish(end_row(call_id))
+    assert await recorder.flush(5)
+    assert recorder.status == "ok"
+    assert "the recorder's task died" in caplog.text
+    assert [call.status for call in await rows(CallSession)] == ["completed"]
+    assert len(await rows(CallEvent)) == 1
+
+
+async def test_rows_that_wait_for_long_are_told(recorder, monkeypatch):
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0.02)
+    monkeypatch.setattr("calls.recorder.backlog.BEHIND_S", 0.05)
+    rename = "ALTER TABLE calls_callsession RENAME COLUMN %s TO %s"
+    await on_its_connection(recorder, rename % ("callee", "called"))
+    try:
+        recorder.start(start_row(uuid4()))
+        assert not await recorder.flush(0.3)
+        assert recorder.status == "1 rows wait, the oldest for 0 s"
+    finally:
+        await on_its_connection(recorder, rename % ("called", "callee"))
+    assert await recorder.flush(5)
+    assert recorder.status == "ok"
 
 
 async def test_flushing_nothing_returns_at_once(recorder):

@@ -1,13 +1,12 @@
 """What happened in a call: who said what, and what else."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import models, transaction
-from django.db.models import Count, F, Max, Min
+from django.db.models import Count, Max, Min
 
 from .folding import folded
 from .storable import columns
@@ -65,7 +64,8 @@ class TurnRow:
 class EventRow:
     """An event; `ms` counts from the call's start, `provider` is such as "stt" or "stt/cartesia".
 
-    `turn` is the index of the turn it belongs to, `detail` whatever else is known.
+    `turn` is the index of the turn it belongs to, `detail` whatever else is known. `key` makes it the same
+    event when it is written twice, as after a connection that broke at the commit.
     """
 
     session_id: UUID
@@ -76,6 +76,7 @@ class EventRow:
     provider: str = ""
     turn: int | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    key: UUID = field(default_factory=uuid4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Failure:
 
 
 _TURN_KEYS = ("session_id", "index")
+_EVENT_FACTS = [fact.name for fact in fields(EventRow) if fact.name not in ("key", "session_id")]
 _TURN_FACTS = [fact.name for fact in fields(TurnRow) if fact.name not in _TURN_KEYS]
 
 
@@ -127,15 +129,19 @@ class CallEventQuerySet(models.QuerySet["CallEvent"]):
     def record(self, rows: Iterable[EventRow]) -> None:
         """Write the events in one statement and count the errors on their calls, in one for each call.
 
+        An event that exists (same key) is overwritten; of several the last counts.
+
         Raises IntegrityError if a session does not exist.
         """
-        events = [self.model(**columns(self.model, row)) for row in rows]
-        errors = Counter(event.session_id for event in events if event.severity == Severity.ERROR)
+        latest = {row.key: row for row in rows}
+        events = [self.model(**columns(self.model, row)) for row in latest.values()]
+        failed = {event.session_id for event in events if event.severity == Severity.ERROR}
         calls = self.model.session.field.related_model._base_manager.using(self.db)
         with transaction.atomic(using=self.db):
-            self.bulk_create(events)
-            for session_id, count in errors.items():
-                calls.filter(pk=session_id).update(error_count=F("error_count") + count)
+            self.bulk_create(events, update_conflicts=True, unique_fields=["key"], update_fields=_EVENT_FACTS)
+            for session_id in failed:
+                errors = self.errors().filter(session_id=session_id).count()
+                calls.filter(pk=session_id).update(error_count=errors)
 
     def errors(self) -> "CallEventQuerySet":
         """Return what went wrong."""
@@ -224,6 +230,9 @@ class CallEvent(models.Model):
     )
     turn = models.PositiveIntegerField(null=True, blank=True, help_text="The turn's number in its call.")
     detail = models.JSONField(default=dict, blank=True, help_text="Whatever else is known.")
+    key = models.UUIDField(
+        null=True, unique=True, editable=False, help_text="Makes it one event, however often it is written."
+    )
 
     objects = CallEventQuerySet.as_manager()
 

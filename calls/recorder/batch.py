@@ -51,8 +51,22 @@ class Batch:
             for end in self.finishes.values():
                 CallSession.objects.finish(end)
 
-    def by_call(self) -> "list[Batch]":
-        """The same rows, one batch a call."""
+    def parts(self) -> "list[Batch]":
+        """The same rows in smaller batches: one a call, or of one call one a row, in the order of writing."""
+        calls = self._by_call()
+        return calls if len(calls) > 1 else self._by_row()
+
+    def _by_row(self) -> "list[Batch]":
+        return [
+            *(Batch(starts={id: start}) for id, start in self.starts.items()),
+            *(Batch(descriptions={id: description}) for id, description in self.descriptions.items()),
+            *(Batch(answers={id: in_force}) for id, in_force in self.answers.items()),
+            *(Batch(turns={key: turn}) for key, turn in self.turns.items()),
+            *(Batch(events=[event]) for event in self.events),
+            *(Batch(finishes={id: end}) for id, end in self.finishes.items()),
+        ]
+
+    def _by_call(self) -> "list[Batch]":
         batches: dict[UUID, Batch] = {}
 
         def of(call_id: UUID) -> Batch:
@@ -71,6 +85,13 @@ class Batch:
         for call_id, end in self.finishes.items():
             of(call_id).finishes[call_id] = end
         return list(batches.values())
+
+    def calls(self) -> set[UUID]:
+        """The calls whose rows these are."""
+        return {
+            *self.starts, *self.descriptions, *self.answers, *self.finishes,
+            *(call_id for call_id, _ in self.turns), *(event.session_id for event in self.events),
+        }  # fmt: skip
 
     def add(self, later: "Batch") -> None:
         """Take a later batch's rows, too: of two rows for the same thing the later counts."""

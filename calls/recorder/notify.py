@@ -9,7 +9,10 @@ from uuid import UUID
 
 from channels.layers import get_channel_layer
 
+from calls.outage import Outage
+
 logger = logging.getLogger(__name__)
+_outage = Outage(logger, "telling the pages that watch calls, over the channel layer,")
 
 LIVE_GROUP = "calls.live"
 PUBLISH_TIMEOUT_S = 1.0
@@ -51,7 +54,10 @@ def finished(call_id: UUID) -> CallChanged:
 
 
 async def publish(changes: Iterable[CallChanged]) -> None:
-    """Tell the watchers of all calls and of these. A layer that fails or hangs is logged, never raised."""
+    """Tell the watchers of all calls and of these. A layer that fails or hangs is logged, never raised.
+
+    Nothing is published again: what was lost with the layer stays lost, and a page that loads shows it.
+    """
     layer: Any = get_channel_layer()
     try:
         async with asyncio.timeout(PUBLISH_TIMEOUT_S):
@@ -59,7 +65,9 @@ async def publish(changes: Iterable[CallChanged]) -> None:
                 await layer.group_send(LIVE_GROUP, change)
                 await layer.group_send(group_of(change["call_id"]), change)
     except Exception as e:  # a page that misses an event asks again; a call must not end for it
-        logger.warning("live events were not published: %s: %s", type(e).__name__, e)
+        _outage.failed(e, "they miss what happens")
+    else:
+        _outage.over()
 
 
 class Publisher:
