@@ -13,7 +13,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from . import search
-from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason, turn_totals
+from .facts import (
+    CallEnd,
+    CallProgress,
+    CallStart,
+    CallStatus,
+    ClientGeneration,
+    Description,
+    EndReason,
+    turn_totals,
+)
 from .node import Node
 from .numbers import MOST_CHARS, normalised
 from .profile import PromptProfile
@@ -62,6 +71,10 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         """Store what really answers the call `id`: providers, settings, stand-ins. Whether it exists."""
         return self.filter(pk=id).update(in_force=storable_json(dict(in_force))) == 1
 
+    def go_on(self, id: UUID, progress: CallProgress) -> bool:
+        """Store how far the active call `id` has got, for the case that nothing else is heard of it."""
+        return self.active().filter(pk=id).update(**columns(self.model, progress)) == 1
+
     def finish(self, end: CallEnd) -> bool:
         """End the call if it is active, or if it was taken for one whose server had died.
 
@@ -84,20 +97,22 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
     def close_orphans(self) -> list[UUID]:
         """Close the active calls that no process runs any more and return which those were.
 
-        Each ends with its last turn, or where it began. Of several nodes that close a call at once, one does.
+        Each ends with the last that is known of it: the caller's audio, a turn, or its beginning. Of several
+        nodes that close a call at once, one does.
         """
         closed = []
         for session in self.orphaned():
             with transaction.atomic(using=self.db):
                 turns = list(session.turns.all())
                 last_ms = max((turn.end_ms or turn.start_ms for turn in turns), default=0)
+                known_at = session.last_audio_at or session.started_at
                 won = (
                     self.orphaned()
                     .filter(pk=session.pk)
                     .update(
                         status=CallStatus.INTERRUPTED,
                         end_reason=EndReason.CRASH,
-                        ended_at=session.started_at + timedelta(milliseconds=last_ms),
+                        ended_at=max(session.started_at + timedelta(milliseconds=last_ms), known_at),
                         **turn_totals(turn.total_ms for turn in turns),
                     )
                 )
@@ -232,6 +247,12 @@ class CallSession(models.Model):
     client_generation = models.CharField("client", max_length=8, choices=ClientGeneration, blank=True)
     audio_in_s = models.FloatField("audio in", default=0, help_text="Seconds of audio received.")
     audio_out_s = models.FloatField("audio out", default=0, help_text="Seconds of audio sent.")
+    last_audio_at = models.DateTimeField(
+        "last audio",
+        null=True,
+        blank=True,
+        help_text="When the caller's last audio came, while the call lasts.",
+    )
     turn_count = models.PositiveIntegerField("turns", default=0)
     median_latency_ms = models.PositiveIntegerField("median latency", null=True, blank=True, help_text="ms")
     worst_latency_ms = models.PositiveIntegerField("worst latency", null=True, blank=True, help_text="ms")
