@@ -1,8 +1,7 @@
 """Call sessions: one row per call, from its start to its end."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -12,17 +11,8 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from . import search
-from .facts import (
-    CallEnd,
-    CallProgress,
-    CallStart,
-    CallStatus,
-    ClientGeneration,
-    Description,
-    EndReason,
-    turn_totals,
-)
+from . import facts, search
+from .facts import CallEnd, CallProgress, CallStart, CallStatus, ClientGeneration, Description, EndReason
 from .node import Node
 from .numbers import MOST_CHARS, normalised
 from .profile import PromptProfile
@@ -90,7 +80,7 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         with transaction.atomic(using=self.db):
             turns = Turn.objects.using(self.db).filter(session_id=end.id)
             turns.settle()
-            totals = turn_totals(turns.values_list("total_ms", flat=True))
+            totals = facts.turn_totals(turns.values_list("total_ms", flat=True))
             unended = self.filter(Q(status=CallStatus.ACTIVE) | Q(end_reason=EndReason.CRASH))
             return unended.filter(pk=end.id).update(**values, **totals) == 1
 
@@ -113,7 +103,7 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
                         status=CallStatus.INTERRUPTED,
                         end_reason=EndReason.CRASH,
                         ended_at=max(session.started_at + timedelta(milliseconds=last_ms), known_at),
-                        **turn_totals(turn.total_ms for turn in turns),
+                        **facts.turn_totals(turn.total_ms for turn in turns),
                     )
                 )
             if won:
@@ -127,7 +117,9 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         Active calls are left: their server goes on writing them.
         """
         erased = 0
-        for some in _parts(ids, ERASED_AT_ONCE):
+        all_ids = list(ids)
+        for first in range(0, len(all_ids), ERASED_AT_ONCE):
+            some = all_ids[first : first + ERASED_AT_ONCE]
             with transaction.atomic(using=self.db):
                 calls = self.filter(pk__in=some).exclude(status=CallStatus.ACTIVE)
                 erased += calls.delete()[1].get(self.model._meta.label, 0)
@@ -186,13 +178,6 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return calls
 
 
-def _parts(ids: Iterable[UUID], size: int) -> Iterator[list[UUID]]:
-    """Yield the ids in lists of at most `size`."""
-    rest = iter(ids)
-    while part := list(islice(rest, size)):
-        yield part
-
-
 def _midnight(day: date) -> datetime:
     """Return the start of `day` in the current time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
@@ -247,12 +232,7 @@ class CallSession(models.Model):
     client_generation = models.CharField("client", max_length=8, choices=ClientGeneration, blank=True)
     audio_in_s = models.FloatField("audio in", default=0, help_text="Seconds of audio received.")
     audio_out_s = models.FloatField("audio out", default=0, help_text="Seconds of audio sent.")
-    last_audio_at = models.DateTimeField(
-        "last audio",
-        null=True,
-        blank=True,
-        help_text="When the caller's last audio came, while the call lasts.",
-    )
+    last_audio_at = models.DateTimeField("caller's last audio", null=True, blank=True)
     turn_count = models.PositiveIntegerField("turns", default=0)
     median_latency_ms = models.PositiveIntegerField("median latency", null=True, blank=True, help_text="ms")
     worst_latency_ms = models.PositiveIntegerField("worst latency", null=True, blank=True, help_text="ms")
