@@ -665,6 +665,27 @@ async def test_what_is_known_of_a_call_is_noted_while_it_goes_on(profile, dial, 
     await client.hang_up()
 
 
+async def test_what_a_call_is_doing_when_it_ends_is_waited_for(profile, dial, monkeypatch):
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def speak_and_take_leave(_conversation, _text):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.1)
+            left.set()
+
+    monkeypatch.setattr(build.Conversation, "say", speak_and_take_leave)
+    await sync_to_async(edit_profiles)(greeting="Hello")
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.send_to(bytes_data=FRAME)
+    await asyncio.wait_for(begun.wait(), 10)
+    await client.hang_up()
+    assert left.is_set()
+
+
 @pytest.mark.parametrize("voice", ["test", "dead"])
 async def test_the_farewell_is_spoken_to_its_end(profile, dial, voice):
     """With the embedded voice if the call's own is out of service."""
