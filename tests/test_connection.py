@@ -412,21 +412,26 @@ async def test_configure_twice_at_once(profile, dial):
 
 
 async def test_prompts_that_come_while_a_call_starts_are_taken_in_order(profile, dial, monkeypatch):
-    """Also those that come while an earlier one is taken."""
-    taken, prompt = [], Call.prompt
+    """Also one that comes while an earlier one is being taken, with another still to be."""
+    taking, go_on, taken, prompt = asyncio.Event(), asyncio.Event(), [], Call.prompt
 
-    async def take_slowly(call, system_prompt):
-        await asyncio.sleep(0.02 if len(taken) < 3 else 0)
+    async def take(call, system_prompt):
+        taking.set()
+        await go_on.wait()
+        await asyncio.sleep(0)  # others have their turn
         taken.append(system_prompt)
         await prompt(call, system_prompt)
 
-    monkeypatch.setattr(Call, "prompt", take_slowly)
+    monkeypatch.setattr(Call, "prompt", take)
     client = await dial()
-    prompts = [f"Be number {n}." for n in range(6)]
-    for number, text in enumerate(prompts):
+    prompts = [f"Be number {n}." for n in range(4)]
+    for text in prompts[:3]:
         await client.say(**CONFIGURE | {"system_prompt": text})
-        if number >= 1:
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(taking.wait(), 10)
+    await client.say(**CONFIGURE | {"system_prompt": prompts[3]})
+    for _ in range(50):  # until it is read
+        await asyncio.sleep(0)
+    go_on.set()
     for _ in prompts:
         await client.until("configured")
     await client.hang_up()
