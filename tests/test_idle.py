@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from calls.checks import audio_stopped
 from calls.gateway.idle import NO_AUDIO_S, AudioTimer
 from calls.models import EndReason
 from tests.virtual_time import VirtualTime
@@ -45,3 +46,10 @@ def test_a_client_that_never_sends_audio_has_its_bound_too():
 def test_operators_may_have_it_wait_longer(settings):
     settings.AUDIO_STOPPED_SECONDS = 120
     assert when_over(3.0)[1] == pytest.approx(123, abs=0.02)
+
+
+@pytest.mark.parametrize(("seconds", "wrong"), [(15, False), (1, False), (0, True), (-5, True)])
+def test_a_time_in_which_no_call_can_begin_is_refused(settings, seconds, wrong):
+    settings.AUDIO_STOPPED_SECONDS = seconds
+    said = [error.msg for error in audio_stopped()]
+    assert said == ([f"AUDIO_STOPPED_SECONDS={seconds}: 1 or more was expected"] if wrong else [])
