@@ -23,3 +23,12 @@ def own_language_model(**_kwargs: Any) -> list[CheckMessage]:
     if found != GGUF:
         return [Error(f"LOCAL_LLM_PATH={own} is no GGUF file", id="calls.E001")]
     return []
+
+
+@register()
+def audio_stopped(**_kwargs: Any) -> list[CheckMessage]:
+    """AUDIO_STOPPED_SECONDS leaves a call time to begin."""
+    seconds = settings.AUDIO_STOPPED_SECONDS
+    if seconds >= 1:
+        return []
+    return [Error(f"AUDIO_STOPPED_SECONDS={seconds}: 1 or more was expected", id="calls.E002")]

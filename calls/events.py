@@ -170,10 +170,24 @@ class StoodIn:
 
 @dataclass(frozen=True, slots=True)
 class Misused:
-    """The client sent what cannot be used, and was told so; `code` in HTTP's numbers."""
+    """The client sent what cannot be used, and was told so; `code` in HTTP's numbers.
+
+    The same code and message replace what was told before, with another `count`.
+    """
 
     code: int
     message: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WentOn:
+    """The call has got so far; audio in seconds. It is what is known of a call that breaks off."""
+
+    audio_in_s: float
+    audio_out_s: float
+    client: str
+    last_audio_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +219,7 @@ Event = (
     | Failed
     | StoodIn
     | Misused
+    | WentOn
     | Ended
 )
 Sink = Callable[[Event], None]

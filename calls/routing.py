@@ -22,6 +22,7 @@ async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
 _rustpbx = RustPBXConsumer.as_asgi()
 websocket_urlpatterns = [
     path("ws/rustpbx", _rustpbx, name="rustpbx"),
+    path("", _rustpbx),  # RustPBX's own defaults have no path
     path("ws/rustpbx/", _rustpbx),  # written so by mistake in many a server_url
     re_path("", refuse),  # type: ignore[arg-type]  # the stub knows views only
 ]

@@ -1,8 +1,11 @@
 """Tasks that belong to somebody: kept while they run, cancelled with their owner."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 class Tasks:
@@ -15,7 +18,12 @@ class Tasks:
         """Run `work` in a task."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a task failed", exc_info=error)
 
     def cancel(self) -> None:
         """Cancel all that still run."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from calls.models.storable import storable_json
 from calls.rustpbx import codec, messages
-from calls.rustpbx.codec import decode_binary, decode_text
+from calls.rustpbx.codec import decode_binary, decode_text, decode_url
 from calls.rustpbx.messages import (
     Audio,
     Configure,
@@ -16,6 +16,7 @@ from calls.rustpbx.messages import (
     ErrorCode,
     Ping,
     ProtocolError,
+    Url,
 )
 
 # RustPBX's table of required fields and their JSON types; a message that differs is dropped there.
@@ -239,3 +240,66 @@ def test_audio_keeps_every_byte(pcm):
     sent = json.loads(codec.encode_audio(pcm, "17"))
     assert bytes(sent.pop("audio_data")) == pcm
     assert sent == {"type": "audio", "sample_rate": 16000, "channels": 1, "frame_id": "17"}
+
+
+@given(st.binary(min_size=320, max_size=320))
+def test_audio_at_8_khz_says_so(pcm):
+    sent = json.loads(codec.encode_audio(pcm, "17", 8000))
+    assert bytes(sent["audio_data"]) == pcm
+    assert sent["sample_rate"] == 8000
+
+
+# --- The URL ----------------------------------------------------------------------------------------------
+
+
+def test_everything_the_url_can_say():
+    query = {
+        "profile": "sales", "caller": "+49 30 1", "callee": "100", "metadata": '{"a": [1, null]}',
+        "audio": "binary", "rate": "8000", "token": "not ours to read", "other": "ignored",
+    }  # fmt: skip
+    wanted = Url("sales", "+49 30 1", "100", {"a": [1, None]}, binary=True, rate=8000)
+    assert decode_url(query) == (wanted, [])
+    assert decode_url({"audio": "json", "rate": "16000", "caller": ""}) == (Url(), [])
+    assert decode_url({}) == (Url(), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("profile", "a" * 256, "at most 255 characters, got 256"),
+        ("caller", "1" * 301, "at most 255 characters, got 301"),
+        ("caller", "+49\0", "NUL"),
+        ("callee", "\ud83d", "surrogate"),
+        ("metadata", "[]", "JSON object"),
+        ("metadata", "{", "JSON object"),
+        ("metadata", "[" * 100_000, "JSON object"),
+        ("metadata", "1", "JSON object"),
+        ("metadata", '{"a": NaN}', "JSON object"),
+        ("metadata", '{"a": "\\u0000"}', "NUL"),
+        ("metadata", '{"a": ' + "[" * 40 + "]" * 40 + "}", "nested at most 32 deep"),
+        ("audio", "mp3", "binary or json, got 'mp3'"),
+        ("rate", "44100", "8000 or 16000, got '44100'"),
+        ("rate", "8khz", "8000 or 16000, got '8khz'"),
+        ("rate", "-8000", "8000 or 16000, got '-8000'"),
+        ("rate", "08000", "8000 or 16000, got '08000'"),
+        ("rate", "9" * 5_000, "8000 or 16000, got '999"),
+    ],
+)
+def test_what_the_url_may_not_say_is_named_and_left_out(name, text, says):
+    url, (error,) = decode_url({"caller": "1", "callee": "2", "profile": "sales"} | {name: text})
+    assert error.code == ErrorCode.BAD_VALUE
+    assert str(error).startswith("expected ")
+    assert says in str(error)
+    assert len(str(error)) < 200
+    left = {"caller": "1", "callee": "2", "profile": "sales"}
+    left.pop(name, None)
+    assert url == Url(**left)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(codec._URL_DECODERS)), st.text() | json_values.map(json.dumps)))
+def test_no_url_does_anything_else(query):
+    url, errors = decode_url(query)
+    assert all(isinstance(error, ProtocolError) for error in errors)
+    assert storable_json(dict(url.metadata)) == url.metadata
+    for text in (url.profile, url.caller, url.callee):
+        assert text is None or (len(text) <= 255 and "\0" not in text)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import numpy as np
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
@@ -17,8 +18,9 @@ from pipecat.processors.frame_processor import FrameProcessor
 
 from calls.audio.format import SAMPLE_RATE
 from calls.consumers import RustPBXConsumer
+from calls.conversation import call as conversation
 from calls.conversation.call import Call
-from calls.gateway import connection, registry
+from calls.gateway import connection, idle, limits, mistakes, registry
 from calls.models import CallEvent, CallSession
 from calls.pipeline import build
 from calls.profiles import choosing
@@ -33,7 +35,7 @@ CONFIGURE = {"command": "configure", "room_id": "room", "system_prompt": None}
 DISCONNECT = {"command": "disconnect", "reason": "done"}
 FRAME = bytes(640)  # 20 ms
 rustpbx = RustPBXConsumer.as_asgi()
-VOICE = b"\1\0" * (SAMPLE_RATE // 10)  # 0.1 s
+VOICE = np.full(SAMPLE_RATE // 10, 1000, "<i2").tobytes()  # 0.1 s
 
 
 class Silent(FrameProcessor):
@@ -136,6 +138,16 @@ class Client(WebsocketCommunicator):
         await self.wait(10)
         return event["code"]
 
+    async def rest(self):
+        """The errors still to come, and the code the server closes with."""
+        errors = []
+        async with asyncio.timeout(10):
+            while (event := await self.receive_output(timeout=10))["type"] != "websocket.close":
+                if "text" in event and '"error"' in event["text"]:
+                    errors.append(json.loads(event["text"]))
+        await self.wait(10)
+        return errors, event["code"]
+
     async def hang_up(self):
         """Say goodbye and wait until the server is done with the connection."""
         await self.say(**DISCONNECT)
@@ -198,16 +210,30 @@ async def test_the_url_tells_what_configure_cannot(profile, dial):
     assert (session.end_reason, session.status) == ("disconnect", "completed")
 
 
-@pytest.mark.parametrize("metadata", ["{", "[1]", "spring", "%22text%22", "%5B" * 100_000])
-async def test_metadata_that_is_no_object_is_named_and_left_out(profile, dial, metadata):
-    client = await dial(f"metadata={metadata}")
-    await client.say(**CONFIGURE)
+@pytest.mark.parametrize(
+    ("query", "says", "kept"),
+    [
+        ("metadata=%7B", "JSON object, got '{'", ("", "", {})),
+        ("metadata=" + "%5B" * 100_000, "JSON object, got '[[[", ("", "", {})),
+        ("caller=" + "1" * 301 + "&callee=7", "caller of at most 255 characters, got 301", ("", "7", {})),
+        ("caller=%00", "NUL", ("", "", {})),
+        ("audio=mp3", "binary or json, got 'mp3'", ("", "", {})),
+        ("rate=44100", "8000 or 16000, got '44100'", ("", "", {})),
+    ],
+)
+async def test_what_the_url_may_not_say_is_told_stored_and_left_out(profile, dial, query, says, kept):
+    client = await dial(query)
     error = await client.until("error")
     assert error["code"] == 422
-    assert "JSON object" in error["message"]
+    assert says in error["message"]
+    await client.say(**CONFIGURE)
     await client.until("configured")
     await client.hang_up()
-    assert (await finished()).metadata == {}
+    session = await finished()
+    assert (session.caller, session.callee, session.metadata) == kept
+    assert session.error_count == 1
+    (event,) = await stored_events()
+    assert (event.message, event.detail) == (error["message"], {"code": 422})
 
 
 async def test_an_unknown_profile(profile, dial):
@@ -385,6 +411,35 @@ async def test_configure_twice_at_once(profile, dial):
     assert change.detail["system_prompt"] == "Be formal."
 
 
+async def test_prompts_that_come_while_a_call_starts_are_taken_in_order(profile, dial, monkeypatch):
+    """Also one that comes while an earlier one is being taken, with another still to be."""
+    taking, go_on, taken, prompt = asyncio.Event(), asyncio.Event(), [], Call.prompt
+
+    async def take(call, system_prompt):
+        taking.set()
+        await go_on.wait()
+        await asyncio.sleep(0)  # others have their turn
+        taken.append(system_prompt)
+        await prompt(call, system_prompt)
+
+    monkeypatch.setattr(Call, "prompt", take)
+    client = await dial()
+    prompts = [f"Be number {n}." for n in range(4)]
+    for text in prompts[:3]:
+        await client.say(**CONFIGURE | {"system_prompt": text})
+    await asyncio.wait_for(taking.wait(), 10)
+    await client.say(**CONFIGURE | {"system_prompt": prompts[3]})
+    for _ in range(50):  # until it is read
+        await asyncio.sleep(0)
+    go_on.set()
+    for _ in prompts:
+        await client.until("configured")
+    await client.hang_up()
+    assert taken == prompts[1:]
+    assert (await finished()).client_configs["system_prompt"] == prompts[0]
+    assert [event.detail["system_prompt"] for event in await stored_events()] == prompts[1:]
+
+
 @pytest.mark.parametrize(
     ("policy", "prompts", "changes"),
     [
@@ -450,22 +505,37 @@ async def test_errors_that_are_told_are_stored(profile, dial):
     ]
 
 
-async def test_errors_that_are_not_told_are_not_stored(profile, dial, monkeypatch):
-    monkeypatch.setattr(connection, "ERRORS_PER_S", 0.0)
+async def test_a_mistake_made_again_and_again_is_one_event_with_a_number(profile, dial, monkeypatch):
+    """Its client is told within bounds, and let go when nothing else comes of it."""
+    monkeypatch.setattr(mistakes, "ERRORS_PER_S", 0.0)
+    monkeypatch.setattr(limits, "MISTAKES_PER_S", 0.0)
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("configured")
-    for _ in range(2 * connection.ERRORS_AT_ONCE):
-        await client.send_to(text_data="hello")
-    await client.hang_up()
-    await finished()
-    assert len(await stored_events()) == connection.ERRORS_AT_ONCE
+    for n in range(limits.MISTAKES_AT_ONCE):
+        await client.send_to(bytes_data=bytes(321 + 2 * (n % 50)))
+        if n % 200 == 0:
+            await client.say(command="ping", timestamp=n)
+            await client.until("pong")
+    assert await writer.recorder().flush(10)
+    (event,) = await stored_events()
+    assert event.detail["count"] == 512  # so far: 1, 2, 4, 8 …
+    await client.send_to(bytes_data=b"odd")
+    told, code = await client.rest()
+    assert code == 1008
+    assert len(told) <= mistakes.ERRORS_AT_ONCE
+    session = await finished()
+    assert (session.status, session.end_reason, session.error_count) == ("failed", "abuse", 1)
+    (event,) = await stored_events()
+    assert event.message == ("expected 16-bit samples, an even number of bytes, got 321 bytes (1001 times)")
+    assert event.detail == {"code": 422, "count": 1001}
 
 
 async def test_a_pipeline_that_ends_by_itself_ends_the_call(profile, dial):
     await sync_to_async(edit_profiles)(greeting="Hello", tts_provider="quitter")
     client = await dial()
     await client.say(**CONFIGURE)
+    await client.send_to(bytes_data=FRAME)
     error = await client.until("error")
     assert (error["code"], error["message"]) == (500, "the call's pipeline ended before the call did")
     assert await client.closed() == 1011
@@ -478,10 +548,50 @@ async def test_a_pipeline_that_ends_by_itself_ends_the_call(profile, dial):
 # --- The agent's voice ------------------------------------------------------------------------------------
 
 
+async def test_the_greeting_waits_for_the_caller_s_first_audio(profile, dial):
+    """RustPBX connects before its media is up: what it gets until then, nobody hears."""
+    await sync_to_async(edit_profiles)(greeting="Hello")
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    for _ in range(5):  # a ping comes every 30 ms
+        assert (await client.receive_json_from(timeout=10))["type"] == "ping"
+    await client.send_to(bytes_data=FRAME)
+    await client.until("audio")
+    await client.hang_up()
+
+
+async def test_a_greeting_nobody_may_hear_is_spoken_after_a_while(profile, dial, monkeypatch):
+    monkeypatch.setattr(conversation, "HEARS_WITHIN_S", 0.1)
+    await sync_to_async(edit_profiles)(greeting="Hello")
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("audio")
+    await client.hang_up()
+
+
+@pytest.mark.parametrize(("query", "kind"), [("rate=8000", "audio"), ("rate=8000&audio=binary", "voice")])
+async def test_the_voice_at_8_khz(profile, dial, query, kind):
+    """For telephones that play 16 kHz at half its speed."""
+    await sync_to_async(edit_profiles)(greeting="Hello")
+    client = await dial(query)
+    await client.say(**CONFIGURE)
+    await client.send_to(bytes_data=FRAME)
+    frames = [await client.until(kind) for _ in range(5)]
+    voice = [bytes(frame["audio_data"]) if kind == "audio" else frame["pcm"] for frame in frames]
+    assert {len(pcm) for pcm in voice} == {320}
+    assert {frame.get("sample_rate", 8000) for frame in frames} == {8000}
+    heard = np.frombuffer(b"".join(voice), "<i2")
+    assert np.abs(heard[20:-20] - 1000).max() < 100  # what was said, at another rate
+    await client.hang_up()
+    assert (await finished()).audio_out_s == 0.1
+
+
 async def test_the_voice_as_json(profile, dial):
     await sync_to_async(edit_profiles)(greeting="Hello")
     client = await dial()
     await client.say(**CONFIGURE)
+    await client.send_to(bytes_data=FRAME)
     frames = [await client.until("audio") for _ in range(5)]
     assert b"".join(bytes(frame["audio_data"]) for frame in frames) == VOICE
     assert [(frame["sample_rate"], frame["channels"]) for frame in frames] == [(16_000, 1)] * 5
@@ -495,6 +605,7 @@ async def test_the_voice_as_binary(profile, dial):
     await sync_to_async(edit_profiles)(greeting="Hello")
     client = await dial("audio=binary")
     await client.say(**CONFIGURE)
+    await client.send_to(bytes_data=FRAME)
     frames = [(await client.until("voice"))["pcm"] for _ in range(5)]
     assert {len(frame) for frame in frames} == {640}
     assert b"".join(frames) == VOICE
@@ -503,27 +614,81 @@ async def test_the_voice_as_binary(profile, dial):
 # --- Ending -----------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_says_nothing_is_let_go(profile, dial, monkeypatch):
-    monkeypatch.setattr(connection, "IDLE_S", 0.3)
+async def test_a_client_that_sends_no_audio_is_let_go(profile, dial, monkeypatch):
+    """Whatever else it sends."""
+    monkeypatch.setattr(idle, "NO_AUDIO_S", 0.5)
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("configured")
-    assert await client.closed() == 1000
-    session = await finished()
-    assert (session.end_reason, session.status) == ("idle", "completed")
-
-
-async def test_any_message_keeps_the_call(profile, dial, monkeypatch):
-    """More messages than fit into one idle time, none of them audio."""
-    monkeypatch.setattr(connection, "IDLE_S", 1.0)
-    client = await dial()
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while loop.time() - began < 1.5:
+    for _ in range(4):
         await client.say(command="ping", timestamp=1)
         await client.until("pong")
-        await client.until("ping")  # the pump asks an opening client for audio every 30 ms
     assert await client.closed() == 1000
+    session = await finished()
+    assert (session.end_reason, session.status, session.error) == ("idle", "completed", "")
+
+
+async def test_a_call_whose_audio_stops_ended_with_its_last_frame(profile, dial, settings):
+    """RustPBX says nothing of a hang-up and goes on to ping: that is no life."""
+    settings.AUDIO_STOPPED_SECONDS = 1
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    loop = asyncio.get_running_loop()
+    for _ in range(25):  # half a second
+        await client.send_to(bytes_data=FRAME)
+        await asyncio.sleep(0.02)
+    stopped = loop.time()
+
+    async def go_on_pinging():
+        while True:
+            await client.say(command="ping", timestamp=1)
+            await asyncio.sleep(0.1)
+
+    pinging = asyncio.create_task(go_on_pinging())
+    assert await client.closed() == 1000
+    pinging.cancel()
+    assert loop.time() - stopped >= 0.9
+    session = await finished()
+    assert (session.end_reason, session.status, session.error) == ("audio_ended", "completed", "")
+    assert session.audio_in_s == 0.5
+    assert session.duration.total_seconds() == pytest.approx(0.5, abs=0.4)
+
+
+async def test_what_is_known_of_a_call_is_noted_while_it_goes_on(profile, dial, monkeypatch):
+    monkeypatch.setattr(connection, "NOTE_S", 0.05)
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    for _ in range(30):
+        await client.send_to(bytes_data=FRAME)
+    async with asyncio.timeout(10):
+        while not (session := await finished()).audio_in_s:  # noqa: ASYNC110  it is noted, and nobody told
+            await asyncio.sleep(0.02)
+    assert (session.status, session.audio_in_s, session.client_generation) == ("active", 0.6, "free")
+    assert 0 <= (session.last_audio_at - session.started_at).total_seconds() < 10
+    await client.hang_up()
+
+
+async def test_what_a_call_is_doing_when_it_ends_is_waited_for(profile, dial, monkeypatch):
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def speak_and_take_leave(_conversation, _text):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.1)
+            left.set()
+
+    monkeypatch.setattr(build.Conversation, "say", speak_and_take_leave)
+    await sync_to_async(edit_profiles)(greeting="Hello")
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.send_to(bytes_data=FRAME)
+    await asyncio.wait_for(begun.wait(), 10)
+    await client.hang_up()
+    assert left.is_set()
 
 
 @pytest.mark.parametrize("voice", ["test", "dead"])

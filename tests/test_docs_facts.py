@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from django.urls import resolve
 
 import voiceagent
-from calls.audio.format import SAMPLE_RATE
+from calls.audio.format import SAMPLE_RATE, VOICE_RATES
 from calls.conversation import watchdog
-from calls.gateway import codes, limits, outbox
+from calls.gateway import codes, idle, limits, outbox
 from calls.models import EndReason, PromptProfile
 from calls.models.profile import PromptPolicy
 from calls.providers import catalogue
@@ -92,14 +92,14 @@ def test_every_error_code_and_ending_is_explained():
 
 
 def test_the_parameters_of_the_url_are_those_read():
-    readers = ("gateway/connection.py", "gateway/admission.py", "rustpbx/incoming.py")
-    source = "".join((ROOT / "calls" / path).read_text() for path in readers)
-    read = set(re.findall(r'(?:query|query_of\(scope\))\.get\("(\w+)"', source))
+    read = {"token", *codec._URL_DECODERS}
     shown = {name for cells in rows(PROTOCOL, "The URL") for name in cells[0].split(", ")}
     in_readme = {
         name for cells in rows(README, "Connect RustPBX") for name in re.findall(r"(\w+)=", cells[0])
     }
     assert shown == in_readme == read
+    rates = next(cells[1] for cells in rows(PROTOCOL, "The URL") if cells[0] == "rate")
+    assert [int(rate) for rate in re.findall(r"\d{4,}", rates)] == list(VOICE_RATES)
 
 
 # --- Profiles, figures, names -----------------------------------------------------------------------------
@@ -120,17 +120,20 @@ def test_every_setting_of_a_provider_is_listed():
     assert shown == {(p.kind, p.name, setting.name) for p in catalogue.PROVIDERS for setting in p.settings}
 
 
-def test_the_limits_are_those_of_the_code():
+def test_the_limits_are_those_of_the_code(settings):
     due = watchdog.DUE_S
     figures = [
         f"{limits.MESSAGES_PER_S:.0f} a second, {limits.MESSAGES_AT_ONCE:.0f} at once",
+        f"{limits.BYTES_PER_S / 1024:.0f} KB a second, {limits.BYTES_AT_ONCE / 2**20:.0f} MB at once",
         f"{limits.AUDIO_AT_ONCE_S:.0f} s at once",
         f"{CONNECTION['CONFIGURES_AT_ONCE']} at once",
         f"{SERVER['UNREAD_MESSAGES']:,}",
         f"{limits.ABUSE_AFTER:,}, {limits.FORGIVEN_PER_S:.0f} a second forgiven",
         f"{codec.MAX_BINARY_BYTES // 1024} KB",
         f"{outbox.MOST_MESSAGES} unread messages, or {SERVER['NOT_READING_S']:.0f} s",
-        f"{CONNECTION['IDLE_S']:.0f} s without any message",
+        f"{limits.MISTAKES_AT_ONCE:,}, one a second forgiven",
+        f"{settings.AUDIO_STOPPED_SECONDS} s since the last (AUDIO_STOPPED_SECONDS)",
+        f"{idle.NO_AUDIO_S:.0f} s if none came",
         f"words {due['stt']:.0f} s, model {due['llm']:.0f} s, voice {due['tts']:.0f} s",
         f"{codec.MAX_NAME_CHARS} characters",
     ]

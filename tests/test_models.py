@@ -13,6 +13,7 @@ from django.utils import timezone
 from calls import process
 from calls.models import (
     CallEvent,
+    CallProgress,
     CallSession,
     Description,
     EventRow,
@@ -261,6 +262,19 @@ class TestDescribe:
         assert not CallSession.objects.answered_by(uuid4(), {})
 
 
+class TestGoOn:
+    def test_how_far_a_call_has_got_is_stored_while_it_lasts(self, make_call):
+        session, now = make_call(), timezone.now()
+        for seconds in (5.0, 10.0):
+            assert CallSession.objects.go_on(session.id, CallProgress(seconds, 1.5, "new", now))
+        session.refresh_from_db()
+        assert (session.audio_in_s, session.audio_out_s, session.last_audio_at) == (10.0, 1.5, now)
+        assert session.client_generation == "new"
+        finish(session)
+        assert not CallSession.objects.go_on(session.id, CallProgress(1.0, 1.0, "free", now))
+        assert not CallSession.objects.go_on(uuid4(), CallProgress(1.0, 1.0, "free", now))
+
+
 class TestFinish:
     def test_the_first_to_finish_wins(self, make_call):
         session = make_call()
@@ -378,6 +392,18 @@ class TestCloseOrphans:
         assert lost.ended_at == lost.started_at + timedelta(seconds=4)
         assert (lost.turn_count, lost.median_latency_ms, lost.worst_latency_ms) == (3, 300, 300)
         assert (done.status, other.status) == ("completed", "active")
+
+    @pytest.mark.parametrize(("last_audio_s", "ended_s"), [(7, 7), (2, 4)])
+    def test_a_call_whose_server_died_keeps_what_was_known(self, make_call, make_node, last_audio_s, ended_s):
+        node = make_node(seen_s_ago=31)
+        lost = make_call(node_id=node.id, started_at=timezone.now() - timedelta(seconds=60))
+        last_audio_at = lost.started_at + timedelta(seconds=last_audio_s)
+        CallSession.objects.go_on(lost.id, CallProgress(6.5, 2.0, "seed", last_audio_at))
+        Turn.objects.record([turn_row(lost.id, 0, start_ms=2500, end_ms=4000)])
+        assert CallSession.objects.close_orphans() == [lost.id]
+        lost.refresh_from_db()
+        assert (lost.audio_in_s, lost.audio_out_s, lost.client_generation) == (6.5, 2.0, "seed")
+        assert lost.duration == timedelta(seconds=ended_s)
 
     def test_a_process_of_the_same_name_closes_nothing(self, make_call, make_node):
         running = make_node(name="agent-1")

@@ -309,6 +309,41 @@ async def test_interrupted_in_the_middle(call):
     assert call.told.failures == []
 
 
+@pytest.mark.parametrize("so_far", ["We are", "We are open from nine.", "We are open from nine. Come"])
+async def test_words_on_their_way_when_the_caller_interrupts_begin_no_sentence(call, so_far):
+    """The next words of the same text, and the first of the text after it, come just behind."""
+    text = "We are open from nine. Come in the morning. Today is a holiday."
+    segment = await call.announce(text)
+    after = await call.announce("Is there anything else?")
+    await call.begin()
+    await call.words(so_far, segment)
+    told = call.told.texts(events.Saying)
+    await call.push("caller", InterruptionFrame())
+    await call.words("open from", segment)
+    await call.words("Is there", after)
+    await call.stop()
+    await call.aggregated(so_far)
+    assert call.told.texts(events.Saying) == told
+    assert call.told.said == [("agent", so_far, True)]
+    assert " ".join(call.told.texts(events.Said)) == so_far
+    await call.says("Yes?")
+    assert call.told.texts(events.Saying) == [*told, "Yes?"]
+    assert call.told.said[1:] == [("agent", "Yes?", False)]
+
+
+async def test_what_may_not_be_interrupted_goes_on_sentence_by_sentence(call):
+    farewell = AggregatedTextFrame("Thank you. Goodbye now.", TextType.SENTENCE)
+    farewell.interruptible = False
+    await call.push("tts", farewell, TTSStartedFrame())
+    await call.begin()
+    await call.push("caller", InterruptionFrame())
+    await call.words("Thank you.", farewell.id, interruptible=False)
+    await call.push("caller", InterruptionFrame())
+    await call.words("Goodbye now.", farewell.id, interruptible=False)
+    await call.stop()
+    assert call.told.texts(events.Saying) == call.told.texts(events.Said) == ["Thank you.", "Goodbye now."]
+
+
 @pytest.mark.parametrize("voice", [True, False])
 async def test_interrupted_before_any_word(call, voice):
     """Nothing was said: there is no such turn, and the next one does not inherit anything of it."""

@@ -230,10 +230,30 @@ def test_a_stall_of_our_own_process_is_no_evidence():
     assert not pacer.poll(now + 0.2)  # the timer fires late, with frames still unread in the socket
 
 
-def test_a_held_client_that_goes_silent_is_asked_again_every_20_ms():
-    sim = Simulation("seed", pauses=((3.0, 6.0),)).run(9)
+@pytest.mark.parametrize("kind", ["seed", "new"])
+def test_a_held_client_that_goes_silent_is_asked_every_20_ms_for_a_second(kind):
+    sim = Simulation(kind, pauses=((3.0, 3.9),)).run(6)
     assert max(sim.lags) <= 0.080
-    assert 100 <= len([t for t in sim.pings if 3.1 < t < 5.9]) <= 150
+    assert 40 <= len([t for t in sim.pings if 3.1 < t < 3.9]) <= 42
+
+
+@pytest.mark.parametrize("kind", ["seed", "new", "free", "nagle"])
+def test_after_a_second_without_audio_a_ping_a_second_is_sent(kind):
+    sim = Simulation(kind, pauses=((3.0, 100.0),)).run(23)
+    assert 15 <= len([t for t in sim.pings if 4.1 < t < 23]) <= 19
+
+
+def test_a_client_that_never_sends_audio_gets_a_ping_a_second_too():
+    sim = Simulation("new", pauses=((0.0, 100.0),)).run(21)
+    assert 30 <= len([t for t in sim.pings if t < 1]) <= 34
+    assert 19 <= len([t for t in sim.pings if t > 1]) <= 20
+
+
+def test_a_held_client_that_speaks_again_is_soon_heard_in_time():
+    """Its first frame may wait for a second, and then no other does."""
+    sim = Simulation("seed", pauses=((3.0, 8.5),)).run(12)
+    assert max(sim.lags) <= 1.0
+    assert max(sim.lags[350:]) <= 0.080  # from half a second after
 
 
 def test_a_client_that_streams_steadily_is_read_by_the_window():

@@ -406,7 +406,7 @@ class TestCall:
         text = text_of(browse(call.get_absolute_url()))
         for fact in (
             "Ann", "Sales", "Receptionist, version 1", "Failed", "What went wrong",
-            "No message for 30 s", "4 Mar 2026, 10:00:00 UTC",
+            "No audio came", "4 Mar 2026, 10:00:00 UTC",
             "0:04", "4.0 s in, 1.5 s out",
             "RustPBX of October 2025 at 127.0.0.1", "812 ms median, 812 ms worst",
             "where is my order", "0:00.0–0:00.9", "en-GB", "It is on its", "interrupted",

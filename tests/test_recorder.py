@@ -11,7 +11,7 @@ from channels.layers import get_channel_layer
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from calls.models import CallEvent, CallSession, CallStart, Description, Turn
+from calls.models import CallEvent, CallProgress, CallSession, CallStart, Description, Turn
 from calls.recorder import notify
 from calls.recorder.backlog import MOST_ROWS
 from calls.recorder.batch import Batch
@@ -69,6 +69,21 @@ async def test_what_is_told_of_a_call_later_is_stored(recorder):
     calls = await rows(CallSession)
     assert [Description(*(getattr(call, f.name) for f in fields(told))) for call in calls] == [told, told]
     assert [call.in_force for call in calls] == [{"stt": {"provider": "local"}}] * 2
+
+
+async def test_how_far_a_call_has_got_is_stored_and_the_last_counts(recorder):
+    call_id, now = uuid4(), timezone.now()
+    recorder.start(start_row(call_id))
+    recorder.go_on(call_id, CallProgress(5.0, 0.0, "", now))
+    recorder.go_on(call_id, CallProgress(10.0, 2.0, "new", now))
+    assert await recorder.flush(5)
+    (call,) = await rows(CallSession)
+    assert (call.status, call.audio_in_s, call.audio_out_s) == ("active", 10.0, 2.0)
+    recorder.finish(end_row(call_id))
+    recorder.go_on(call_id, CallProgress(1.0, 1.0, "free", now))
+    assert await recorder.flush(5)
+    (call,) = await rows(CallSession)
+    assert (call.status, call.audio_in_s) == ("completed", end_row(call_id).audio_in_s)
 
 
 async def test_what_is_handed_over_is_written_without_being_asked_for(recorder):

@@ -13,15 +13,15 @@ def ask_for(url):
     return client
 
 
-@pytest.mark.parametrize("path", ["/ws/rustpbx", "/ws/rustpbx/"])
-async def test_calls_are_taken_with_and_without_a_slash_at_the_end(path):
+@pytest.mark.parametrize("path", ["/ws/rustpbx", "/ws/rustpbx/", "/"])
+async def test_calls_are_taken_with_and_without_a_slash_at_the_end_and_without_a_path(path):
     client = ask_for(f"{path}?profile=sales")
     accepted, _ = await client.connect()
     assert accepted
     await client.disconnect()
 
 
-@pytest.mark.parametrize("path", ["/", "/ws", "/ws/rustpbx/x", "/ws/rustpbx2", "/calls/"])
+@pytest.mark.parametrize("path", ["/ws", "/ws/rustpbx/x", "/ws/rustpbx2", "/calls/"])
 async def test_another_path_is_refused_before_the_upgrade(path, caplog):
     client = ask_for(f"{path}?token=secret")
     accepted, _ = await client.connect()

@@ -320,6 +320,67 @@ async def test_a_whole_call(generation):
     assert json.loads(json.dumps(report.summary()))["turns"] == 3
 
 
+@pytest.mark.parametrize("generation", ["seed", "new"])
+async def test_a_silent_hang_up_leaves_the_socket_open_and_pings(generation):
+    """As RustPBX does: nothing more is said, until the server has understood."""
+    got = []
+
+    async def server(socket):
+        await greet(socket)
+        pump = asyncio.create_task(ping_for_each_frame(socket, got.append))
+        while sum(isinstance(each, str) for each in got) < 3:  # noqa: ASYNC110  the pump tells nobody
+            await asyncio.sleep(0.01)
+        pump.cancel()
+
+    async with toy_server(server) as url:
+        report = await run_call([Wait(0.1)], url=url, generation=generation, hang_up="silent", ping_s=0.2)
+    assert (report.closed_by, report.close_code, report.said_all) == ("server", 1000, True)
+    assert report.noticed_s == pytest.approx(0.5, abs=0.2)
+    assert report.pings_unheard > 10
+    commands = [json.loads(text)["command"] for text in got if isinstance(text, str)]
+    assert commands == ["ping"] * 3
+    last_ping = max(n for n, each in enumerate(got) if isinstance(each, str))
+    first_ping = min(n for n, each in enumerate(got) if isinstance(each, str))
+    assert first_ping + 2 == last_ping  # no audio among the last pings
+
+
+async def test_a_silent_hang_up_that_is_not_noticed_fails_the_call(monkeypatch):
+    monkeypatch.setattr("calls.simulator.call.UNNOTICED_S", 0.2)
+
+    async def server(socket):
+        await greet(socket)
+        await ping_for_each_frame(socket)
+
+    async with toy_server(server) as url:
+        report = await run_call([Wait(0.1)], url=url, hang_up="silent")
+    assert report.failure == "the server did not end the call within 0 s of silence"
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+async def test_a_voice_is_played_at_the_rate_that_was_asked_for(rate):
+    voice = (tone(0.4, rate=rate) * 32767).astype("<i2").tobytes()
+
+    async def server(socket):
+        await greet(socket)
+        size = rate // 25
+        for number, begin in enumerate(range(0, len(voice), size)):
+            await socket.send(audio_message(number, voice[begin : begin + size], sample_rate=rate))
+            await asyncio.sleep(0.02)
+        await socket.wait_closed()
+
+    async with toy_server(server) as url:
+        report = await run_call([WaitForAgent(0.3)], url=url, rate=rate)
+        assert report.failure is None
+        assert report.audio_s == pytest.approx(0.4)
+        played = np.frombuffer(report.reply, "<i2")
+        heard = played[np.flatnonzero(np.abs(played) > 1000)[0] :][:4000]
+        assert np.abs(np.fft.rfft(heard)).argmax() * 4 == pytest.approx(440, abs=8)  # Hz
+        other = 24000 - rate
+        report = await run_call([WaitForAgent(0.3)], url=url, rate=other)
+    assert report.misfit_audio == report.audio_messages == 20
+    assert report.failure == "no audio message of the agent was 20 ms long at the rate expected"
+
+
 async def test_the_reply_is_in_its_place_in_time():
     async def server(socket):
         await greet(socket)

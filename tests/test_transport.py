@@ -31,6 +31,7 @@ from calls.pipeline.vad import WINDOW, WINDOW_BYTES, SharedSileroVAD
 from calls.providers.frames import CallerPausedFrame
 from tests.e2e.speech import say
 from tests.provider_harness import running
+from tests.virtual_time import VirtualTime
 
 NEWS = (CallerPausedFrame, VADUserStoppedSpeakingFrame)  # that audio does not wait for
 FRAME_S = 0.02
@@ -220,6 +221,44 @@ async def test_a_voice_at_another_rate(phone):
     assert spectrum.argmax() * 2 == pytest.approx(440, abs=4)  # Hz
 
 
+async def test_a_telephone_of_8_khz_gets_160_samples_every_20_ms(phone):
+    async with running(RustPBXOutput(phone, 8000)) as line:
+        pcm = voice(5)
+        await line.send(spoken(pcm[:100], 8000), spoken(pcm[100:3000], 8000), TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame)
+    assert {len(frame) for frame in phone.sent} == {320}
+    assert b"".join(phone.sent) == pcm[:3000].ljust(10 * 320, b"\0")
+
+
+@pytest.mark.parametrize("rate", [8000, SAMPLE_RATE])
+async def test_a_voice_at_another_rate_is_heard_to_its_last_sample(phone, rate):
+    """Its pieces come as fast as they are made, or slowly; what a filter holds back comes with the end."""
+    seconds = np.arange(24_000) / 24_000
+    made = (np.sin(seconds * 2 * np.pi * 440) * 10_000).astype("<i2").tobytes()
+    async with running(RustPBXOutput(phone, rate)) as line:
+        await line.send(spoken(made[:20_000], 24_000))
+        await phone.heard(8)  # 0.16 s later
+        await line.send(spoken(made[20_000:], 24_000), TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame)
+    heard = np.frombuffer(b"".join(phone.sent), "<i2")
+    wanted = np.sin(np.arange(rate) / rate * 2 * np.pi * 440) * 10_000
+    assert rate <= len(heard) <= rate + rate // 50
+    assert np.abs(heard[:rate] - wanted)[rate // 100 : -rate // 100].max() < 100
+
+
+async def test_what_a_filter_holds_of_an_interrupted_voice_is_not_heard_later(phone):
+    loud = np.full(24_000, 20_000, "<i2").tobytes()
+    async with running(RustPBXOutput(phone)) as line:
+        await line.send(spoken(loud, 24_000))
+        await phone.heard(3)
+        await line.send(InterruptionFrame())
+        await line.out.first(BotStoppedSpeakingFrame)
+        cut = len(phone.sent)
+        await line.send(spoken(bytes(9_600), 24_000), TTSStoppedFrame())
+        await line.out.first(BotStoppedSpeakingFrame, count=2)
+    assert np.abs(np.frombuffer(b"".join(phone.sent[cut:]), "<i2")).max() < 10
+
+
 async def test_an_interruption_drops_what_may_be_dropped(phone):
     async with running(RustPBXOutput(phone)) as line:
         await line.send(spoken(voice(500)))
@@ -265,21 +304,6 @@ async def test_words_a_nanosecond_apart_keep_their_order(phone):
 
 
 # --- Pacing, on a clock of its own ------------------------------------------------------------------------
-
-
-class VirtualTime(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer instead of waiting for it."""
-
-    now = 100.0
-
-    def time(self):
-        return self.now
-
-    def _run_once(self):
-        timers = [handle.when() for handle in self._scheduled if not handle.cancelled()]
-        if not self._ready and timers:
-            self.now = max(self.now, min(timers))
-        super()._run_once()
 
 
 class Played:

@@ -165,6 +165,11 @@ AUTH_PASSWORD_VALIDATORS = [
 # The first superuser's password; empty makes a random one, printed once.
 ADMIN_PASSWORD = env.str("ADMIN_PASSWORD", default="")
 
+# --- Calls ------------------------------------------------------------------------------------------------
+
+# A call is over when no audio has come for so many seconds: RustPBX does not say that its caller has hung up.
+AUDIO_STOPPED_SECONDS = env.int("AUDIO_STOPPED_SECONDS", default=15)
+
 # --- Storage ----------------------------------------------------------------------------------------------
 
 # postgres://user:password@host:5432/name; the default is SQLite in DATA_DIR.

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from calls import events
-from calls.audio.format import BYTES_PER_SECOND
+from calls.audio.format import BYTES_PER_SECOND, FRAME_MS, SAMPLE_RATE
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM, STT, TTS, Event, Request
 from calls.models import CallStatus, EndReason
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 SAME_FAILURE_S = 3.0  # one failure often comes as several errors
 FAREWELL_S = 20.0
+HEARS_WITHIN_S = 5.0  # then the greeting is spoken to whom it may concern
+TASKS_S = 1.0
 STATUS_OF_REASON = {
     EndReason.ABUSE: CallStatus.FAILED,
     EndReason.ERROR: CallStatus.FAILED,
@@ -43,14 +45,15 @@ STATUS_OF_REASON = {
 class Client:
     """The way to the client.
 
-    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice (640 bytes); `hang_up`
-    ends the connection with an error that says why.
+    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice at `voice_rate` Hz;
+    `hang_up` ends the connection with an error that says why.
     """
 
     take: events.Sink
     send_audio: Callable[[bytes], Awaitable[None]]
     hang_up: Callable[[str], None]
     address: str
+    voice_rate: int = SAMPLE_RATE
 
 
 class Call:
@@ -75,6 +78,7 @@ class Call:
         self._failed_at: dict[str, float] = {}  # by part
         self._watchdog = Watchdog(self._overdue)
         self._tasks = Tasks()
+        self._hears = asyncio.Event()  # the caller: his first audio shows that his side is up
         self._ended = False
         self._leaving = False  # the farewell is being said
         self.config = for_request(chosen.configuration, request)
@@ -87,9 +91,11 @@ class Call:
                 send_audio=self._send_audio,
                 emit=self.take,
                 started=self._started,
+                voice_rate=client.voice_rate,
             )
         except Exception as e:
-            self._publish_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
+            error = f"the pipeline could not be built: {e}"
+            self._publish_end(EndReason.ERROR, "", error, self._now())
             raise
         stood_in = self._conversation.stood_in
         self._publish(events.Answering(in_force(self.config, stood_in)))
@@ -102,16 +108,32 @@ class Call:
         """How much of the caller's voice is judged at once."""
         return self._conversation.cadence_bytes
 
-    async def start(self) -> None:
-        """Run the pipeline and greet the caller."""
+    def start(self) -> None:
+        """Run the pipeline and greet the caller as soon as he can hear it."""
         self._conversation.start(self._pipeline_ended)
         if self.config.greeting:
-            await self._conversation.say(self.config.greeting)
+            self._tasks.spawn(self._greet())
+
+    async def _greet(self) -> None:
+        """Speak the greeting once there is audio of the caller: RustPBX connects before its media is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARS_WITHIN_S):
+                await self._hears.wait()
+        await self._conversation.say(self.config.greeting)
 
     def hear(self, pcm: bytes) -> None:
         """Take the caller's voice: s16le at 16 kHz, any length."""
+        if not pcm:
+            return
+        self._hears.set()
         self.audio_in_s += len(pcm) / BYTES_PER_SECOND
         self._conversation.hear(pcm)
+
+    def went_on(self, generation: str, silent_s: float | None) -> None:
+        """Store how far the call has got. The caller's last audio came `silent_s` ago; None if none has."""
+        last_audio_at = None if silent_s is None else self._now() - timedelta(seconds=silent_s)
+        audio_in_s, audio_out_s = round(self.audio_in_s, 3), round(self.audio_out_s, 3)
+        self._publish(events.WentOn(audio_in_s, audio_out_s, generation, last_audio_at))
 
     def describe(self, request: Request) -> None:
         """The client describes a call that audio has begun."""
@@ -139,19 +161,23 @@ class Call:
                     await self._conversation.say(self.config.farewell, interruptible=False)
                 await self._conversation.finish()
 
-    async def end(self, reason: EndReason, generation: str, error: str = "") -> None:
-        """Stop the pipeline and store the end. Returns within about two seconds; may be called again."""
+    async def end(self, reason: EndReason, generation: str, error: str = "", ago_s: float = 0.0) -> None:
+        """Stop the pipeline and store the end, which was `ago_s` ago.
+
+        Returns within about two seconds and leaves nothing running; may be called again.
+        """
         if self._ended:
             return
         self._ended = True
+        ended_at = self._now() - timedelta(seconds=ago_s)
         self._watchdog.stop()
         self._tasks.cancel()
-        await self._conversation.stop()
-        self._publish_end(reason, generation, error)
+        await asyncio.gather(self._conversation.stop(), self._tasks.wait(TASKS_S))
+        self._publish_end(reason, generation, error, ended_at)
 
-    def misused(self, code: int, message: str) -> None:
-        """The client sent what cannot be used; the connection has answered with an error."""
-        self._publish(events.Misused(code, message))
+    def misused(self, code: int, message: str, count: int) -> None:
+        """The client sent what cannot be used, for the `count`th time; the connection has answered."""
+        self._publish(events.Misused(code, message, count))
 
     # --- What happens -------------------------------------------------------------------------------------
 
@@ -171,12 +197,12 @@ class Call:
         self._client.take(event)
         self._rows(event)
 
-    def _publish_end(self, reason: EndReason, generation: str, error: str) -> None:
+    def _publish_end(self, reason: EndReason, generation: str, error: str, ended_at: datetime) -> None:
         self._publish(
             events.Ended(
                 reason=reason,
                 status=STATUS_OF_REASON.get(reason, CallStatus.COMPLETED),
-                ended_at=self._now(),
+                ended_at=ended_at,
                 audio_in_s=round(self.audio_in_s, 3),
                 audio_out_s=round(self.audio_out_s, 3),
                 client=generation,
@@ -239,5 +265,5 @@ class Call:
             self._client.hang_up("the call's pipeline ended before the call did")
 
     async def _send_audio(self, pcm: bytes) -> None:
-        self.audio_out_s += len(pcm) / BYTES_PER_SECOND
+        self.audio_out_s += FRAME_MS / 1000
         await self._client.send_audio(pcm)

@@ -32,10 +32,11 @@ NAMED_CALLERS = 0.05  # of the calls, who have a name and no number
 RARE = ("zebra", "quince", "ukulele")  # each is said once in many thousand turns
 RARE_SHARE = 1 / 20_000  # of the turns
 OUTCOMES = (
-    (80, CallStatus.COMPLETED, EndReason.DISCONNECT, ""),
+    (40, CallStatus.COMPLETED, EndReason.DISCONNECT, ""),
+    (40, CallStatus.COMPLETED, EndReason.AUDIO_STOPPED, ""),
     (10, CallStatus.COMPLETED, EndReason.CLOSED, ""),
     (4, CallStatus.INTERRUPTED, EndReason.CRASH, ""),
-    (3, CallStatus.FAILED, EndReason.IDLE, "no message for 30 s"),
+    (3, CallStatus.FAILED, EndReason.ABUSE, "the client does not read"),
     (3, CallStatus.FAILED, EndReason.ERROR, "the provider closed the connection (1011)"),
 )
 

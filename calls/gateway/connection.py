@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from functools import cached_property
 from typing import Any, assert_never
 
 import voiceagent
@@ -13,8 +12,9 @@ from calls.audio.format import BYTES_PER_SECOND
 from calls.conversation.call import Call, Client
 from calls.gateway import admission, proxies
 from calls.gateway.codes import ABUSE, INTERNAL, NORMAL
-from calls.gateway.idle import IdleTimer
+from calls.gateway.idle import AudioTimer
 from calls.gateway.limits import Bucket, Limits
+from calls.gateway.mistakes import Mistakes
 from calls.gateway.outbox import Outbox, Send
 from calls.gateway.pacing import Pacing
 from calls.gateway.phase import Life, Phase
@@ -23,7 +23,7 @@ from calls.models import EndReason
 from calls.profiles.choosing import ChosenProfile, NoProfile, choose
 from calls.recorder.writer import recorder
 from calls.rustpbx import codec, messages
-from calls.rustpbx.incoming import metadata_of, request_of
+from calls.rustpbx.incoming import request_of
 from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Ping, ProtocolError, Timed
 from calls.rustpbx.outgoing import message_of, now_ms
 from calls.tasks import Tasks
@@ -31,11 +31,10 @@ from calls.tasks import Tasks
 logger = logging.getLogger(__name__)
 
 CONFIGURE_WITHIN_S = 2.0  # after the first audio; then the default profile answers
-IDLE_S = 30.0
 EARLY_AUDIO_BYTES = 5 * BYTES_PER_SECOND  # kept until the call starts
 MESSAGES_IN_A_ROW = 64  # read before other tasks of the event loop may run
 CONFIGURES_AT_ONCE, CONFIGURES_PER_S = 8, 1.0
-ERRORS_AT_ONCE, ERRORS_PER_S = 20, 5.0
+NOTE_S = 5.0  # between notes of how far a call has got
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -51,14 +50,15 @@ class Connection:
         self.life = Life()
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        self._query = admission.query_of(scope)
-        self._binary_audio = self._query.get("audio") == "binary"
-        self._client = Client(self._take, self._send_audio, self._fail, proxies.client_address(scope))
+        self._url, self._url_errors = codec.decode_url(admission.query_of(scope))
+        address, rate = proxies.client_address(scope), self._url.rate
+        self._client = Client(self._take, self._send_audio, self._fail, address, rate)
         self._pacing = Pacing(self._ping, scope.get("extensions", {}).get(GATHER))
         self._outbox = Outbox(send, sent=self._pacing.sent, full=self._on_not_reading)
         self._limits = Limits(now)
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
-        self._errors = Bucket.full(ERRORS_PER_S, ERRORS_AT_ONCE, now)
+        self._mistakes = Mistakes(self._send_message)
+        self._audio = AudioTimer(lambda reason: self.stop(reason, NORMAL))
         self._last_message = now
         self._json_audio = False
         self._call: Call | None = None
@@ -77,7 +77,8 @@ class Connection:
         version = voiceagent.__version__
         self._send_message(messages.Connected(timestamp=now_ms(), server="voiceagent", version=version))
         self._pacing.start()
-        idle = IdleTimer(IDLE_S, lambda: self._last_message, lambda: self.stop(EndReason.IDLE, NORMAL))
+        for error in self._url_errors:
+            self._mistakes.add(error.code, str(error))
         try:
             await self._read(receive)
         except asyncio.CancelledError:
@@ -89,7 +90,6 @@ class Connection:
             self.life.leave(EndReason.ERROR, INTERNAL, f"{type(e).__name__}: {e}")
         finally:
             self.life.leave(EndReason.CLOSED, NORMAL)  # if nothing else has said why
-            idle.stop()
             await self._finish()
 
     def stop(self, reason: EndReason, code: int, error: str = "") -> None:
@@ -114,21 +114,25 @@ class Connection:
             try:
                 await self._on_message(message)
             except ProtocolError as e:
-                self._send_error(e.code, str(e))
+                self._mistakes.add(e.code, str(e))
+                if e.code is not ErrorCode.TOO_FAST:  # of which the limits know already
+                    self._limits.mistake(self._last_message)
             if self._limits.abused:
                 self.stop(EndReason.ABUSE, ABUSE)
             if self.life.is_ending:
                 return
 
     async def _on_message(self, message: dict[str, Any]) -> None:
-        count = message.get("messages", 1)
-        if not self._limits.messages(count, self._last_message):
-            raise ProtocolError(ErrorCode.TOO_FAST, "expected at most 250 messages a second, got more")
-        data = message.get("bytes")
+        count, data = message.get("messages", 1), message.get("bytes")
+        content = message["text"] if data is None else data
+        if not self._limits.messages(count, len(content), self._last_message):
+            raise ProtocolError(
+                ErrorCode.TOO_FAST, "expected at most 250 messages and 512 KB a second, got more"
+            )
         if data is not None:
             self._on_audio(codec.decode_binary(data), count)
             return
-        match codec.decode_text(message["text"]):
+        match codec.decode_text(content):
             case Audio() as audio:
                 self._json_audio = True
                 self._on_audio(audio)
@@ -145,6 +149,7 @@ class Connection:
         now, size = self._last_message, len(audio.pcm)
         seconds = size / BYTES_PER_SECOND
         self._pacing.arrived(now, seconds, frames)
+        self._audio.heard(now)
         if not self._limits.audio(seconds, now):
             raise ProtocolError(ErrorCode.TOO_FAST, "expected audio at the pace of speech, got it faster")
         if self._call is not None:
@@ -167,10 +172,10 @@ class Connection:
             raise ProtocolError(
                 ErrorCode.TOO_FAST, "expected `configure` about once a second, got it more often"
             )
-        if self._call is not None:
-            await self._reconfigure(self._call, configure)
-        elif self.life.phase is Phase.STARTING:
+        if self.life.phase is Phase.STARTING:  # until then, so that they are taken in order
             self._reconfigured.append(configure)
+        elif self._call is not None:
+            await self._reconfigure(self._call, configure)
         else:
             self._configured = True
             self._start_call(configure)
@@ -182,34 +187,24 @@ class Connection:
             return
         if timer := self._timers.pop("configure", None):
             timer.cancel()
-        self._tasks.spawn(self._start(self._request(configure)))
-
-    def _request(self, configure: Configure) -> events.Request:
-        return request_of(configure, self._query, self._metadata_of_url)
-
-    @cached_property
-    def _metadata_of_url(self) -> dict[str, Any]:
-        try:
-            return metadata_of(self._query)
-        except ProtocolError as e:
-            self._send_error(e.code, str(e))
-            return {}
+        self._tasks.spawn(self._start(request_of(configure, self._url)))
 
     async def _start(self, request: events.Request) -> None:
         """Choose the profile, build the call, greet. A failure is sent as an error and ends the socket."""
         try:
             chosen: ChosenProfile = await choose(request.profile or "")
             call = self._call = Call(self._client, request, chosen, recorder())
+            self._mistakes.store_with(call.misused)
             if not chosen.found:
                 message = f"expected a published profile, got {request.profile!r}; the default one answers"
-                self._send_error(ErrorCode.NOT_FOUND, message)
+                self._mistakes.add(ErrorCode.NOT_FOUND, message)
             self._pacing.judged_every(call.cadence_bytes, len(self._early_audio))
             call.hear(bytes(self._early_audio))
             self._early_audio.clear()
             self._send_configured(call)
-            await call.start()
-            for another in self._reconfigured:
-                await self._reconfigure(call, another)
+            call.start()
+            while self._reconfigured:  # more may come meanwhile
+                await self._reconfigure(call, self._reconfigured.pop(0))
         except NoProfile as e:
             self._fail(str(e))
             return
@@ -221,16 +216,25 @@ class Connection:
             self._timers["duration"] = self._loop.call_later(
                 call.config.max_duration_s, lambda: self._tasks.spawn(self._say_goodbye(call))
             )
+            self._plan_note(call)
+
+    def _plan_note(self, call: Call) -> None:
+        self._timers["note"] = self._loop.call_later(NOTE_S, self._note, call)
+
+    def _note(self, call: Call) -> None:
+        """Store how far the call has got, in case this process dies."""
+        call.went_on(self.generation, self._audio.silent_s)
+        self._plan_note(call)
 
     async def _reconfigure(self, call: Call, configure: Configure) -> None:
         """Take a later `configure`, or the first one of a call that audio started."""
         if not self._configured:
             self._configured = True
-            call.describe(self._request(configure))
+            call.describe(request_of(configure, self._url))
             if configure.profile not in (None, "", call.profile):
                 began, asked = call.profile, configure.profile
                 message = f"expected profile {began!r}, with which the call has already begun, got {asked!r}"
-                self._send_error(ErrorCode.BAD_VALUE, message)
+                self._mistakes.add(ErrorCode.BAD_VALUE, message)
         await call.prompt(configure.system_prompt)
         self._send_configured(call)
 
@@ -242,18 +246,22 @@ class Connection:
         self.stop(EndReason.MAX_DURATION, NORMAL)
 
     def _fail(self, message: str) -> None:
-        self._send_error(ErrorCode.INTERNAL, message)
+        self._mistakes.add(ErrorCode.INTERNAL, message)
         self.stop(EndReason.ERROR, INTERNAL, message)
 
     async def _finish(self) -> None:
         """Close the socket, end the call and our own tasks, concurrently; takes about two seconds at most."""
         self._pacing.stop()
+        self._audio.stop()
+        self._mistakes.settle()
         for timer in self._timers.values():
             timer.cancel()
         self._tasks.cancel()
         endings: list[Awaitable[None]] = [self._outbox.close(self.life.code), self._tasks.wait(1.0)]
         if self._call is not None:
-            endings.append(self._call.end(self.life.reason, self.generation, self.life.error))
+            # Only then the end is not now: RustPBX has not told it.
+            ago_s = (self._audio.silent_s or 0.0) if self.life.reason is EndReason.AUDIO_STOPPED else 0.0
+            endings.append(self._call.end(self.life.reason, self.generation, self.life.error, ago_s))
         await asyncio.gather(*endings)
         self.life.close()
 
@@ -275,23 +283,15 @@ class Connection:
     def _send_configured(self, call: Call) -> None:
         self._send_message(messages.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
 
-    def _send_error(self, code: ErrorCode, message: str) -> None:
-        """Send the error and store it with the call; above the rate limit, do neither."""
-        if not self._errors.take(1.0, self._loop.time()):
-            return
-        self._send_message(messages.Error(timestamp=now_ms(), message=message, code=code))
-        if self._call is not None:
-            self._call.misused(int(code), message)
-
     def _ping(self) -> None:
         self._send_message(messages.ServerPing(timestamp=now_ms()))
 
     async def _send_audio(self, pcm: bytes) -> None:
         self._frames_sent += 1
-        if self._binary_audio:
+        if self._url.binary:
             await self._outbox.send_bytes(pcm)
         else:
-            await self._outbox.send_text(codec.encode_audio(pcm, str(self._frames_sent)))
+            await self._outbox.send_text(codec.encode_audio(pcm, str(self._frames_sent), self._url.rate))
 
     def _on_not_reading(self) -> None:
         self.stop(EndReason.ABUSE, ABUSE, "the client does not read")

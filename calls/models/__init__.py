@@ -1,7 +1,15 @@
 """What is kept: profiles and their versions, accounts, nodes, calls, their turns and their events."""
 
 from .account import ProviderAccount
-from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason
+from .facts import (
+    CallEnd,
+    CallProgress,
+    CallStart,
+    CallStatus,
+    ClientGeneration,
+    Description,
+    EndReason,
+)
 from .node import Node, NodeRow, NodeState
 from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
 from .search import CallNames
@@ -13,6 +21,7 @@ __all__ = [
     "CallEnd",
     "CallEvent",
     "CallNames",
+    "CallProgress",
     "CallSession",
     "CallSessionQuerySet",
     "CallStart",

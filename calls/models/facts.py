@@ -24,7 +24,8 @@ class EndReason(models.TextChoices):
 
     DISCONNECT = "disconnect", "Client hung up"
     CLOSED = "closed", "Connection closed"
-    IDLE = "idle", "No message for 30 s"
+    AUDIO_STOPPED = "audio_ended", "Audio stopped"
+    IDLE = "idle", "No audio came"
     MAX_DURATION = "max_duration", "Longest duration reached"
     SHUTDOWN = "shutdown", "Server stopped"
     ABUSE = "abuse", "Client misbehaved"
@@ -62,6 +63,16 @@ class CallStart:
     started_at: datetime
     remote_address: str
     node_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallProgress:
+    """How far a call has got that goes on; audio in seconds, `last_audio_at` of the caller's."""
+
+    audio_in_s: float
+    audio_out_s: float
+    client_generation: str
+    last_audio_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

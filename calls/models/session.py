@@ -1,8 +1,7 @@
 """Call sessions: one row per call, from its start to its end."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +11,8 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from . import search
-from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason, turn_totals
+from . import facts, search
+from .facts import CallEnd, CallProgress, CallStart, CallStatus, ClientGeneration, Description, EndReason
 from .node import Node
 from .numbers import MOST_CHARS, normalised
 from .profile import PromptProfile
@@ -62,6 +61,10 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         """Store what really answers the call `id`: providers, settings, stand-ins. Whether it exists."""
         return self.filter(pk=id).update(in_force=storable_json(dict(in_force))) == 1
 
+    def go_on(self, id: UUID, progress: CallProgress) -> bool:
+        """Store how far the active call `id` has got, for the case that nothing else is heard of it."""
+        return self.active().filter(pk=id).update(**columns(self.model, progress)) == 1
+
     def finish(self, end: CallEnd) -> bool:
         """End the call if it is active, or if it was taken for one whose server had died.
 
@@ -77,28 +80,30 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         with transaction.atomic(using=self.db):
             turns = Turn.objects.using(self.db).filter(session_id=end.id)
             turns.settle()
-            totals = turn_totals(turns.values_list("total_ms", flat=True))
+            totals = facts.turn_totals(turns.values_list("total_ms", flat=True))
             unended = self.filter(Q(status=CallStatus.ACTIVE) | Q(end_reason=EndReason.CRASH))
             return unended.filter(pk=end.id).update(**values, **totals) == 1
 
     def close_orphans(self) -> list[UUID]:
         """Close the active calls that no process runs any more and return which those were.
 
-        Each ends with its last turn, or where it began. Of several nodes that close a call at once, one does.
+        Each ends with the last that is known of it: the caller's audio, a turn, or its beginning. Of several
+        nodes that close a call at once, one does.
         """
         closed = []
         for session in self.orphaned():
             with transaction.atomic(using=self.db):
                 turns = list(session.turns.all())
                 last_ms = max((turn.end_ms or turn.start_ms for turn in turns), default=0)
+                known_at = session.last_audio_at or session.started_at
                 won = (
                     self.orphaned()
                     .filter(pk=session.pk)
                     .update(
                         status=CallStatus.INTERRUPTED,
                         end_reason=EndReason.CRASH,
-                        ended_at=session.started_at + timedelta(milliseconds=last_ms),
-                        **turn_totals(turn.total_ms for turn in turns),
+                        ended_at=max(session.started_at + timedelta(milliseconds=last_ms), known_at),
+                        **facts.turn_totals(turn.total_ms for turn in turns),
                     )
                 )
             if won:
@@ -112,7 +117,9 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         Active calls are left: their server goes on writing them.
         """
         erased = 0
-        for some in _parts(ids, ERASED_AT_ONCE):
+        all_ids = list(ids)
+        for first in range(0, len(all_ids), ERASED_AT_ONCE):
+            some = all_ids[first : first + ERASED_AT_ONCE]
             with transaction.atomic(using=self.db):
                 calls = self.filter(pk__in=some).exclude(status=CallStatus.ACTIVE)
                 erased += calls.delete()[1].get(self.model._meta.label, 0)
@@ -171,13 +178,6 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return calls
 
 
-def _parts(ids: Iterable[UUID], size: int) -> Iterator[list[UUID]]:
-    """Yield the ids in lists of at most `size`."""
-    rest = iter(ids)
-    while part := list(islice(rest, size)):
-        yield part
-
-
 def _midnight(day: date) -> datetime:
     """Return the start of `day` in the current time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
@@ -232,6 +232,7 @@ class CallSession(models.Model):
     client_generation = models.CharField("client", max_length=8, choices=ClientGeneration, blank=True)
     audio_in_s = models.FloatField("audio in", default=0, help_text="Seconds of audio received.")
     audio_out_s = models.FloatField("audio out", default=0, help_text="Seconds of audio sent.")
+    last_audio_at = models.DateTimeField("caller's last audio", null=True, blank=True)
     turn_count = models.PositiveIntegerField("turns", default=0)
     median_latency_ms = models.PositiveIntegerField("median latency", null=True, blank=True, help_text="ms")
     worst_latency_ms = models.PositiveIntegerField("worst latency", null=True, blank=True, help_text="ms")

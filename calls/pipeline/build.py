@@ -68,6 +68,7 @@ class Conversation:
     services: Services
     observer: ConversationObserver
     stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
+    voice_rate: int  # Hz, of what is sent
     task: asyncio.Task[None] | None = None
 
     def start(self, ended: Callable[[], None]) -> None:
@@ -116,11 +117,11 @@ class Conversation:
 
     async def say_with_embedded_voice(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text past the call's own voice, for when that is what failed. It enters the context."""
-        pcm = await catalogue.emergency_speech(text, SAMPLE_RATE)
+        pcm = await catalogue.emergency_speech(text, self.voice_rate)
         context_id = f"emergency-{uuid.uuid4()}"
         frames: list[Frame] = [
             TTSStartedFrame(context_id=context_id),
-            TTSAudioRawFrame(pcm, SAMPLE_RATE, 1, context_id=context_id),
+            TTSAudioRawFrame(pcm, self.voice_rate, 1, context_id=context_id),
             TTSTextFrame(text, TextType.SENTENCE, context_id=context_id),
             TTSStoppedFrame(context_id=context_id),
             LLMAssistantPushAggregationFrame(),
@@ -157,6 +158,7 @@ def build(
     send_audio: SendAudio,
     emit: Sink,
     started: float,
+    voice_rate: int = SAMPLE_RATE,
 ) -> Conversation:
     """Make the pipeline of one call.
 
@@ -166,6 +168,7 @@ def build(
         send_audio: sends 20 ms of the agent's voice.
         emit: takes what happens.
         started: when the call started, in seconds of time.monotonic().
+        voice_rate: of the agent's voice, in Hz: the services speak at this rate.
     """
     stood_in: dict[str, str] = {}
     stt = _service("stt", config.stt, config, stood_in)
@@ -177,7 +180,7 @@ def build(
         params=LLMUserAggregatorParams(user_turn_strategies=_turn_strategies(config)),
     )
     agent = LLMAssistantAggregator(context)
-    hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio)
+    hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio, voice_rate)
     words = HeardWords()
     services = Services(stt=stt, words=words, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
     observer = ConversationObserver(services, emit, started=started, language=config.language)
@@ -185,7 +188,7 @@ def build(
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(
-            audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=SAMPLE_RATE, enable_metrics=True
+            audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=voice_rate, enable_metrics=True
         ),
         enable_rtvi=False,
         enable_turn_tracking=False,
@@ -195,7 +198,7 @@ def build(
         start_timeout_secs=10,
     )
     runner = WorkerRunner(handle_sigint=False)
-    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in)
+    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in, voice_rate)
 
 
 class CallerAggregator(LLMUserAggregator):

@@ -233,7 +233,8 @@ class ConversationObserver:
         return self._agent
 
     def _on_word(self, frame: TTSTextFrame) -> None:
-        self._sentences.word(frame)
+        if not self._sentences.word(frame):
+            return
         self._interruptible = frame.interruptible
         agent = self._agent or self._agent_turn(time.monotonic())  # a word may come just before its voice
         if not self._agent_text_is_final and frame.append_to_context:
@@ -268,11 +269,10 @@ class ConversationObserver:
 
     def _on_interruption(self, _frame: InterruptionFrame) -> None:
         self._reply.close()
-        self._sentences.forget_announced()
+        self._sentences.interrupt()
         self._voice_ended = True
         self._emit(Awaiting(None))
         if self._agent is not None and self._bot_speaking and self._interruptible:
-            self._sentences.end()
             turn = replace(self._agent, interrupted=True, end_ms=self._turns.ms(time.monotonic()))
             self._emit(Interrupted(turn.text, turn.number))
             self._agent = self._turns.emit(turn) if turn.text else None

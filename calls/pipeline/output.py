@@ -28,7 +28,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 
-from calls.audio.format import SAMPLE_RATE
+from calls.audio.format import SAMPLE_RATE, frame_bytes
 from calls.pipeline.playout import Playout, SendAudio
 
 
@@ -37,12 +37,19 @@ class RustPBXOutput(FrameProcessor):
 
     Args:
         send_audio: sends 20 ms of the agent's voice to the client.
+        rate: of that voice, in Hz.
     """
 
-    def __init__(self, send_audio: SendAudio) -> None:
+    def __init__(self, send_audio: SendAudio, rate: int = SAMPLE_RATE) -> None:
         super().__init__(enable_direct_mode=True)
+        self._rate = rate
         self._playout = Playout(
-            send_audio, self._release, self._start_speaking, self._stop_speaking, self._now
+            send_audio,
+            self._release,
+            self._start_speaking,
+            self._stop_speaking,
+            self._now,
+            frame_bytes=frame_bytes(rate),
         )
         self._speaking = False
         self._tasks: list[asyncio.Task[None]] = []  # none if the call ends before its pipeline is set up
@@ -68,8 +75,7 @@ class RustPBXOutput(FrameProcessor):
             await self._queue_voice(frame)
         elif isinstance(frame, InterruptionFrame):
             await self.push_frame(frame, direction)
-            if not self._playout.interrupt():
-                await self._stop_speaking()
+            await self._interrupted()
         elif isinstance(frame, (MetricsFrame, AggregatedTextProgressFrame)):
             pass  # nobody behind listens to them: the observer has them from their makers
         elif isinstance(frame, (StartFrame, SystemFrame)):
@@ -80,8 +86,7 @@ class RustPBXOutput(FrameProcessor):
             await self._playout.drained()
             await self.push_frame(frame, direction)
         elif isinstance(frame, TTSStoppedFrame):
-            self._playout.end_of_voice()
-            self._playout.frame(frame)
+            await self._queue_end_of_voice(frame)
         elif frame.pts:
             self._playout.timed(frame, frame.pts)
         else:
@@ -89,10 +94,23 @@ class RustPBXOutput(FrameProcessor):
 
     async def _queue_voice(self, frame: OutputAudioRawFrame) -> None:
         pcm = frame.audio
-        if frame.sample_rate != SAMPLE_RATE:  # a service that cannot speak at 16 kHz
-            self._resampler = self._resampler or create_stream_resampler()
-            pcm = await self._resampler.resample(pcm, frame.sample_rate, SAMPLE_RATE)
+        if frame.sample_rate != self._rate:  # a service that cannot speak at this rate
+            self._resampler = self._resampler or create_stream_resampler(clear_after_secs=None)
+            pcm = await self._resampler.resample(pcm, frame.sample_rate, self._rate)
         self._playout.voice(pcm, interruptible=frame.interruptible)
+
+    async def _queue_end_of_voice(self, frame: TTSStoppedFrame) -> None:
+        if self._resampler is not None:
+            self._playout.voice(await self._resampler.flush(), interruptible=frame.interruptible)
+        self._playout.end_of_voice()
+        self._playout.frame(frame)
+
+    async def _interrupted(self) -> None:
+        if self._playout.interrupt():
+            return  # there is voice that may not be
+        if self._resampler is not None:
+            await self._resampler.reset()
+        await self._stop_speaking()
 
     def _now(self) -> int:
         return self.get_clock().get_time()

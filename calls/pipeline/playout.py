@@ -23,7 +23,7 @@ MOST_BEHIND_S = 0.060
 SILENT_S = 3.0
 
 SendAudio = Callable[[bytes], Awaitable[None]]
-"""Sends 20 ms of the agent's voice (640 bytes, s16le at 16 kHz) to the client."""
+"""Sends 20 ms of the agent's voice (s16le) to the client."""
 
 
 class Playout:
@@ -36,6 +36,7 @@ class Playout:
         silent: is told when the voice has run dry without its end being told.
         clock: the pipeline's time in ns, for frames with a time of their own. The event loop's may stand
             still for a millisecond.
+        frame_bytes: the length of 20 ms of voice.
     """
 
     def __init__(
@@ -45,8 +46,11 @@ class Playout:
         begun: Callable[[], Awaitable[None]],
         silent: Callable[[], Awaitable[None]],
         clock: Callable[[], int],
+        *,
+        frame_bytes: int = FRAME_BYTES,
     ) -> None:
         self._send = send
+        self._frame_bytes = frame_bytes
         self._release = release
         self._begun = begun
         self._silent = silent
@@ -69,15 +73,16 @@ class Playout:
         """Queue voice of any length."""
         self._partial += pcm
         self._partial_interruptible = interruptible
-        whole = len(self._partial) // FRAME_BYTES * FRAME_BYTES
-        for start in range(0, whole, FRAME_BYTES):
-            self._put(bytes(self._partial[start : start + FRAME_BYTES]), interruptible)
+        size = self._frame_bytes
+        whole = len(self._partial) // size * size
+        for start in range(0, whole, size):
+            self._put(bytes(self._partial[start : start + size]), interruptible)
         del self._partial[:whole]
 
     def end_of_voice(self) -> None:
         """Fill the last frame with silence: no more of this voice comes."""
         if self._partial:
-            self._put(bytes(self._partial.ljust(FRAME_BYTES, b"\0")), self._partial_interruptible)
+            self._put(bytes(self._partial.ljust(self._frame_bytes, b"\0")), self._partial_interruptible)
             self._partial.clear()
 
     def frame(self, frame: Frame) -> None:

@@ -71,23 +71,31 @@ class SpokenSentences:
 
     def __init__(self, emit: Sink) -> None:
         self._emit = emit
-        self._announced: dict[int, str] = {}  # texts about to be spoken, by the frame's id
+        self._announced: dict[int, AggregatedTextFrame] = {}  # texts about to be spoken, by the frame's id
         self._segment: int | None = None  # the text being spoken
+        self._interruptible = True
+        self._cut: set[int] = set()  # texts that were interrupted: words of theirs may still be on their way
         self._coming: deque[str] = deque()  # its sentences, still to come
         self._sentence = ""  # the one being spoken
         self._spoken: list[str] = []  # its words so far
 
     def announce(self, frame: AggregatedTextFrame) -> None:
         """Text-to-speech takes up this text."""
-        self._announced[frame.id] = frame.text
+        self._announced[frame.id] = frame
 
-    def word(self, frame: TTSTextFrame) -> None:
-        """A word has been spoken (a whole sentence, from a service without word times)."""
+    def word(self, frame: TTSTextFrame) -> bool:
+        """A word has been spoken (a whole sentence, from a service without word times).
+
+        Returns whether it counts: not if its text has been interrupted.
+        """
+        if frame.segment_id in self._cut:
+            return False
+        self._interruptible = frame.interruptible
         if frame.segment_id != self._segment or frame.segment_id is None:
             self.end()
             self._segment = frame.segment_id
-            text = self._announced.pop(frame.segment_id, frame.text) if frame.segment_id else frame.text
-            self._coming = deque(sentences_of(text))
+            announced = self._announced.pop(frame.segment_id, frame) if frame.segment_id else frame
+            self._coming = deque(sentences_of(announced.text))
         elif _letters("".join(self._spoken)) >= _letters(self._sentence):
             self.end()
         if not self._spoken:
@@ -96,6 +104,7 @@ class SpokenSentences:
                 self._sentence = f"{self._sentence} {self._coming.popleft()}"
             self._emit(Saying(self._sentence))
         self._spoken.append(frame.text)
+        return True
 
     def end(self) -> None:
         """The sentence is over, or was cut off: say how much of it was spoken."""
@@ -103,9 +112,17 @@ class SpokenSentences:
             self._emit(Said(" ".join(self._spoken)))
         self._spoken = []
 
-    def forget_announced(self) -> None:
-        """An interruption: what was announced will not be spoken."""
-        self._announced.clear()
+    def interrupt(self) -> None:
+        """What is spoken, and what was announced, is interrupted, but for what may not be."""
+        cut = {id for id, announced in self._announced.items() if announced.interruptible}
+        for id in cut:
+            del self._announced[id]
+        self._cut |= cut
+        if self._interruptible:
+            self.end()
+            self._coming.clear()
+            if self._segment is not None:
+                self._cut.add(self._segment)
 
 
 def _letters(text: str) -> int:

@@ -10,6 +10,7 @@ from django.db import transaction
 from calls.models import (
     CallEnd,
     CallEvent,
+    CallProgress,
     CallSession,
     CallStart,
     Description,
@@ -27,13 +28,14 @@ class Batch:
     starts: dict[UUID, CallStart] = field(default_factory=dict)
     descriptions: dict[UUID, Description] = field(default_factory=dict)
     answers: dict[UUID, Mapping[str, Any]] = field(default_factory=dict)
+    progress: dict[UUID, CallProgress] = field(default_factory=dict)
     turns: dict[tuple[UUID, int], TurnRow] = field(default_factory=dict)
     events: list[EventRow] = field(default_factory=list)
     finishes: dict[UUID, CallEnd] = field(default_factory=dict)
 
     def __len__(self) -> int:
         calls = len(self.starts) + len(self.descriptions) + len(self.answers) + len(self.finishes)
-        return calls + len(self.turns) + len(self.events)
+        return calls + len(self.progress) + len(self.turns) + len(self.events)
 
     def write(self) -> None:
         """Write every row in one transaction. Raises what the database raises; then nothing is written."""
@@ -44,6 +46,8 @@ class Batch:
                 CallSession.objects.describe(call_id, description)
             for call_id, in_force in self.answers.items():
                 CallSession.objects.answered_by(call_id, in_force)
+            for call_id, progress in self.progress.items():
+                CallSession.objects.go_on(call_id, progress)
             if self.turns:
                 Turn.objects.record(self.turns.values())
             if self.events:
@@ -61,6 +65,7 @@ class Batch:
             *(Batch(starts={id: start}) for id, start in self.starts.items()),
             *(Batch(descriptions={id: description}) for id, description in self.descriptions.items()),
             *(Batch(answers={id: in_force}) for id, in_force in self.answers.items()),
+            *(Batch(progress={id: progress}) for id, progress in self.progress.items()),
             *(Batch(turns={key: turn}) for key, turn in self.turns.items()),
             *(Batch(events=[event]) for event in self.events),
             *(Batch(finishes={id: end}) for id, end in self.finishes.items()),
@@ -78,6 +83,8 @@ class Batch:
             of(call_id).descriptions[call_id] = description
         for call_id, in_force in self.answers.items():
             of(call_id).answers[call_id] = in_force
+        for call_id, progress in self.progress.items():
+            of(call_id).progress[call_id] = progress
         for key, turn in self.turns.items():
             of(key[0]).turns[key] = turn
         for event in self.events:
@@ -89,7 +96,7 @@ class Batch:
     def calls(self) -> set[UUID]:
         """The calls whose rows these are."""
         return {
-            *self.starts, *self.descriptions, *self.answers, *self.finishes,
+            *self.starts, *self.descriptions, *self.answers, *self.progress, *self.finishes,
             *(call_id for call_id, _ in self.turns), *(event.session_id for event in self.events),
         }  # fmt: skip
 
@@ -98,6 +105,7 @@ class Batch:
         self.starts |= later.starts
         self.descriptions |= later.descriptions
         self.answers |= later.answers
+        self.progress |= later.progress
         self.turns |= later.turns
         self.events += later.events
         self.finishes |= later.finishes

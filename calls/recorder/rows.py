@@ -1,12 +1,21 @@
 """From what happened in a call to the rows that are stored of it."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
 from calls import events
-from calls.models import CallEnd, CallStart, Description, EventKind, EventRow, Severity, TurnRow
+from calls.models import (
+    CallEnd,
+    CallProgress,
+    CallStart,
+    Description,
+    EventKind,
+    EventRow,
+    Severity,
+    TurnRow,
+)
 from calls.process import this_process
 from calls.recorder.writer import Recorder
 
@@ -18,6 +27,7 @@ class CallRows:
         self._recorder = recorder
         self._id = call_id
         self._began = time.monotonic()
+        self._misuses: dict[tuple[int, str], EventRow] = {}
 
     def __call__(self, event: events.Event) -> None:
         """Store the event, if such events are stored."""
@@ -30,6 +40,8 @@ class CallRows:
                 self._recorder.answered_by(self._id, in_force)
             case events.Turn():
                 self._recorder.turn(TurnRow(session_id=self._id, **asdict(event)))
+            case events.WentOn():
+                self._go_on(event)
             case events.Ended():
                 self._end(event)
             case _:
@@ -43,8 +55,8 @@ class CallRows:
             case events.PromptChanged(system_prompt):
                 message = "the client changed its prompt"
                 self._event(EventKind.CONFIGURATION, Severity.INFO, message, system_prompt=system_prompt)
-            case events.Misused(code, message):
-                self._event(EventKind.ERROR, Severity.ERROR, message, code=code)
+            case events.Misused():
+                self._misuse(event)
             case events.Failed():
                 severity = Severity.ERROR if event.caller_waits else Severity.WARNING
                 self._failure(event, severity)
@@ -63,6 +75,32 @@ class CallRows:
                 node_id=this_process.boot,
             )
         )
+
+    def _go_on(self, event: events.WentOn) -> None:
+        progress = CallProgress(
+            audio_in_s=event.audio_in_s,
+            audio_out_s=event.audio_out_s,
+            client_generation=event.client,
+            last_audio_at=event.last_audio_at,
+        )
+        self._recorder.go_on(self._id, progress)
+
+    def _misuse(self, event: events.Misused) -> None:
+        """Store it once, with how often it came."""
+        first = self._misuses.get((event.code, event.message))
+        if first is None:
+            detail = {"code": event.code}
+            first = EventRow(
+                self._id, self._ms(), EventKind.ERROR, Severity.ERROR, event.message, detail=detail
+            )
+            self._misuses[event.code, event.message] = first
+        if event.count > 1:
+            first = replace(
+                first,
+                message=f"{event.message} ({event.count} times)",
+                detail={**first.detail, "count": event.count},
+            )
+        self._recorder.event(first)
 
     def _end(self, event: events.Ended) -> None:
         self._recorder.finish(
@@ -92,8 +130,10 @@ class CallRows:
         turn: int | None = None,
         **detail: Any,
     ) -> None:
-        ms = round((time.monotonic() - self._began) * 1000)
-        self._recorder.event(EventRow(self._id, ms, kind, severity, message, provider, turn, detail))
+        self._recorder.event(EventRow(self._id, self._ms(), kind, severity, message, provider, turn, detail))
+
+    def _ms(self) -> int:
+        return round((time.monotonic() - self._began) * 1000)
 
 
 def _description(request: events.Request) -> Description:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from calls.models import CallEnd, CallStart, Description, EventRow, TurnRow
+from calls.models import CallEnd, CallProgress, CallStart, Description, EventRow, TurnRow
 from calls.recorder.backlog import FINAL, OK, PASSING, WHOLE_CALL, Backlog
 from calls.recorder.interim import InterimTurns
 
@@ -36,6 +36,10 @@ class Recorder:
     def answered_by(self, id: UUID, in_force: Mapping[str, Any]) -> None:
         """A call's services were built: providers, settings, stand-ins."""
         self._backlog.put(lambda batch: batch.answers.__setitem__(id, in_force), WHOLE_CALL)
+
+    def go_on(self, id: UUID, progress: CallProgress) -> None:
+        """A call has got so far."""
+        self._backlog.put(lambda batch: batch.progress.__setitem__(id, progress), PASSING)
 
     def turn(self, row: TurnRow) -> None:
         """A turn began, went on or ended. While it goes on, it is written at most once a second."""

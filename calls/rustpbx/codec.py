@@ -4,12 +4,12 @@ Nothing here does I/O or knows Django or Pipecat.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from calls.audio.format import SAMPLE_RATE
+from calls.audio.format import SAMPLE_RATE, VOICE_RATES
 from calls.rustpbx.messages import (
     Audio,
     ClientMessage,
@@ -19,6 +19,7 @@ from calls.rustpbx.messages import (
     Ping,
     ProtocolError,
     Timed,
+    Url,
 )
 
 MAX_TEXT_BYTES = 64 * 1024  # in UTF-8
@@ -74,6 +75,20 @@ def decode_text(text: str) -> ClientMessage:
             ErrorCode.MALFORMED, f"expected command to be one of {known}, got {_shown(command)}"
         )
     return decoder(data)
+
+
+def decode_url(query: Mapping[str, str]) -> tuple[Url, list[ProtocolError]]:
+    """Read the URL's parameters. What cannot be used is left out, and returned as an error (422)."""
+    values: dict[str, Any] = {}
+    errors: list[ProtocolError] = []
+    for name, decode in _URL_DECODERS.items():
+        if text := query.get(name):
+            try:
+                _refuse_unstorable_text(text)
+                values |= decode(name, text)
+            except ProtocolError as e:
+                errors.append(e)
+    return Url(**values), errors
 
 
 def _refuse_constant(name: str) -> None:
@@ -163,6 +178,49 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], ClientMessage]] = {
 }
 
 
+def _decode_url_name(name: str, text: str) -> dict[str, Any]:
+    return {name: _name({name: text}, name)}
+
+
+def _decode_url_metadata(_name: str, text: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ProtocolError(
+            ErrorCode.BAD_VALUE, f"expected metadata in the URL to be a JSON object, got {_shown(text)}"
+        )
+    _refuse_unstorable(metadata)
+    return {"metadata": metadata}
+
+
+def _decode_url_audio(_name: str, text: str) -> dict[str, Any]:
+    if text not in ("binary", "json"):
+        raise ProtocolError(
+            ErrorCode.BAD_VALUE, f"expected audio in the URL to be binary or json, got {_shown(text)}"
+        )
+    return {"binary": text == "binary"}
+
+
+def _decode_url_rate(_name: str, text: str) -> dict[str, Any]:
+    for rate in VOICE_RATES:
+        if text == str(rate):
+            return {"rate": rate}
+    known = " or ".join(map(str, VOICE_RATES))
+    raise ProtocolError(ErrorCode.BAD_VALUE, f"expected rate in the URL to be {known}, got {_shown(text)}")
+
+
+_URL_DECODERS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "profile": _decode_url_name,
+    "caller": _decode_url_name,
+    "callee": _decode_url_name,
+    "metadata": _decode_url_metadata,
+    "audio": _decode_url_audio,
+    "rate": _decode_url_rate,
+}
+
+
 def _checked_pcm(data: bytes) -> bytes:
     if not data:
         raise ProtocolError(ErrorCode.BAD_VALUE, "expected 16-bit samples, got an empty audio message")
@@ -213,18 +271,19 @@ def encode(message: Timed) -> str:
     return json.dumps({name: getattr(message, name) for name in message.__dataclass_fields__})
 
 
-def encode_audio(pcm: bytes, frame_id: str) -> str:
+def encode_audio(pcm: bytes, frame_id: str, rate: int = SAMPLE_RATE) -> str:
     """The JSON text of 20 ms of the agent's voice.
 
     Args:
-        pcm: s16le mono at 16 kHz, 640 bytes.
+        pcm: s16le mono, 640 bytes at 16 kHz.
         frame_id: unique in the call; plain ASCII without quotes.
+        rate: of the samples, in Hz.
     """
     # Looked up as numbers of one width, with spaces behind the short ones: 3 µs where json.dumps takes 34 and
     # joining strings 10. This runs 50 times a second a call.
     samples = _BYTE_TEXTS[np.frombuffer(pcm, np.uint8)].tobytes().rstrip(b", ").decode("ascii")
     return (
-        f'{{"type":"audio","audio_data":[{samples}],"sample_rate":{SAMPLE_RATE},"channels":1,'
+        f'{{"type":"audio","audio_data":[{samples}],"sample_rate":{rate},"channels":1,'
         f'"frame_id":"{frame_id}"}}'
     )
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from calls.audio.format import SAMPLE_RATE
+
 
 class ErrorCode(IntEnum):
     """What went wrong, in the numbers HTTP uses for it."""
@@ -68,6 +70,18 @@ class Audio:
 
     pcm: bytes
     is_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """The URL's parameters: who calls, and how the agent's voice is sent (`rate` in Hz)."""
+
+    profile: str | None = None
+    caller: str | None = None
+    callee: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    binary: bool = False
+    rate: int = SAMPLE_RATE
 
 
 ClientMessage = Configure | Ping | Disconnect | Audio

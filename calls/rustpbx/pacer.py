@@ -22,6 +22,8 @@ from calls.rustpbx.clock import ROUNDING_S, AudioClock
 
 SILENCE_S = 0.020  # a held client gets a ping after this long without one
 OPENING_S = 0.030  # before the first frame, any message may be the one the client waits for
+QUIET_S = 1.0  # after this long without a frame the caller may have hung up, of which RustPBX tells nothing
+QUIET_PING_S = 1.0  # from then on
 HELD_FRAMES = 3  # this many frames behind the clock: the client is held, not merely late
 # A free client whose kernel waits for acknowledgements (Nagle's algorithm) sends in bursts every 40 ms: one
 # that proved to be free may fall this far behind, and so may one under test.
@@ -149,9 +151,10 @@ class Pacer:
         sure = self._looking_again and now - self.deadline <= TIMER_SLACK_S
         ping = False
         if self.state is State.OPENING:
-            ping = now - self._last_sent >= OPENING_S
+            ping = now - self._last_sent >= self._interval(now)
         elif self.state is State.HELD:
-            ping = self._judge_count(now) or now - max(self.clock.last_frame, self._last_ping) >= SILENCE_S
+            silent = now - max(self.clock.last_frame, self._last_ping)
+            ping = self._judge_count(now) or silent >= self._interval(now) - ROUNDING_S
         elif not sure:
             self._looking_again = True
             self.deadline = now + SECOND_LOOK_S
@@ -164,6 +167,12 @@ class Pacer:
             self._last_ping = self._last_sent = now
         self._plan(now)
         return ping
+
+    def _interval(self, now: float) -> float:
+        """Seconds between pings to a client that waits for them and sends nothing."""
+        if now - self.clock.last_frame >= QUIET_S:
+            return QUIET_PING_S
+        return OPENING_S if self.state is State.OPENING else SILENCE_S
 
     # --- A client that may be free ------------------------------------------------------------------------
 
@@ -271,10 +280,11 @@ class Pacer:
         """Set the time of the next look."""
         self._looking_again = False
         if self.state is State.OPENING:
-            self.deadline = self._last_sent + OPENING_S
+            self.deadline = self._last_sent + self._interval(now)
         elif self.state is State.HELD:
-            silence = max(self.clock.last_frame, self._last_ping) + SILENCE_S
-            self.deadline = silence if self._count is None else min(silence, now + COUNT_S)
+            self.deadline = max(self.clock.last_frame, self._last_ping) + self._interval(now)
+            if self._count is not None and self._count.frames:
+                self.deadline = min(self.deadline, now + COUNT_S)
         else:
             held_at = self.clock.heard_until + self._tolerance
             if self._unread_until is not None:  # until then nothing is known

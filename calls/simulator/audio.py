@@ -41,6 +41,11 @@ def pcm_of(samples: NDArray[np.floating[Any]], rate: int) -> bytes:
     return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
 
 
+def resampled(pcm: bytes, rate: int) -> bytes:
+    """s16le mono `pcm` at `rate` Hz as s16le at 16 kHz."""
+    return pcm_of(np.frombuffer(pcm, "<i2").astype(np.float32) / 32768, rate)
+
+
 def write_wav(path: Path, pcm: bytes) -> None:
     """Write s16le mono 16 kHz `pcm` to `path` as a WAV file. Raises `OSError`."""
     with path.open("wb") as file, wave.open(file, "wb") as wav:

@@ -5,17 +5,29 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from calls.simulator import wire
-from calls.simulator.clients import GENERATIONS, CallFailed, Incoming, PbxClient, stop, without_query
+from calls.simulator.clients import (
+    GENERATIONS,
+    PING_S,
+    CallFailed,
+    Incoming,
+    PbxClient,
+    stop,
+    without_query,
+)
 from calls.simulator.outcome import CallReport, Dropped, Received
-from calls.simulator.playback import PACKET_BYTES, Playback
+from calls.simulator.playback import Playback
 from calls.simulator.script import Caller, Microphone, Say, Step, WaitForAgent, awaits_reply
 
 HANG_UP_REASON = "caller hung up"
 PROGRESS_S = 1.0
+DISCONNECT, SILENT = "disconnect", "silent"
+HANG_UPS = (DISCONNECT, SILENT)
+UNNOTICED_S = 120.0  # a hang-up that the server has not noticed by then it never will
 
 
 @dataclass(frozen=True)
@@ -48,20 +60,30 @@ async def run_call(
     frame_ms: int = 10,
     hold_s: float = 4.0,
     timeout_s: float = 120.0,
+    hang_up: str = DISCONNECT,
+    ping_s: float = PING_S,
+    rate: int = wire.SAMPLE_RATE,
     on_event: Callable[[Event], None] | None = None,
 ) -> CallReport:
     """Make one call to `url` (its query string included) in real time and report on it.
 
     `speech` is either s16le mono 16 kHz, followed by silence until the agent has been quiet for `hold_s` (for
     at most `timeout_s`), or a script of steps. `generation` is one of `GENERATIONS`; `extensions` adds fields
-    to `configure`. A call that fails says so in `CallReport.failure`; speech without a reply is a failure if
-    the caller listened for one (`hold_s` above 0). Only what `on_event` raises is raised.
+    to `configure`. `hang_up` is one of `HANG_UPS`: "silent" sends no more audio and leaves the socket open,
+    with a ping every `ping_s`, until the server closes it. `rate` is what the agent's voice is to have, in
+    Hz; the URL must ask for it.
+
+    A call that fails says so in `CallReport.failure`; speech without a reply is a failure if the caller
+    listened for one (`hold_s` above 0). Only what `on_event` raises is raised.
     """
     if isinstance(speech, bytes | bytearray):
         speech = [Say(bytes(speech)), WaitForAgent(quiet_s=hold_s, timeout_s=timeout_s, reply=False)]
     room_id = room_id or str(uuid.uuid4())
     configure = wire.configure(room_id, system_prompt, **(extensions or {}))
-    return await _Call(url, generation, room_id, frame_ms, on_event).run(configure, speech)
+    client = partial(PbxClient, GENERATIONS[generation], url, ping_s=ping_s)
+    report = CallReport(without_query(url), generation, room_id)
+    call = _Call(client, report, frame_ms, rate, on_event)
+    return await call.run(configure, speech, silent=hang_up == SILENT)
 
 
 class _Call:
@@ -69,22 +91,25 @@ class _Call:
 
     def __init__(
         self,
-        url: str,
-        generation: str,
-        room_id: str,
+        client: Callable[[Callable[[Incoming], None]], PbxClient],
+        report: CallReport,
         frame_ms: int,
+        rate: int,
         on_event: Callable[[Event], None] | None,
     ) -> None:
         self._started = time.monotonic()
         self._on_event = on_event
-        self._client = PbxClient(GENERATIONS[generation], url, self._receive)
-        self._playback = Playback(self._started)
+        self._client = client(self._receive)
+        self._playback = Playback(self._started, rate)
         self._microphone = Microphone(self._started, frame_ms)
-        self._report = CallReport(without_query(url), generation, room_id, self._client.frames)
+        self._report = report
+        report.frames = self._client.frames
         self._caller = Caller(self._microphone, self._playback, self._client.command, self._tell_step)
         self._frame_ids: set[str] = set()
 
-    async def run(self, configure: dict[str, Any], steps: Sequence[Step]) -> CallReport:
+    async def run(
+        self, configure: dict[str, Any], steps: Sequence[Step], *, silent: bool = False
+    ) -> CallReport:
         """Make the call and return the finished report."""
         report, tasks = self._report, list[asyncio.Task[Any]]()
         report.awaits_reply = awaits_reply(steps)
@@ -99,6 +124,8 @@ class _Call:
             tasks.append(asyncio.create_task(self._client.wait_closed()))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             report.said_all = self._caller.said_all
+            if silent and not self._client.closed:
+                await self._fall_silent()
             report.closed_by = "server" if self._client.closed else "caller"
         except CallFailed as error:
             report.failure = str(error)
@@ -109,6 +136,20 @@ class _Call:
                 await self._client.hang_up(HANG_UP_REASON)
         self._finish()
         return report
+
+    async def _fall_silent(self) -> None:
+        """Hang up as RustPBX does: no more audio, the socket stays open. Wait until the server closes it."""
+        self._tell("caller_falls_silent", {})
+        began, pings = time.monotonic(), self._report.pings
+        try:
+            async with asyncio.timeout(UNNOTICED_S):
+                await self._client.wait_closed()
+        except TimeoutError as error:
+            raise CallFailed(
+                f"the server did not end the call within {UNNOTICED_S:.0f} s of silence"
+            ) from error
+        self._report.noticed_s = time.monotonic() - began
+        self._report.pings_unheard = self._report.pings - pings
 
     async def _act(self, steps: Sequence[Step]) -> None:
         """Keep the microphone open while the script is performed."""
@@ -184,13 +225,13 @@ class _Call:
         if message["frame_id"] in self._frame_ids:
             self._report.repeated_frame_ids += 1
         self._frame_ids.add(message["frame_id"])
-        fits = message["sample_rate"] == wire.SAMPLE_RATE and message["channels"] == 1
+        fits = message["sample_rate"] == self._playback.rate and message["channels"] == 1
         self._play(ms, bytes(message["audio_data"]), fits)
 
     def _play(self, ms: float, pcm: bytes, fits: bool = True) -> None:
-        """Hand audio to the phone; what is no 20 ms packet at 16 kHz plays wrongly there and is counted."""
+        """Hand audio to the phone; what is no 20 ms packet at its rate plays wrongly there and is counted."""
         self._report.audio_messages += 1
-        if not fits or len(pcm) != PACKET_BYTES:
+        if not fits or len(pcm) != self._playback.packet_bytes:
             self._report.misfit_audio += 1
         whole = pcm[: len(pcm) // 2 * 2]
         if whole and self._playback.hear(ms / 1000, whole):

@@ -29,7 +29,7 @@ CONNECT_TIMEOUT_S = 10.0
 # Long enough for the last frames of a healthy call; a backlog is not worth waiting for.
 HANG_UP_TIMEOUT_S = 0.2
 CLOSE_TIMEOUT_S = 2.0
-PING_INTERVAL_S = 30.0
+PING_S = 30.0
 MAX_MESSAGE = 64 * 2**20  # bytes, as the real clients' library allows
 
 
@@ -100,15 +100,23 @@ class _Outgoing:
 class PbxClient:
     """One call's socket, used the way a client generation uses it.
 
-    `on_message` gets each message when the generation's reader takes it off the socket.
+    `on_message` gets each message when the generation's reader takes it off the socket. The client's own ping
+    goes out every `ping_s`.
     """
 
-    def __init__(self, generation: Generation, url: str, on_message: Callable[[Incoming], None]) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        url: str,
+        on_message: Callable[[Incoming], None],
+        ping_s: float = PING_S,
+    ) -> None:
         self.generation = generation
         self.url = url
         self.frames = FrameCounts()
         self._closed = asyncio.Event()
         self._on_message = on_message
+        self._ping_s = ping_s
         self._lock: AbstractAsyncContextManager[Any] = asyncio.Lock() if generation.locks else nullcontext()
         self._outbox: asyncio.Queue[_Outgoing | None] = asyncio.Queue()
         self._inbox: asyncio.Queue[Incoming | None] = asyncio.Queue()
@@ -224,7 +232,7 @@ class PbxClient:
     async def _ping(self) -> None:
         due = time.monotonic()
         while True:
-            due += PING_INTERVAL_S
+            due += self._ping_s
             await asyncio.sleep(due - time.monotonic())
             self.command(wire.ping())
 

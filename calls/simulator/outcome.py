@@ -50,12 +50,16 @@ class Line:
 
 @dataclass
 class CallReport:
-    """One call's outcome. Times are from the call's start: in ms where the name says so, else in s."""
+    """One call's outcome. Times are from the call's start: in ms where the name says so, else in s.
+
+    `noticed_s` is how long the server took to notice a silent hang-up, `pings_unheard` how many of its pings
+    came meanwhile.
+    """
 
     url: str
     generation: str
     room_id: str
-    frames: FrameCounts
+    frames: FrameCounts = field(default_factory=FrameCounts)
     failure: str | None = None
     duration_s: float = 0.0
     said_all: bool = False
@@ -79,6 +83,8 @@ class CallReport:
     in_vain: list[Step] = field(default_factory=list)
     pacing: Pacing | None = None
     reply: bytes = b""
+    noticed_s: float | None = None
+    pings_unheard: int = 0
 
     def drop(self, dropped: Dropped) -> None:
         """Count a dropped message, and keep the first hundred."""
@@ -159,6 +165,8 @@ class CallReport:
     def _find_silence(self) -> str | None:
         if self.frames.due and not self.frames.sent:
             return f"none of the caller's {self.frames.due} frames got through"
+        if self.audio_messages and self.misfit_audio == self.audio_messages:
+            return "no audio message of the agent was 20 ms long at the rate expected"
         if not self.audio_messages and not self.said_by("agent"):
             return "neither audio nor text came back"
         if self.awaits_reply and self.caller_speech and not self.is_answered:
@@ -178,6 +186,8 @@ class CallReport:
             "duration_s": round(self.duration_s, 3),
             "closed_by": self.closed_by,
             "close_code": self.close_code,
+            "hang_up_noticed_s": None if self.noticed_s is None else round(self.noticed_s, 3),
+            "pings_unheard": self.pings_unheard,
             "frames_due": frames.due,
             "frames_sent": frames.sent,
             "frames_dropped_before_connect": frames.dropped,

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from calls.simulator.wire import BYTES_PER_SECOND, SAMPLE_RATE
+from calls.simulator.audio import resampled
+from calls.simulator.wire import SAMPLE_RATE
 
 PACKET_S = 0.02  # one message is one RTP packet of this length
-PACKET_BYTES = 640
 # Audio that pauses for longer begins a new talkspurt.
 TALKSPURT_GAP_S = 0.3
 # A phone's jitter buffer covers up to this much lateness without an audible gap.
@@ -70,20 +70,22 @@ class Pacing:
 class Playback:
     """Collects one call's agent audio. Times are in s from the call's start."""
 
-    def __init__(self, started: float) -> None:
-        """`started` is the call's start by `time.monotonic()`."""
+    def __init__(self, started: float, rate: int = SAMPLE_RATE) -> None:
+        """`started` is the call's start by `time.monotonic()`, `rate` the audio's in Hz."""
         self.started = started
+        self.rate = rate
+        self._bytes_per_second = 2 * rate
         self.talkspurts: list[Talkspurt] = []
         self._reply = bytearray()
         self._heard = asyncio.Event()
 
     def hear(self, at: float, pcm: bytes) -> bool:
-        """Take an audio message's s16le 16 kHz `pcm`; whether it begins a talkspurt."""
+        """Take an audio message's s16le `pcm`; whether it begins a talkspurt."""
         begins = not self.talkspurts or at - self.played > TALKSPURT_GAP_S
         if begins:
             self.talkspurts.append(Talkspurt([], at))
         talkspurt = self.talkspurts[-1]
-        talkspurt.arrivals.append(Arrival(at, len(pcm) / BYTES_PER_SECOND))
+        talkspurt.arrivals.append(Arrival(at, len(pcm) / self._bytes_per_second))
         if begins or at > self.played + JITTER_BUFFER_S:
             self._reply.extend(self._silence(at))
         self._reply.extend(pcm)
@@ -93,12 +95,18 @@ class Playback:
 
     def reply(self, until: float) -> bytes:
         """What a phone has played by `until`: s16le mono 16 kHz from the call's start, silence where none."""
-        return bytes(self._reply) + self._silence(until)
+        played = bytes(self._reply) + self._silence(until)
+        return played if self.rate == SAMPLE_RATE else resampled(played, self.rate)
+
+    @property
+    def packet_bytes(self) -> int:
+        """The length of an audio message that fits."""
+        return round(PACKET_S * self._bytes_per_second)
 
     @property
     def played(self) -> float:
         """When a phone is through with all audio so far; 0 if there was none."""
-        return len(self._reply) / BYTES_PER_SECOND
+        return len(self._reply) / self._bytes_per_second
 
     async def quiet(self, seconds: float) -> None:
         """Wait until there has been no audio for `seconds`, counted from now on at the earliest."""
@@ -146,4 +154,4 @@ class Playback:
 
     def _silence(self, until: float) -> bytes:
         """What is missing between the audio so far and `until`."""
-        return bytes(max(0, round(until * SAMPLE_RATE) * 2 - len(self._reply)))
+        return bytes(max(0, round(until * self.rate) * 2 - len(self._reply)))

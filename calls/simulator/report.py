@@ -19,6 +19,7 @@ TOLD = {
     "configured": "(call {call_id})",
     "caller_says": "(caller speaks for {seconds:.1f} s)",
     "caller_listens": "(caller listens until the agent is quiet for {seconds:g} s)",
+    "caller_falls_silent": "(caller has hung up: no more audio, the socket stays open)",
     "agent_speaks": "(agent's voice)",
     "error": "error {code}: {message}",
     "dropped": "a real client drops this: {reason}",
@@ -202,6 +203,10 @@ def _summary_lines(report: CallReport) -> list[str]:
             f"Pacing       gap {pacing.gap_p50_ms:.1f} ms p50, {pacing.gap_p99_ms:.1f} p99, "
             f"{pacing.gap_max_ms:.1f} max, drift {pacing.drift_ms:.1f} ms in {pacing.longest_s:.1f} s, "
             f"{pacing.ahead_ms:.1f} ms ahead at most"
+        )
+    if report.noticed_s is not None:
+        lines.append(
+            f"Hang-up      noticed after {report.noticed_s:.1f} s; {report.pings_unheard} pings meanwhile"
         )
     lines.append(f"Turns        {figures['turns']}")
     lines += [f"Error        {each.get('code') or ''} {each['message']}" for each in figures["errors"]]

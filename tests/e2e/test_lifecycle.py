@@ -91,7 +91,10 @@ async def test_kill_9_loses_nothing_that_was_said_a_second_and_a_bit_before(tmp_
     assert (session["status"], session["end_reason"]) == ("interrupted", "crash")
     assert session["turn_count"] == len(turns) == 3
     assert session["median_latency_ms"] > 0
-    assert session["ended_at"] > session["started_at"]
+    # What was known of it a few seconds before.
+    assert session["audio_in_s"] > 4
+    assert session["client_generation"] == "new"
+    assert session["ended_at"] >= session["last_audio_at"] > session["started_at"]
 
 
 async def test_a_stopped_server_ends_its_calls_and_stores_them(tmp_path):

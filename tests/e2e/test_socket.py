@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 import time
 from contextlib import suppress
 
@@ -62,6 +64,25 @@ async def test_a_socket_that_just_closes_ends_the_call(agent):
         await until(ws, "configured")
     session = await agent.finished("gone")
     assert (session["end_reason"], session["status"]) == ("closed", "completed")
+
+
+async def test_a_connection_that_is_reset_ends_the_call_at_once(agent):
+    """At any moment between two frames, and while the server has nothing to send."""
+
+    async def call(room, reset_after):
+        async with connect(f"{agent.url}?profile=quiet") as ws:
+            await send(ws, {**CONFIGURE, "room_id": room})
+            await until(ws, "configured")
+            speaking = asyncio.create_task(stream(ws, bytes(640) * 200))
+            await asyncio.sleep(reset_after)
+            speaking.cancel()
+            linger = struct.pack("ii", 1, 0)  # to close is then to reset
+            ws.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            ws.transport.abort()
+        session = await agent.finished(room, within=5)
+        assert (session["end_reason"], session["status"]) == ("closed", "completed")
+
+    await asyncio.gather(*(call(f"reset-{n}", 0.5 + 0.037 * n) for n in range(16)))
 
 
 async def test_without_configure_the_default_profile_answers(agent):

@@ -163,7 +163,12 @@ class CallProtocol(WebSocketProtocol):
         transport = self.transport
         if transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
             sent = transport.writeSomeData(frame)
-            frame = frame[sent:] if isinstance(sent, int) else b""  # a lost connection is reported by reading
+            if not isinstance(sent, int):
+                # Reading need not tell: when data and a reset come together, uvloop lets us read the data and
+                # watches the socket no more.
+                transport.abortConnection()
+                return
+            frame = frame[sent:]
         if frame:
             transport.write(frame)
 

@@ -13,11 +13,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from calls.simulator import GENERATIONS, CallReport, Say, Step, WaitForAgent, call_url, run_call
 from calls.simulator.audio import read_wav, speech_spans, write_wav
+from calls.simulator.call import DISCONNECT, HANG_UPS
+from calls.simulator.clients import PING_S
 from calls.simulator.line import LINES
 from calls.simulator.report import Console, JsonLines
 from calls.simulator.speaker import play
 from calls.simulator.voices import EMBEDDED, VOICES, speak
-from calls.simulator.wire import BYTES_PER_SECOND
+from calls.simulator.wire import BYTES_PER_SECOND, SAMPLE_RATE
 
 GREETING_TIMEOUT_S = 15.0
 GREETING_QUIET_S = 0.5
@@ -97,6 +99,28 @@ class Command(BaseCommand):
         )
         add("--after-greeting", action="store_true", help="let the agent greet before speaking")
         add("--frame-ms", type=int, choices=(10, 20), default=10, help="the length of a frame (default: 10)")
+        add(
+            "--hang-up",
+            choices=HANG_UPS,
+            default=DISCONNECT,
+            help="how to end: say so and close the socket, or, as RustPBX does, send no more audio, leave "
+            "the socket open and go on to ping until the server closes it (silent); default: %(default)s",
+        )
+        add(
+            "--ping",
+            type=_ping_seconds,
+            default=PING_S,
+            metavar="SECONDS",
+            help="the time between the client's own pings (default: %(default)g)",
+        )
+        add(
+            "--rate",
+            type=int,
+            choices=(8000, SAMPLE_RATE),
+            default=SAMPLE_RATE,
+            help="of the agent's voice, in Hz: 8000 asks for that (?rate=8000); a voice at another rate "
+            "fails the call (default: %(default)s)",
+        )
         add("--binary", action="store_true", help="ask for binary audio (?audio=binary)")
         add("--json", action="store_true", help="print one JSON object a line")
 
@@ -154,10 +178,14 @@ async def _make_calls(
                 token=options["token"],
                 caller=options["caller"],
                 audio="binary" if options["binary"] else None,
+                rate=None if options["rate"] == SAMPLE_RATE else str(options["rate"]),
             ),
             generation=options["client"],
             system_prompt=options["prompt"],
             frame_ms=options["frame_ms"],
+            hang_up=options["hang_up"],
+            ping_s=options["ping"],
+            rate=options["rate"],
             on_event=partial(view.event, number),
         )
         if options["calls"] > 1:
@@ -207,6 +235,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _ping_seconds(text: str) -> float:
+    value = _seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError("must be more than 0")
     return value
 
 
