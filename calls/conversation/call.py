@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from calls import events
-from calls.audio.format import BYTES_PER_SECOND, FRAME_MS, SAMPLE_RATE
+from calls.audio.format import AS_A_TELEPHONE, BYTES_PER_SECOND, FRAME_MS, VoiceOut
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM, STT, TTS, Event, Request
 from calls.models import CallStatus, EndReason
@@ -45,15 +45,15 @@ STATUS_OF_REASON = {
 class Client:
     """The way to the client.
 
-    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice at `voice_rate` Hz;
-    `hang_up` ends the connection with an error that says why.
+    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice, as
+    `voice` says; `hang_up` ends the connection with an error that says why.
     """
 
     take: events.Sink
     send_audio: Callable[[bytes], Awaitable[None]]
     hang_up: Callable[[str], None]
     address: str
-    voice_rate: int = SAMPLE_RATE
+    voice: VoiceOut = AS_A_TELEPHONE
 
 
 class Call:
@@ -91,7 +91,7 @@ class Call:
                 send_audio=self._send_audio,
                 emit=self.take,
                 started=self._started,
-                voice_rate=client.voice_rate,
+                voice=client.voice,
             )
         except Exception as e:
             error = f"the pipeline could not be built: {e}"
@@ -128,6 +128,12 @@ class Call:
         self._hears.set()
         self.audio_in_s += len(pcm) / BYTES_PER_SECOND
         self._conversation.hear(pcm)
+
+    async def press(self, digit: str) -> None:
+        """The caller pressed a key."""
+        self._hears.set()
+        self._publish(events.KeyPressed(digit))
+        await self._conversation.press(digit)
 
     def went_on(self, generation: str, silent_s: float | None) -> None:
         """Store how far the call has got. The caller's last audio came `silent_s` ago; None if none has."""
