@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 SAME_FAILURE_S = 3.0  # one failure often comes as several errors
 FAREWELL_S = 20.0
 HEARS_WITHIN_S = 5.0  # then the greeting is spoken to whom it may concern
+PROGRESS_S = 5.0  # between two notes of how far the call has got
 TASKS_S = 1.0
 STATUS_OF_REASON = {
     EndReason.ABUSE: CallStatus.FAILED,
@@ -108,9 +109,13 @@ class Call:
         """How much of the caller's voice is judged at once."""
         return self._conversation.cadence_bytes
 
-    def start(self) -> None:
-        """Run the pipeline and greet the caller as soon as he can hear it."""
+    def start(self, progress: Callable[[], tuple[str, float | None]]) -> None:
+        """Run the pipeline and greet the caller as soon as he can hear it.
+
+        `progress` tells the client's generation, and how many seconds ago the caller's last audio came.
+        """
         self._conversation.start(self._pipeline_ended)
+        self._tasks.spawn(self._go_on(progress))
         if self.config.greeting:
             self._tasks.spawn(self._greet())
 
@@ -135,11 +140,14 @@ class Call:
         self._publish(events.KeyPressed(digit))
         await self._conversation.press(digit)
 
-    def went_on(self, generation: str, silent_s: float | None) -> None:
-        """Store how far the call has got. The caller's last audio came `silent_s` ago; None if none has."""
-        last_audio_at = None if silent_s is None else self._now() - timedelta(seconds=silent_s)
-        audio_in_s, audio_out_s = round(self.audio_in_s, 3), round(self.audio_out_s, 3)
-        self._publish(events.WentOn(audio_in_s, audio_out_s, generation, last_audio_at))
+    async def _go_on(self, progress: Callable[[], tuple[str, float | None]]) -> None:
+        """Store now and then how far the call has got, in case this process dies."""
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            generation, silent_s = progress()
+            last_audio_at = None if silent_s is None else self._now() - timedelta(seconds=silent_s)
+            audio_in_s, audio_out_s = round(self.audio_in_s, 3), round(self.audio_out_s, 3)
+            self._publish(events.WentOn(audio_in_s, audio_out_s, generation, last_audio_at))
 
     def describe(self, request: Request) -> None:
         """The client describes a call that audio has begun."""

@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 CONFIGURE_WITHIN_S = 2.0  # after the first audio; then the default profile answers
 MESSAGES_IN_A_ROW = 64  # read before other tasks of the event loop may run
 CONFIGURES_AT_ONCE, CONFIGURES_PER_S = 8, 1.0
-NOTE_S = 5.0  # between notes of how far a call has got
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -168,8 +167,9 @@ class Connection:
 
     def _start_without_configure(self) -> None:
         """Only audio has come: start the call, of RustPBX's bridge if the audio is binary."""
-        if not self._json_audio:
-            self._dialect = presumed_bridge(self._intake.bytes_per_second(self._loop.time()))
+        pace = self._intake.bytes_per_second
+        if pace and not self._json_audio:
+            self._dialect = presumed_bridge(pace)
             self._intake.expect(self._dialect.rate)
             self._client = replace(self._client, voice=self._dialect.voice)
         self._start_call(Configure(room_id=""))
@@ -207,7 +207,7 @@ class Connection:
                 self._mistakes.add(ErrorCode.NOT_FOUND, message)
             self._intake.give_to(call)
             self._send_configured(call)
-            call.start()
+            call.start(lambda: (self.generation, self._audio.silent_s))
             while self._reconfigured:  # more may come meanwhile
                 await self._reconfigure(call, self._reconfigured.pop(0))
         except NoProfile as e:
@@ -221,15 +221,6 @@ class Connection:
             self._timers["duration"] = self._loop.call_later(
                 call.config.max_duration_s, lambda: self._tasks.spawn(self._say_goodbye(call))
             )
-            self._plan_note(call)
-
-    def _plan_note(self, call: Call) -> None:
-        self._timers["note"] = self._loop.call_later(NOTE_S, self._note, call)
-
-    def _note(self, call: Call) -> None:
-        """Store how far the call has got, in case this process dies."""
-        call.went_on(self.generation, self._audio.silent_s)
-        self._plan_note(call)
 
     async def _reconfigure(self, call: Call, configure: Configure) -> None:
         """Take a later `configure`, or the first one of a call that audio started."""

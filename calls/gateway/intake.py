@@ -9,6 +9,7 @@ from calls.gateway.pacing import Pacing
 from calls.rustpbx.messages import Audio, ErrorCode, ProtocolError
 
 EARLY_AUDIO_S = 5.0  # kept until the call starts
+TELLING_S = 0.5  # audio of that long tells its rate
 
 
 class Intake:
@@ -24,7 +25,8 @@ class Intake:
         self._limits = limits
         self._timer = timer
         self._early = bytearray()  # as it came
-        self._early_since: float | None = None
+        self._first = self._last = 0.0
+        self._size = 0  # of what came after the first
         self._call: Call | None = None
         self.expect(rate)
 
@@ -33,10 +35,11 @@ class Intake:
         self._bytes_per_second = 2 * rate
         self._to_16_khz = Resampler(rate, SAMPLE_RATE)
 
-    def bytes_per_second(self, now: float) -> float:
-        """How fast audio has come so far, before there is a call."""
-        since = now if self._early_since is None else self._early_since
-        return len(self._early) / max(now - since, 0.02)
+    @property
+    def bytes_per_second(self) -> float | None:
+        """How fast audio has come so far, before there is a call; None if that cannot be told yet."""
+        lasted = self._last - self._first
+        return self._size / lasted if lasted >= TELLING_S else None
 
     def take(self, audio: Audio, frames: int, now: float) -> None:
         """Take the audio of so many frames, which came `now`; an empty packet's is none.
@@ -56,8 +59,11 @@ class Intake:
             self._call.hear(self._to_16_khz(audio.pcm))
             self._pacing.heard(now, size, frames)
         elif len(self._early) < EARLY_AUDIO_S * self._bytes_per_second:
-            if self._early_since is None:
-                self._early_since = now - seconds
+            if not self._early:
+                self._first = now
+            else:
+                self._size += size
+            self._last = now
             self._early += audio.pcm
 
     def give_to(self, call: Call) -> None:
