@@ -181,6 +181,13 @@ class Misused:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """The caller pressed a key of the telephone: a digit, "*", "#" or a letter from A to D."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
 class WentOn:
     """The call has got so far; audio in seconds. It is what is known of a call that breaks off."""
 
@@ -219,6 +226,7 @@ Event = (
     | Failed
     | StoodIn
     | Misused
+    | KeyPressed
     | WentOn
     | Ended
 )

@@ -656,7 +656,7 @@ async def test_a_call_whose_audio_stops_ended_with_its_last_frame(profile, dial,
 
 
 async def test_what_is_known_of_a_call_is_noted_while_it_goes_on(profile, dial, monkeypatch):
-    monkeypatch.setattr(connection, "NOTE_S", 0.05)
+    monkeypatch.setattr("calls.conversation.call.PROGRESS_S", 0.05)
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("configured")

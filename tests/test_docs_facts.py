@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 from django.urls import resolve
 
 import voiceagent
-from calls.audio.format import SAMPLE_RATE, VOICE_RATES
+from calls.audio.format import SAMPLE_RATE
 from calls.conversation import watchdog
 from calls.gateway import codes, idle, limits, outbox
 from calls.models import EndReason, PromptProfile
 from calls.models.profile import PromptPolicy
 from calls.providers import catalogue
 from calls.recorder import backlog
-from calls.rustpbx import codec, messages
+from calls.rustpbx import bridge, codec, messages, url
 from calls.simulator.wire import REQUIRED
 from tests.documents import (
     DOCS,
@@ -68,6 +68,8 @@ def examples():
 def test_the_clients_messages_are_understood():
     commands = [message for message in examples() if "command" in message]
     decoded = {type(codec.decode_text(json.dumps(message))) for message in commands}
+    keys = [message for message in examples() if message.get("type") == "dtmf"]
+    decoded |= {type(bridge.decode_text(json.dumps(message))) for message in keys}
     assert decoded == set(get_args(messages.ClientMessage))
     assert {cells[0] for cells in rows(PROTOCOL, "What the client sends")} == {m["command"] for m in commands}
 
@@ -75,6 +77,7 @@ def test_the_clients_messages_are_understood():
 def test_the_servers_messages_are_those_it_sends():
     classes = {kind.type: kind for kind in messages.Timed.__subclasses__()}
     shown = {message["type"]: message for message in examples() if "type" in message}
+    del shown["dtmf"]  # a bridge's
     assert shown.keys() == {*classes, "audio"} == REQUIRED.keys(), "a real client drops what it does not know"
     for name, kind in classes.items():
         assert shown[name].keys() == {"type", *(field.name for field in fields(kind))}
@@ -92,14 +95,14 @@ def test_every_error_code_and_ending_is_explained():
 
 
 def test_the_parameters_of_the_url_are_those_read():
-    read = {"token", *codec._URL_DECODERS}
+    read = {"token", *url._DECODERS}
     shown = {name for cells in rows(PROTOCOL, "The URL") for name in cells[0].split(", ")}
     in_readme = {
         name for cells in rows(README, "Connect RustPBX") for name in re.findall(r"(\w+)=", cells[0])
     }
     assert shown == in_readme == read
     rates = next(cells[1] for cells in rows(PROTOCOL, "The URL") if cells[0] == "rate")
-    assert [int(rate) for rate in re.findall(r"\d{4,}", rates)] == list(VOICE_RATES)
+    assert [int(rate) for rate in re.findall(r"\d{4,}", rates)] == list(url.VOICE_RATES)
 
 
 # --- Profiles, figures, names -----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pipecat.frames.frames import (
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from calls.audio.beat import BEAT_S
-from calls.audio.format import FRAME_BYTES, SAMPLE_RATE
+from calls.audio.format import FRAME_BYTES, SAMPLE_RATE, VoiceOut
 from calls.pipeline import input as entrance_module
 from calls.pipeline.input import PIECE_BYTES, QUIET_PIECE_BYTES, RustPBXInput
 from calls.pipeline.output import RustPBXOutput
@@ -222,7 +222,7 @@ async def test_a_voice_at_another_rate(phone):
 
 
 async def test_a_telephone_of_8_khz_gets_160_samples_every_20_ms(phone):
-    async with running(RustPBXOutput(phone, 8000)) as line:
+    async with running(RustPBXOutput(phone, VoiceOut(8000))) as line:
         pcm = voice(5)
         await line.send(spoken(pcm[:100], 8000), spoken(pcm[100:3000], 8000), TTSStoppedFrame())
         await line.out.first(BotStoppedSpeakingFrame)
@@ -235,7 +235,7 @@ async def test_a_voice_at_another_rate_is_heard_to_its_last_sample(phone, rate):
     """Its pieces come as fast as they are made, or slowly; what a filter holds back comes with the end."""
     seconds = np.arange(24_000) / 24_000
     made = (np.sin(seconds * 2 * np.pi * 440) * 10_000).astype("<i2").tobytes()
-    async with running(RustPBXOutput(phone, rate)) as line:
+    async with running(RustPBXOutput(phone, VoiceOut(rate))) as line:
         await line.send(spoken(made[:20_000], 24_000))
         await phone.heard(8)  # 0.16 s later
         await line.send(spoken(made[20_000:], 24_000), TTSStoppedFrame())

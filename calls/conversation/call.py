@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from calls import events
-from calls.audio.format import BYTES_PER_SECOND, FRAME_MS, SAMPLE_RATE
+from calls.audio.format import AS_A_TELEPHONE, BYTES_PER_SECOND, FRAME_MS, VoiceOut
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM, STT, TTS, Event, Request
 from calls.models import CallStatus, EndReason
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 SAME_FAILURE_S = 3.0  # one failure often comes as several errors
 FAREWELL_S = 20.0
 HEARS_WITHIN_S = 5.0  # then the greeting is spoken to whom it may concern
+PROGRESS_S = 5.0  # between two notes of how far the call has got
 TASKS_S = 1.0
 STATUS_OF_REASON = {
     EndReason.ABUSE: CallStatus.FAILED,
@@ -45,15 +46,15 @@ STATUS_OF_REASON = {
 class Client:
     """The way to the client.
 
-    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice at `voice_rate` Hz;
-    `hang_up` ends the connection with an error that says why.
+    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice, as
+    `voice` says; `hang_up` ends the connection with an error that says why.
     """
 
     take: events.Sink
     send_audio: Callable[[bytes], Awaitable[None]]
     hang_up: Callable[[str], None]
     address: str
-    voice_rate: int = SAMPLE_RATE
+    voice: VoiceOut = AS_A_TELEPHONE
 
 
 class Call:
@@ -91,7 +92,7 @@ class Call:
                 send_audio=self._send_audio,
                 emit=self.take,
                 started=self._started,
-                voice_rate=client.voice_rate,
+                voice=client.voice,
             )
         except Exception as e:
             error = f"the pipeline could not be built: {e}"
@@ -108,9 +109,13 @@ class Call:
         """How much of the caller's voice is judged at once."""
         return self._conversation.cadence_bytes
 
-    def start(self) -> None:
-        """Run the pipeline and greet the caller as soon as he can hear it."""
+    def start(self, progress: Callable[[], tuple[str, float | None]]) -> None:
+        """Run the pipeline and greet the caller as soon as he can hear it.
+
+        `progress` tells the client's generation, and how many seconds ago the caller's last audio came.
+        """
         self._conversation.start(self._pipeline_ended)
+        self._tasks.spawn(self._go_on(progress))
         if self.config.greeting:
             self._tasks.spawn(self._greet())
 
@@ -129,11 +134,20 @@ class Call:
         self.audio_in_s += len(pcm) / BYTES_PER_SECOND
         self._conversation.hear(pcm)
 
-    def went_on(self, generation: str, silent_s: float | None) -> None:
-        """Store how far the call has got. The caller's last audio came `silent_s` ago; None if none has."""
-        last_audio_at = None if silent_s is None else self._now() - timedelta(seconds=silent_s)
-        audio_in_s, audio_out_s = round(self.audio_in_s, 3), round(self.audio_out_s, 3)
-        self._publish(events.WentOn(audio_in_s, audio_out_s, generation, last_audio_at))
+    async def press(self, digit: str) -> None:
+        """The caller pressed a key."""
+        self._hears.set()
+        self._publish(events.KeyPressed(digit))
+        await self._conversation.press(digit)
+
+    async def _go_on(self, progress: Callable[[], tuple[str, float | None]]) -> None:
+        """Store now and then how far the call has got, in case this process dies."""
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            generation, silent_s = progress()
+            last_audio_at = None if silent_s is None else self._now() - timedelta(seconds=silent_s)
+            audio_in_s, audio_out_s = round(self.audio_in_s, 3), round(self.audio_out_s, 3)
+            self._publish(events.WentOn(audio_in_s, audio_out_s, generation, last_audio_at))
 
     def describe(self, request: Request) -> None:
         """The client describes a call that audio has begun."""

@@ -4,15 +4,16 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, assert_never
 
 import voiceagent
 from calls import events
-from calls.audio.format import BYTES_PER_SECOND
 from calls.conversation.call import Call, Client
 from calls.gateway import admission, proxies
 from calls.gateway.codes import ABUSE, INTERNAL, NORMAL
 from calls.gateway.idle import AudioTimer
+from calls.gateway.intake import Intake
 from calls.gateway.limits import Bucket, Limits
 from calls.gateway.mistakes import Mistakes
 from calls.gateway.outbox import Outbox, Send
@@ -22,19 +23,19 @@ from calls.gateway.reading import GATHER
 from calls.models import EndReason
 from calls.profiles.choosing import ChosenProfile, NoProfile, choose
 from calls.recorder.writer import recorder
-from calls.rustpbx import codec, messages
+from calls.rustpbx import messages
+from calls.rustpbx.dialect import dialect_of, presumed_bridge
 from calls.rustpbx.incoming import request_of
-from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Ping, ProtocolError, Timed
+from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Key, Ping, ProtocolError, Timed
 from calls.rustpbx.outgoing import message_of, now_ms
+from calls.rustpbx.url import decode_url
 from calls.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
 CONFIGURE_WITHIN_S = 2.0  # after the first audio; then the default profile answers
-EARLY_AUDIO_BYTES = 5 * BYTES_PER_SECOND  # kept until the call starts
 MESSAGES_IN_A_ROW = 64  # read before other tasks of the event loop may run
 CONFIGURES_AT_ONCE, CONFIGURES_PER_S = 8, 1.0
-NOTE_S = 5.0  # between notes of how far a call has got
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -50,21 +51,22 @@ class Connection:
         self.life = Life()
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        self._url, self._url_errors = codec.decode_url(admission.query_of(scope))
-        address, rate = proxies.client_address(scope), self._url.rate
-        self._client = Client(self._take, self._send_audio, self._fail, address, rate)
+        self._url, self._url_errors = decode_url(admission.query_of(scope))
+        self._dialect = dialect_of(self._url)
+        address, voice = proxies.client_address(scope), self._dialect.voice
+        self._client = Client(self._take, self._send_audio, self._fail, address, voice)
         self._pacing = Pacing(self._ping, scope.get("extensions", {}).get(GATHER))
         self._outbox = Outbox(send, sent=self._pacing.sent, full=self._on_not_reading)
         self._limits = Limits(now)
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
         self._mistakes = Mistakes(self._send_message)
-        self._audio = AudioTimer(lambda reason: self.stop(reason, NORMAL))
+        self._audio = AudioTimer(self._on_no_audio)
+        self._intake = Intake(self._dialect.rate, self._pacing, self._limits, self._audio)
         self._last_message = now
         self._json_audio = False
         self._call: Call | None = None
         self._configured = False  # by the client: audio may start the call before
         self._reconfigured: list[Configure] = []  # while the call was starting
-        self._early_audio = bytearray()
         self._frames_sent = 0
         self._reader: asyncio.Task[Any] | None = None
         self._tasks = Tasks()
@@ -79,6 +81,8 @@ class Connection:
         self._pacing.start()
         for error in self._url_errors:
             self._mistakes.add(error.code, str(error))
+        if self._dialect.begins_at_once:
+            self._start_call(Configure(room_id=""))
         try:
             await self._read(receive)
         except asyncio.CancelledError:
@@ -106,9 +110,7 @@ class Connection:
                 await asyncio.sleep(0)
             message = await receive()
             if message["type"] != "websocket.receive":
-                self._outbox.lost()
-                if message.get("code") == ABUSE:
-                    self.life.leave(EndReason.ABUSE, ABUSE)
+                self._lost(message.get("code"))
                 return
             self._last_message = self._loop.time()
             try:
@@ -122,6 +124,14 @@ class Connection:
             if self.life.is_ending:
                 return
 
+    def _lost(self, code: int | None) -> None:
+        """The client's side has ended the connection."""
+        self._outbox.lost()
+        if code == ABUSE:
+            self.life.leave(EndReason.ABUSE, ABUSE)
+        elif not self._dialect.audio_is_life:  # it hangs up so, without a close frame
+            self.life.leave(EndReason.DISCONNECT, NORMAL)
+
     async def _on_message(self, message: dict[str, Any]) -> None:
         count, data = message.get("messages", 1), message.get("bytes")
         content = message["text"] if data is None else data
@@ -130,9 +140,9 @@ class Connection:
                 ErrorCode.TOO_FAST, "expected at most 250 messages and 512 KB a second, got more"
             )
         if data is not None:
-            self._on_audio(codec.decode_binary(data), count)
+            self._on_audio(self._dialect.decode_binary(data), count)
             return
-        match codec.decode_text(content):
+        match self._dialect.decode_text(content):
             case Audio() as audio:
                 self._json_audio = True
                 self._on_audio(audio)
@@ -142,30 +152,27 @@ class Connection:
                 await self._on_configure(configure)
             case Disconnect():
                 self.life.leave(EndReason.DISCONNECT, NORMAL)
+            case Key(digit):
+                if self._call is not None:
+                    await self._call.press(digit)
             case other:
                 assert_never(other)
 
     def _on_audio(self, audio: Audio, frames: int = 1) -> None:
-        now, size = self._last_message, len(audio.pcm)
-        seconds = size / BYTES_PER_SECOND
-        self._pacing.arrived(now, seconds, frames)
-        self._audio.heard(now)
-        if not self._limits.audio(seconds, now):
-            raise ProtocolError(ErrorCode.TOO_FAST, "expected audio at the pace of speech, got it faster")
-        if self._call is not None:
-            self._call.hear(audio.pcm)
-            self._pacing.heard(now, size, frames)
-        else:
-            self._keep_early(audio.pcm)
-
-    def _keep_early(self, pcm: bytes) -> None:
-        """Keep audio that comes before `configure`; 2 s after the first, start the call without it."""
+        self._intake.take(audio, frames, self._last_message)
         if self.life.phase is Phase.WAITING and "configure" not in self._timers:
             self._timers["configure"] = self._loop.call_later(
-                CONFIGURE_WITHIN_S, self._start_call, Configure(room_id="")
+                CONFIGURE_WITHIN_S, self._start_without_configure
             )
-        if len(self._early_audio) < EARLY_AUDIO_BYTES:
-            self._early_audio += pcm
+
+    def _start_without_configure(self) -> None:
+        """Only audio has come: start the call, of RustPBX's bridge if the audio is binary."""
+        pace = self._intake.bytes_per_second
+        if pace and not self._json_audio:
+            self._dialect = presumed_bridge(pace)
+            self._intake.expect(self._dialect.rate)
+            self._client = replace(self._client, voice=self._dialect.voice)
+        self._start_call(Configure(room_id=""))
 
     async def _on_configure(self, configure: Configure) -> None:
         if not self._configures.take(1.0, self._loop.time()):
@@ -198,11 +205,9 @@ class Connection:
             if not chosen.found:
                 message = f"expected a published profile, got {request.profile!r}; the default one answers"
                 self._mistakes.add(ErrorCode.NOT_FOUND, message)
-            self._pacing.judged_every(call.cadence_bytes, len(self._early_audio))
-            call.hear(bytes(self._early_audio))
-            self._early_audio.clear()
+            self._intake.give_to(call)
             self._send_configured(call)
-            call.start()
+            call.start(lambda: (self.generation, self._audio.silent_s))
             while self._reconfigured:  # more may come meanwhile
                 await self._reconfigure(call, self._reconfigured.pop(0))
         except NoProfile as e:
@@ -216,15 +221,6 @@ class Connection:
             self._timers["duration"] = self._loop.call_later(
                 call.config.max_duration_s, lambda: self._tasks.spawn(self._say_goodbye(call))
             )
-            self._plan_note(call)
-
-    def _plan_note(self, call: Call) -> None:
-        self._timers["note"] = self._loop.call_later(NOTE_S, self._note, call)
-
-    def _note(self, call: Call) -> None:
-        """Store how far the call has got, in case this process dies."""
-        call.went_on(self.generation, self._audio.silent_s)
-        self._plan_note(call)
 
     async def _reconfigure(self, call: Call, configure: Configure) -> None:
         """Take a later `configure`, or the first one of a call that audio started."""
@@ -268,7 +264,7 @@ class Connection:
     @property
     def generation(self) -> str:
         """The client's generation, as far as it is known."""
-        return "json" if self._json_audio else self._pacing.generation
+        return self._dialect.generation or ("json" if self._json_audio else self._pacing.generation)
 
     # --- Writing ------------------------------------------------------------------------------------------
 
@@ -278,20 +274,23 @@ class Connection:
             self._send_message(message)
 
     def _send_message(self, message: Timed) -> None:
-        self._outbox.put(codec.encode(message))
+        if text := self._dialect.encode(message):
+            self._outbox.put(text)
 
     def _send_configured(self, call: Call) -> None:
         self._send_message(messages.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
 
     def _ping(self) -> None:
-        self._send_message(messages.ServerPing(timestamp=now_ms()))
+        if self._dialect.needs_pings:
+            self._send_message(messages.ServerPing(timestamp=now_ms()))
 
     async def _send_audio(self, pcm: bytes) -> None:
         self._frames_sent += 1
-        if self._url.binary:
-            await self._outbox.send_bytes(pcm)
-        else:
-            await self._outbox.send_text(codec.encode_audio(pcm, str(self._frames_sent), self._url.rate))
+        await self._outbox.send(self._dialect.encode_voice(pcm, self._frames_sent))
+
+    def _on_no_audio(self, reason: EndReason) -> None:
+        if self._dialect.audio_is_life:
+            self.stop(reason, NORMAL)
 
     def _on_not_reading(self) -> None:
         self.stop(EndReason.ABUSE, ABUSE, "the client does not read")

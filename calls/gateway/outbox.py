@@ -43,13 +43,10 @@ class Outbox:
         except asyncio.QueueFull:
             self._full()
 
-    async def send_text(self, text: str) -> None:
-        """Send a text message at once, before what is queued."""
-        await self._send_now({"type": "websocket.send", "text": text})
-
-    async def send_bytes(self, data: bytes) -> None:
-        """Send a binary message at once."""
-        await self._send_now({"type": "websocket.send", "bytes": data})
+    async def send(self, content: str | bytes) -> None:
+        """Send a text or a binary message at once, before what is queued."""
+        kind = "text" if isinstance(content, str) else "bytes"
+        await self._send_now({"type": "websocket.send", kind: content})
 
     def lost(self) -> None:
         """The client has closed the socket: nothing can be sent any more."""

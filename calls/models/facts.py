@@ -40,6 +40,7 @@ class ClientGeneration(models.TextChoices):
     NEW = "new", "RustPBX of November 2025 or later"
     FREE = "free", "Free-running"
     JSON = "json", "JSON audio"
+    BRIDGE = "bridge", "RustPBX's bridge"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pipecat.frames.frames import (
     EndFrame,
     Frame,
     InputAudioRawFrame,
+    InputDTMFFrame,
     InterruptionFrame,
     LLMAssistantPushAggregationFrame,
     LLMUpdateSettingsFrame,
@@ -37,11 +38,12 @@ from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnaly
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
-from calls.audio.format import SAMPLE_RATE
+from calls.audio.format import AS_A_TELEPHONE, SAMPLE_RATE, VoiceOut
 from calls.events import Sink
 from calls.pipeline import silero, smart_turn
 from calls.pipeline.hearing import HeardWords
 from calls.pipeline.input import RustPBXInput
+from calls.pipeline.keys import Keys, key_of
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import SendAudio
@@ -68,7 +70,7 @@ class Conversation:
     services: Services
     observer: ConversationObserver
     stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
-    voice_rate: int  # Hz, of what is sent
+    voice: VoiceOut
     task: asyncio.Task[None] | None = None
 
     def start(self, ended: Callable[[], None]) -> None:
@@ -94,6 +96,11 @@ class Conversation:
         """Take the caller's voice: s16le at 16 kHz."""
         self.input.feed(pcm)
 
+    async def press(self, digit: str) -> None:
+        """Take a key that the caller pressed."""
+        if key := key_of(digit):
+            await self.worker.queue_frame(InputDTMFFrame(button=key))
+
     async def say(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text directly, in the embedded voice if the call's own is out of service.
 
@@ -117,11 +124,11 @@ class Conversation:
 
     async def say_with_embedded_voice(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text past the call's own voice, for when that is what failed. It enters the context."""
-        pcm = await catalogue.emergency_speech(text, self.voice_rate)
+        pcm = await catalogue.emergency_speech(text, self.voice.rate)
         context_id = f"emergency-{uuid.uuid4()}"
         frames: list[Frame] = [
             TTSStartedFrame(context_id=context_id),
-            TTSAudioRawFrame(pcm, self.voice_rate, 1, context_id=context_id),
+            TTSAudioRawFrame(pcm, self.voice.rate, 1, context_id=context_id),
             TTSTextFrame(text, TextType.SENTENCE, context_id=context_id),
             TTSStoppedFrame(context_id=context_id),
             LLMAssistantPushAggregationFrame(),
@@ -158,7 +165,7 @@ def build(
     send_audio: SendAudio,
     emit: Sink,
     started: float,
-    voice_rate: int = SAMPLE_RATE,
+    voice: VoiceOut = AS_A_TELEPHONE,
 ) -> Conversation:
     """Make the pipeline of one call.
 
@@ -168,7 +175,7 @@ def build(
         send_audio: sends 20 ms of the agent's voice.
         emit: takes what happens.
         started: when the call started, in seconds of time.monotonic().
-        voice_rate: of the agent's voice, in Hz: the services speak at this rate.
+        voice: how the agent's voice is sent; the services speak at its rate.
     """
     stood_in: dict[str, str] = {}
     stt = _service("stt", config.stt, config, stood_in)
@@ -180,15 +187,16 @@ def build(
         params=LLMUserAggregatorParams(user_turn_strategies=_turn_strategies(config)),
     )
     agent = LLMAssistantAggregator(context)
-    hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio, voice_rate)
+    hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio, voice)
     words = HeardWords()
     services = Services(stt=stt, words=words, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
     observer = ConversationObserver(services, emit, started=started, language=config.language)
-    pipeline = Pipeline([hearing, stt, words, caller, llm, tts, speaking, agent])
+    keys = Keys(interrupt=config.allow_interruptions)
+    pipeline = Pipeline([hearing, stt, keys, words, caller, llm, tts, speaking, agent])
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(
-            audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=voice_rate, enable_metrics=True
+            audio_in_sample_rate=SAMPLE_RATE, audio_out_sample_rate=voice.rate, enable_metrics=True
         ),
         enable_rtvi=False,
         enable_turn_tracking=False,
@@ -198,7 +206,7 @@ def build(
         start_timeout_secs=10,
     )
     runner = WorkerRunner(handle_sigint=False)
-    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in, voice_rate)
+    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in, voice)
 
 
 class CallerAggregator(LLMUserAggregator):

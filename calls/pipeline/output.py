@@ -28,7 +28,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 
-from calls.audio.format import SAMPLE_RATE, frame_bytes
+from calls.audio.format import AS_A_TELEPHONE, VoiceOut, frame_bytes
 from calls.pipeline.playout import Playout, SendAudio
 
 
@@ -37,19 +37,20 @@ class RustPBXOutput(FrameProcessor):
 
     Args:
         send_audio: sends 20 ms of the agent's voice to the client.
-        rate: of that voice, in Hz.
+        voice: how it is sent.
     """
 
-    def __init__(self, send_audio: SendAudio, rate: int = SAMPLE_RATE) -> None:
+    def __init__(self, send_audio: SendAudio, voice: VoiceOut = AS_A_TELEPHONE) -> None:
         super().__init__(enable_direct_mode=True)
-        self._rate = rate
+        self._rate = voice.rate
         self._playout = Playout(
             send_audio,
             self._release,
             self._start_speaking,
             self._stop_speaking,
             self._now,
-            frame_bytes=frame_bytes(rate),
+            frame_bytes=frame_bytes(voice.rate),
+            lead_s=voice.lead_s,
         )
         self._speaking = False
         self._tasks: list[asyncio.Task[None]] = []  # none if the call ends before its pipeline is set up

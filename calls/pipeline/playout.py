@@ -37,6 +37,7 @@ class Playout:
         clock: the pipeline's time in ns, for frames with a time of their own. The event loop's may stand
             still for a millisecond.
         frame_bytes: the length of 20 ms of voice.
+        lead_s: how long before its time voice leaves.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class Playout:
         clock: Callable[[], int],
         *,
         frame_bytes: int = FRAME_BYTES,
+        lead_s: float = 0.0,
     ) -> None:
         self._send = send
         self._frame_bytes = frame_bytes
+        self._lead_s = lead_s
         self._release = release
         self._begun = begun
         self._silent = silent
@@ -108,7 +111,8 @@ class Playout:
     def stopped(self) -> None:
         """The agent has fallen silent: the next voice begins anew, on a clock of its own."""
         self._speaking = False
-        self._due = 0.0
+        if not self._lead_s:  # else what was sent ahead is still to be heard
+            self._due = 0.0
 
     async def drained(self) -> None:
         """Wait until everything queued has left."""
@@ -152,8 +156,8 @@ class Playout:
         if not self._speaking:
             self._speaking = True
             await self._begun()
-        elif self._due > asyncio.get_running_loop().time():
-            await until(self._due)
+        elif (leaves := self._due - self._lead_s) > asyncio.get_running_loop().time():
+            await until(leaves)
         else:
             return False
         return True

@@ -55,6 +55,8 @@ class CallRows:
             case events.PromptChanged(system_prompt):
                 message = "the client changed its prompt"
                 self._event(EventKind.CONFIGURATION, Severity.INFO, message, system_prompt=system_prompt)
+            case events.KeyPressed(digit):
+                self._event(EventKind.KEY, Severity.INFO, f"the caller pressed {digit}", digit=digit)
             case events.Misused():
                 self._misuse(event)
             case events.Failed():

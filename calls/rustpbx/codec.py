@@ -4,12 +4,12 @@ Nothing here does I/O or knows Django or Pipecat.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from calls.audio.format import SAMPLE_RATE, VOICE_RATES
+from calls.audio.format import SAMPLE_RATE
 from calls.rustpbx.messages import (
     Audio,
     ClientMessage,
@@ -19,7 +19,6 @@ from calls.rustpbx.messages import (
     Ping,
     ProtocolError,
     Timed,
-    Url,
 )
 
 MAX_TEXT_BYTES = 64 * 1024  # in UTF-8
@@ -60,7 +59,7 @@ def decode_text(text: str) -> ClientMessage:
         )
     try:
         # The default would accept NaN and Infinity, which are not JSON and which a database refuses later.
-        data = json.loads(text, parse_constant=_refuse_constant)
+        data = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as e:
         raise ProtocolError(
             ErrorCode.MALFORMED, f"expected a JSON object, got text that is none: {e}"
@@ -72,30 +71,17 @@ def decode_text(text: str) -> ClientMessage:
     if decoder is None:
         known = ", ".join(_DECODERS)
         raise ProtocolError(
-            ErrorCode.MALFORMED, f"expected command to be one of {known}, got {_shown(command)}"
+            ErrorCode.MALFORMED, f"expected command to be one of {known}, got {shown(command)}"
         )
     return decoder(data)
 
 
-def decode_url(query: Mapping[str, str]) -> tuple[Url, list[ProtocolError]]:
-    """Read the URL's parameters. What cannot be used is left out, and returned as an error (422)."""
-    values: dict[str, Any] = {}
-    errors: list[ProtocolError] = []
-    for name, decode in _URL_DECODERS.items():
-        if text := query.get(name):
-            try:
-                _refuse_unstorable_text(text)
-                values |= decode(name, text)
-            except ProtocolError as e:
-                errors.append(e)
-    return Url(**values), errors
-
-
-def _refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
+    """Raise ValueError: NaN and Infinity are not JSON."""
     raise ValueError(f"{name} is not JSON")
 
 
-def _refuse_unstorable(data: dict[str, Any]) -> None:
+def refuse_unstorable(data: dict[str, Any]) -> None:
     """No database stores a NUL or half a surrogate pair: refuse them where they can be named.
 
     Goes from depth to depth: a recursion would end where the client decides.
@@ -105,7 +91,7 @@ def _refuse_unstorable(data: dict[str, Any]) -> None:
         inner: list[Any] = []
         for value in values:
             if isinstance(value, str):
-                _refuse_unstorable_text(value)
+                refuse_unstorable_text(value)
             elif isinstance(value, dict):
                 inner += (*value.keys(), *value.values())
             elif isinstance(value, list):
@@ -118,7 +104,8 @@ def _refuse_unstorable(data: dict[str, Any]) -> None:
     )
 
 
-def _refuse_unstorable_text(text: str) -> None:
+def refuse_unstorable_text(text: str) -> None:
+    """Raise ProtocolError for text that no database stores: NUL, or half a character."""
     if "\0" in text:
         raise ProtocolError(ErrorCode.BAD_VALUE, "expected text without NUL characters, got one")
     try:
@@ -128,16 +115,16 @@ def _refuse_unstorable_text(text: str) -> None:
 
 
 def _decode_configure(data: dict[str, Any]) -> Configure:
-    _refuse_unstorable(data)
+    refuse_unstorable(data)
     return Configure(
-        room_id=_name(data, "room_id", required=True) or "",
+        room_id=checked_name(data, "room_id", required=True) or "",
         system_prompt=_optional(data, "system_prompt", str, "a string or null"),
         stt_config=_optional(data, "stt_config", dict, "an object or null"),
         llm_config=_optional(data, "llm_config", dict, "an object or null"),
         tts_config=_optional(data, "tts_config", dict, "an object or null"),
-        profile=_name(data, "profile"),
-        caller=_name(data, "caller"),
-        callee=_name(data, "callee"),
+        profile=checked_name(data, "profile"),
+        caller=checked_name(data, "caller"),
+        callee=checked_name(data, "callee"),
         metadata=_optional(data, "metadata", dict, "an object or null") or {},
     )
 
@@ -147,13 +134,13 @@ def _decode_ping(data: dict[str, Any]) -> Ping:
     if not 0 <= timestamp < 2**63:
         raise ProtocolError(
             ErrorCode.BAD_VALUE,
-            f"expected timestamp to be milliseconds from 0 to 2^63, got {_shown(timestamp)}",
+            f"expected timestamp to be milliseconds from 0 to 2^63, got {shown(timestamp)}",
         )
     return Ping(timestamp)
 
 
 def _decode_disconnect(data: dict[str, Any]) -> Disconnect:
-    _refuse_unstorable(data)
+    refuse_unstorable(data)
     return Disconnect(_optional(data, "reason", str, "a string") or "")
 
 
@@ -162,7 +149,7 @@ def _decode_audio(data: dict[str, Any]) -> Audio:
     for name, expected in (("sample_rate", SAMPLE_RATE), ("channels", 1)):
         value = data.get(name, expected)
         if value != expected or isinstance(value, bool):
-            raise ProtocolError(ErrorCode.BAD_VALUE, f"expected {name} {expected}, got {_shown(value)}")
+            raise ProtocolError(ErrorCode.BAD_VALUE, f"expected {name} {expected}, got {shown(value)}")
     try:
         pcm = bytes(samples)
     except (ValueError, TypeError):
@@ -175,49 +162,6 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], ClientMessage]] = {
     "ping": _decode_ping,
     "disconnect": _decode_disconnect,
     "audio": _decode_audio,
-}
-
-
-def _decode_url_name(name: str, text: str) -> dict[str, Any]:
-    return {name: _name({name: text}, name)}
-
-
-def _decode_url_metadata(_name: str, text: str) -> dict[str, Any]:
-    try:
-        metadata = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise ProtocolError(
-            ErrorCode.BAD_VALUE, f"expected metadata in the URL to be a JSON object, got {_shown(text)}"
-        )
-    _refuse_unstorable(metadata)
-    return {"metadata": metadata}
-
-
-def _decode_url_audio(_name: str, text: str) -> dict[str, Any]:
-    if text not in ("binary", "json"):
-        raise ProtocolError(
-            ErrorCode.BAD_VALUE, f"expected audio in the URL to be binary or json, got {_shown(text)}"
-        )
-    return {"binary": text == "binary"}
-
-
-def _decode_url_rate(_name: str, text: str) -> dict[str, Any]:
-    for rate in VOICE_RATES:
-        if text == str(rate):
-            return {"rate": rate}
-    known = " or ".join(map(str, VOICE_RATES))
-    raise ProtocolError(ErrorCode.BAD_VALUE, f"expected rate in the URL to be {known}, got {_shown(text)}")
-
-
-_URL_DECODERS: dict[str, Callable[[str, str], dict[str, Any]]] = {
-    "profile": _decode_url_name,
-    "caller": _decode_url_name,
-    "callee": _decode_url_name,
-    "metadata": _decode_url_metadata,
-    "audio": _decode_url_audio,
-    "rate": _decode_url_rate,
 }
 
 
@@ -236,7 +180,7 @@ def _required(data: dict[str, Any], name: str, kind: type, expected: str) -> Any
         raise ProtocolError(ErrorCode.MALFORMED, f"expected {name} ({expected}), got a message without it")
     value = data[name]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ProtocolError(ErrorCode.MALFORMED, f"expected {name} to be {expected}, got {_shown(value)}")
+        raise ProtocolError(ErrorCode.MALFORMED, f"expected {name} to be {expected}, got {shown(value)}")
     return value
 
 
@@ -244,7 +188,8 @@ def _optional(data: dict[str, Any], name: str, kind: type, expected: str) -> Any
     return None if data.get(name) is None else _required(data, name, kind, expected)
 
 
-def _name(data: dict[str, Any], name: str, *, required: bool = False) -> str | None:
+def checked_name(data: dict[str, Any], name: str, *, required: bool = False) -> str | None:
+    """The text `name` of the data, None if it is not there. Raises ProtocolError if it cannot be used."""
     read = _required if required else _optional
     value: str | None = read(data, name, str, "a string")
     if value is not None and len(value) > MAX_NAME_CHARS:
@@ -259,7 +204,7 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as an error message shows it: short, whatever came."""
     text = repr(value) if isinstance(value, (str, int, float, bool)) else _json_type(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -73,18 +73,29 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """A key that the caller pressed and released: a digit, "*", "#" or a letter from A to D."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Url:
-    """The URL's parameters: who calls, and how the agent's voice is sent (`rate` in Hz)."""
+    """The URL's parameters: who calls, and how audio is sent (`rate` in Hz).
+
+    `bridge` says that RustPBX's bridge has dialled, which knows no JSON.
+    """
 
     profile: str | None = None
     caller: str | None = None
     callee: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     binary: bool = False
+    bridge: bool = False
     rate: int = SAMPLE_RATE
 
 
-ClientMessage = Configure | Ping | Disconnect | Audio
+ClientMessage = Configure | Ping | Disconnect | Audio | Key
 
 
 # --- Server to client -------------------------------------------------------------------------------------

@@ -46,6 +46,25 @@ def resampled(pcm: bytes, rate: int) -> bytes:
     return pcm_of(np.frombuffer(pcm, "<i2").astype(np.float32) / 32768, rate)
 
 
+class FramesAt:
+    """Frames of s16le mono at 16 kHz, made one stream of frames at `rate` Hz."""
+
+    def __init__(self, rate: int) -> None:
+        self._stream = soxr.ResampleStream(SAMPLE_RATE, rate, 1, "int16", "HQ")
+        self._rate = rate
+        self._left = bytearray()
+
+    def __call__(self, frame: bytes) -> bytes:
+        """The next frame, as long as the one that goes in; silence until there is enough."""
+        self._left += self._stream.resample_chunk(np.frombuffer(frame, "<i2")).tobytes()
+        size = len(frame) * self._rate // SAMPLE_RATE // 2 * 2
+        if len(self._left) < size:
+            return bytes(size)
+        out = bytes(self._left[:size])
+        del self._left[:size]
+        return out
+
+
 def write_wav(path: Path, pcm: bytes) -> None:
     """Write s16le mono 16 kHz `pcm` to `path` as a WAV file. Raises `OSError`."""
     with path.open("wb") as file, wave.open(file, "wb") as wav:

@@ -71,7 +71,7 @@ async def run_call(
     at most `timeout_s`), or a script of steps. `generation` is one of `GENERATIONS`; `extensions` adds fields
     to `configure`. `hang_up` is one of `HANG_UPS`: "silent" sends no more audio and leaves the socket open,
     with a ping every `ping_s`, until the server closes it. `rate` is what the agent's voice is to have, in
-    Hz; the URL must ask for it.
+    Hz, and what a bridge's caller has; the URL must ask for it. A bridge sends no `configure`.
 
     A call that fails says so in `CallReport.failure`; speech without a reply is a failure if the caller
     listened for one (`hold_s` above 0). Only what `on_event` raises is raised.
@@ -80,7 +80,7 @@ async def run_call(
         speech = [Say(bytes(speech)), WaitForAgent(quiet_s=hold_s, timeout_s=timeout_s, reply=False)]
     room_id = room_id or str(uuid.uuid4())
     configure = wire.configure(room_id, system_prompt, **(extensions or {}))
-    client = partial(PbxClient, GENERATIONS[generation], url, ping_s=ping_s)
+    client = partial(PbxClient, GENERATIONS[generation], url, ping_s=ping_s, rate=rate)
     report = CallReport(without_query(url), generation, room_id)
     call = _Call(client, report, frame_ms, rate, on_event)
     return await call.run(configure, speech, silent=hang_up == SILENT)
@@ -231,7 +231,8 @@ class _Call:
     def _play(self, ms: float, pcm: bytes, fits: bool = True) -> None:
         """Hand audio to the phone; what is no 20 ms packet at its rate plays wrongly there and is counted."""
         self._report.audio_messages += 1
-        if not fits or len(pcm) != self._playback.packet_bytes:
+        cut_anew = self._client.generation.is_bridge  # RustPBX makes packets of whatever comes
+        if not fits or len(pcm) % 2 or (len(pcm) != self._playback.packet_bytes and not cut_anew):
             self._report.misfit_audio += 1
         whole = pcm[: len(pcm) // 2 * 2]
         if whole and self._playback.hear(ms / 1000, whole):

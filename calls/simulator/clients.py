@@ -24,6 +24,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
 from calls.simulator import wire
+from calls.simulator.audio import FramesAt
 
 CONNECT_TIMEOUT_S = 10.0
 # Long enough for the last frames of a healthy call; a backlog is not worth waiting for.
@@ -43,6 +44,7 @@ class Generation:
     plays_binary: bool = True
     json_audio: bool = False
     streams_at_once: bool = False  # connects when the first frame is there and drops frames until connected
+    is_bridge: bool = False  # audio at a rate of its own and nothing else; hangs up without a word
 
 
 GENERATIONS = {
@@ -50,6 +52,7 @@ GENERATIONS = {
     "new": Generation(locks=True, hold_s=0.1, bursts=True),
     "free": Generation(),
     "json": Generation(json_audio=True),
+    "bridge": Generation(is_bridge=True),
 }
 
 
@@ -101,7 +104,7 @@ class PbxClient:
     """One call's socket, used the way a client generation uses it.
 
     `on_message` gets each message when the generation's reader takes it off the socket. The client's own ping
-    goes out every `ping_s`.
+    goes out every `ping_s`. A bridge's audio is sent at `rate` Hz.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class PbxClient:
         url: str,
         on_message: Callable[[Incoming], None],
         ping_s: float = PING_S,
+        rate: int = wire.SAMPLE_RATE,
     ) -> None:
         self.generation = generation
         self.url = url
@@ -117,6 +121,7 @@ class PbxClient:
         self._closed = asyncio.Event()
         self._on_message = on_message
         self._ping_s = ping_s
+        self._at_its_rate = FramesAt(rate) if generation.is_bridge and rate != wire.SAMPLE_RATE else None
         self._lock: AbstractAsyncContextManager[Any] = asyncio.Lock() if generation.locks else nullcontext()
         self._outbox: asyncio.Queue[_Outgoing | None] = asyncio.Queue()
         self._inbox: asyncio.Queue[Incoming | None] = asyncio.Queue()
@@ -127,10 +132,12 @@ class PbxClient:
     async def connect(self, configure: dict[str, Any]) -> None:
         """Connect, send `configure`, and start to read and send. Raises `CallFailed`."""
         self._socket = await _open(self.url, lambda: self._inbox.put_nowait(Incoming(time.monotonic(), None)))
-        with suppress(ConnectionClosed):  # the reader reports the end
-            await self._send(json.dumps(configure))
+        work = [self._receive(), self._read_messages()]
+        if not self.generation.is_bridge:
+            work.append(self._ping())
+            with suppress(ConnectionClosed):  # the reader reports the end
+                await self._send(json.dumps(configure))
         self._sender = asyncio.create_task(self._send_frames())
-        work = (self._receive(), self._read_messages(), self._ping())
         self._tasks = [self._sender, *(asyncio.create_task(each) for each in work)]
 
     def stream(self, frame: bytes, due: float) -> None:
@@ -139,6 +146,8 @@ class PbxClient:
         if self._sender is None:
             self.frames.dropped += 1
             return
+        if self._at_its_rate is not None:
+            frame = self._at_its_rate(frame)
         as_json = self.generation.json_audio
         data = json.dumps(wire.audio(frame, self.frames.due)) if as_json else frame
         self._outbox.put_nowait(_Outgoing(data, due))
@@ -153,7 +162,9 @@ class PbxClient:
         Raises what `on_message` raised, if it did.
         """
         try:
-            if self._sender is not None and not self.closed:
+            if self.generation.is_bridge and self._socket is not None and not self.closed:
+                self._socket.transport.close()  # RustPBX ends the TCP connection and says nothing
+            elif self._sender is not None and not self.closed:
                 self.command(wire.disconnect(reason))
                 self._outbox.put_nowait(None)
                 await asyncio.wait([self._sender], timeout=HANG_UP_TIMEOUT_S)

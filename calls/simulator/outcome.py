@@ -155,7 +155,7 @@ class CallReport:
         if self.closed_by == "server" and not (self.said_all and self.close_code in GRACEFUL_CLOSE):
             why = f" {self.close_reason!r}" if self.close_reason else ""
             return f"the server closed the call after {self.duration_s:.1f} s (code {self.close_code}{why})"
-        if not self.of("configured"):
+        if self.generation != "bridge" and not self.of("configured"):  # which hears no text
             return "the server sent no `configured`"
         for error in self.of("error"):
             if (error.get("code") or 0) >= SERVER_ERROR:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 SAMPLE_RATE = 16_000  # Hz, mono s16le in both directions
+BRIDGE_RATE = 8_000  # Hz, unless the URL asks for another
 BYTES_PER_SECOND = SAMPLE_RATE * 2
 
 Check = Callable[[Any], bool]
@@ -144,6 +145,11 @@ def configure(room_id: str, system_prompt: str | None = None, **extensions: Any)
 def ping() -> dict[str, Any]:
     """The application ping, sent every 30 s."""
     return {"command": "ping", "timestamp": now_ms()}
+
+
+def key(digit: str) -> dict[str, Any]:
+    """A key of the caller's, as a bridge says it."""
+    return {"digit": digit, "leg_id": "caller", "type": "dtmf"}
 
 
 def disconnect(reason: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from calls.simulator import GENERATIONS, CallReport, Say, Step, WaitForAgent, call_url, run_call
+from calls.simulator import GENERATIONS, CallReport, Say, Send, Step, WaitForAgent, call_url, run_call
 from calls.simulator.audio import read_wav, speech_spans, write_wav
 from calls.simulator.call import DISCONNECT, HANG_UPS
 from calls.simulator.clients import PING_S
@@ -19,7 +19,7 @@ from calls.simulator.line import LINES
 from calls.simulator.report import Console, JsonLines
 from calls.simulator.speaker import play
 from calls.simulator.voices import EMBEDDED, VOICES, speak
-from calls.simulator.wire import BYTES_PER_SECOND, SAMPLE_RATE
+from calls.simulator.wire import BRIDGE_RATE, BYTES_PER_SECOND, SAMPLE_RATE, key
 
 GREETING_TIMEOUT_S = 15.0
 GREETING_QUIET_S = 0.5
@@ -69,7 +69,8 @@ class Command(BaseCommand):
             choices=list(GENERATIONS),
             default="new",
             help="whose habits to imitate: seed (one frame for a message), new (bursts each 100 ms), free "
-            "(steady), json (steady, audio as JSON); default: %(default)s",
+            "(steady), json (steady, audio as JSON), bridge (today's RustPBX: audio and keys, nothing else); "
+            "default: %(default)s",
         )
         add("--profile", help="the prompt profile to ask for")
         add("--prompt", help="the system prompt of `configure`")
@@ -116,11 +117,11 @@ class Command(BaseCommand):
         add(
             "--rate",
             type=int,
-            choices=(8000, SAMPLE_RATE),
-            default=SAMPLE_RATE,
+            choices=(8000, SAMPLE_RATE, 24000, 48000),
             help="of the agent's voice, in Hz: 8000 asks for that (?rate=8000); a voice at another rate "
-            "fails the call (default: %(default)s)",
+            "fails the call (default: 16000; a bridge has its rate both ways, 8000 by default)",
         )
+        add("--keys", default="", help="keys to press after the speech, such as 12#; of a bridge only")
         add("--binary", action="store_true", help="ask for binary audio (?audio=binary)")
         add("--json", action="store_true", help="print one JSON object a line")
 
@@ -169,6 +170,9 @@ async def _make_calls(
 ) -> list[CallReport]:
     """Make all calls at once, each told of by its number from 1 on."""
 
+    is_bridge = options["client"] == "bridge"
+    rate = options["rate"] or (BRIDGE_RATE if is_bridge else SAMPLE_RATE)
+
     async def make(number: int) -> CallReport:
         report = await run_call(
             steps,
@@ -178,14 +182,15 @@ async def _make_calls(
                 token=options["token"],
                 caller=options["caller"],
                 audio="binary" if options["binary"] else None,
-                rate=None if options["rate"] == SAMPLE_RATE else str(options["rate"]),
+                client="bridge" if is_bridge else None,
+                rate=str(rate) if is_bridge or rate != SAMPLE_RATE else None,
             ),
             generation=options["client"],
             system_prompt=options["prompt"],
             frame_ms=options["frame_ms"],
             hang_up=options["hang_up"],
             ping_s=options["ping"],
-            rate=options["rate"],
+            rate=rate,
             on_event=partial(view.event, number),
         )
         if options["calls"] > 1:
@@ -215,6 +220,7 @@ def _script(options: dict[str, Any]) -> list[Step]:
     steps: list[Step] = turn if options["after_greeting"] else []
     for number, speech in enumerate(speeches):
         steps = [*steps, *(turn if number else []), Say(line(speech))]
+    steps += [Send(key(digit)) for digit in options["keys"]]
     return [*steps, WaitForAgent(quiet_s=options["hold"], timeout_s=options["timeout"], reply=False)]
 
 
