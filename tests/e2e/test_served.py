@@ -61,10 +61,5 @@ def test_pages_name_collected_files_by_their_content(browser):
 def test_it_is_healthy_and_ready_for_calls(browser):
     health, ready = browser.get("/healthz"), browser.get("/readyz")
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
-    assert (ready.status_code, ready.json()) == (
-        200,
-        {
-            "status": "ok",
-            "checks": {"process": "ok", "database": "ok", "channel_layer": "ok", "models": "ok"},
-        },
-    )
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert set(ready.json()["checks"].values()) == {"ok"}
