@@ -40,9 +40,10 @@ SENTENCES = [
     "Where can I park my car?",
     "What is the telephone number of your office?",
 ]
-SOUND_CALLS = 7  # at once, of three sounds each
-CALLS = 4  # at once for each voice, of six sentences each
-PROMPTS, PEOPLE = 30, 10  # in so many calls at once
+PROMPTS = 30
+# Calls at the same time, each with a part of what is said. A call full of speech takes 4 % of a core.
+CALLS_OF_A_VOICE, CALLS_OF_PEOPLE = 3, 6
+SOUNDS_OF_A_CALL = 3
 FEWEST_WORDS, MOST_WORDS = 6, 14
 PAUSE_S = 0.8  # after which the next sentence is another one
 
@@ -82,7 +83,7 @@ async def test_voices_over_a_telephone_are_understood(agent):
 
     async def rate(voice):
         spoken = await asyncio.to_thread(lambda: [(text, say(text, voice)) for text in SENTENCES])
-        return await error_rate(agent, f"hears-{voice}", spoken, CALLS)
+        return await error_rate(agent, f"hears-{voice}", spoken, CALLS_OF_A_VOICE)
 
     rates = dict(zip(VOICES, await asyncio.gather(*map(rate, VOICES)), strict=True))
     assert sum(rates.values()) / len(rates) <= 0.15, rates
@@ -91,7 +92,7 @@ async def test_voices_over_a_telephone_are_understood(agent):
 async def test_people_are_understood(agent):
     spoken = recordings()
     assert len(spoken) == PROMPTS
-    assert await error_rate(agent, "people", spoken, PEOPLE) <= 0.06
+    assert await error_rate(agent, "people", spoken, CALLS_OF_PEOPLE) <= 0.06
 
 
 async def test_what_was_said_when_the_caller_hangs_up_in_mid_sentence_is_stored(agent):
@@ -121,7 +122,7 @@ async def test_sounds_that_are_no_speech_are_not_answered(agent):
     knocks = [dice.standard_normal(int(s * RATE)) * np.hanning(int(s * RATE)) * 0.3 for s in (0.1, 0.3, 0.6)]
     played = [*(samples for _, samples in sounds()), *knocks]
     pcm = [(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes() for samples in played]
-    calls = {f"sounds-{n}": pcm[n::SOUND_CALLS] for n in range(SOUND_CALLS)}
+    calls = {f"sounds-{n}": pcm[n : n + SOUNDS_OF_A_CALL] for n in range(0, len(pcm), SOUNDS_OF_A_CALL)}
     finals = await asyncio.gather(*(heard(agent, room, part) for room, part in calls.items()))
     for room, texts in zip(calls, finals, strict=True):
         assert texts == []
