@@ -1,7 +1,7 @@
 """Cloud providers that fail in mid-call: what RustPBX is told, what the caller hears, what is stored.
 
-Real calls through Cartesia's and OpenAI's services to local servers with faults. All calls run at the same
-time, each with local servers of its own, as a fault affects a whole server. Every test looks at one call.
+Real calls through Cartesia's and OpenAI's services to local servers with faults. Several calls run at once,
+each with local servers of its own, as a fault affects a whole server. Every test looks at one call.
 """
 
 import asyncio
@@ -31,8 +31,10 @@ PROFILE = {"slug": "default", "is_default": True, "greeting": GREETING, "apology
 SERVICES = ["stt", "llm", "tts"]
 REFUSED = {"401": 401, "429": 429, "500": 500}
 FAULTS = [*REFUSED, "dropped"]
+AT_ONCE = 8
 FAILURES = list(product(SERVICES, FAULTS))
-CALLS = [("llm", "none"), *product(SERVICES, ["slow", *FAULTS])]  # "none" goes well, and is the first
+COLD = ("tts", "cold")  # refused from the start, when the embedded voice is not loaded yet
+CALLS = [COLD, ("llm", "none"), *product(SERVICES, ["slow", *FAULTS])]  # "none" goes well
 # A connection refused with 401 is given up for the rest of the call.
 FOR_GOOD = {("stt", "401"), ("tts", "401")}
 # The words that were shown before it broke off count as said: they are answered, with no apology.
@@ -53,7 +55,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 
 @dataclass
 class Call:
-    """A call in which `service` fails as the caller begins to speak, and its providers."""
+    """A call and its providers, of which `service` fails."""
 
     agent: AgentServer
     service: str
@@ -62,7 +64,7 @@ class Call:
     llm: openai.ChatCompletions = field(default_factory=lambda: openai.ChatCompletions(REPLY))
     tts: cartesia.TextToSpeech = field(default_factory=cartesia.TextToSpeech)
     configured: asyncio.Event = field(default_factory=asyncio.Event)
-    has_spoken: bool = False
+    has_failed: bool = False
     report: CallReport | None = None
 
     async def run(self):
@@ -71,16 +73,26 @@ class Call:
         script = [WaitForAgent(0.2), Say(say(QUESTION)), WaitForAgent(pause, timeout_s=20)]
         if self.fault in FAULTS:
             script += [Say(say(QUESTION)), WaitForAgent(0.5, timeout_s=20), Send(PING), Wait(0.2)]
+        if self.is_refused_while_idle:
+            script[1:1] = [Wait(0), WaitForAgent(2)]
+        elif self.fault == "cold":
+            script = [WaitForAgent(0.5)]
+            self.tts.faults.status(401)
         self.report = await run_call(
             script, url=self.agent.url, room_id=self.room, on_event=self.follow, timeout_s=90
         )
 
+    @property
+    def is_refused_while_idle(self):
+        """Whether the apology comes at once. The caller is silent then, as speech would cut it off."""
+        return self.service == "tts" and self.fault in REFUSED
+
     def follow(self, event):
-        """Switch the fault on as the caller begins to speak, and off when RustPBX hears of it."""
+        """Switch the fault on when the caller begins to speak or to wait, off when RustPBX hears of it."""
         if event.kind == "configured":
             self.configured.set()
-        elif event.kind == "caller_says" and not self.has_spoken:
-            self.has_spoken = True
+        elif event.kind in ("caller_says", "caller_waits") and not self.has_failed:
+            self.has_failed = True
             self.fail()
         elif event.kind == "error" and (self.service, self.fault) not in FOR_GOOD:
             getattr(self, self.service).faults.recover()
@@ -117,7 +129,7 @@ class Call:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def calls(tmp_path_factory):
-    """Every call, by service and fault: all on one server, and at the same time."""
+    """Every call, by service and fault: all on one server, AT_ONCE at the same time."""
     for text in (GREETING, REPLY, APOLOGY, "Your order"):  # no answer is to wait for the servers' own voice
         speak(text, RATE)
         speak(f"{text} ", RATE)
@@ -129,13 +141,17 @@ async def calls(tmp_path_factory):
     async with AsyncExitStack() as running:
         await asyncio.to_thread(agent.start)
         running.push_async_callback(asyncio.to_thread, agent.stop)
-        calling = []
-        for call in made.values():
+        calling, free = [], asyncio.Semaphore(AT_ONCE)
+        for named, call in made.items():
+            await free.acquire()
             cloud = await running.enter_async_context(cartesia.at_one_address(call.stt, call.tts))
             llm = await running.enter_async_context(call.llm.running())
             for provider, url in (("cartesia", cloud), ("openai", llm)):
                 agent.write("UPDATE calls_provideraccount SET base_url = ? WHERE provider = ?", url, provider)
             calling.append(asyncio.create_task(call.run()))
+            calling[-1].add_done_callback(lambda _: free.release())
+            if named == COLD:
+                await calling[-1]
             await asyncio.wait_for(call.configured.wait(), 20)  # the next call has other addresses
         await asyncio.gather(*calling)
     return made
@@ -151,6 +167,15 @@ async def test_a_call_through_the_cloud(calls):
     session, turns, failures = await call.stored()
     assert turns == [("agent", GREETING), ("caller", QUESTION), ("agent", REPLY)]
     assert (session["status"], session["error"], failures) == ("completed", "", [])
+
+
+async def test_a_voice_that_refuses_the_first_call(calls):
+    """The embedded voice is loaded for the apology."""
+    call = calls[COLD]
+    assert {error["code"] for error in call.report.of("error")} == {502}
+    assert "went wrong" in call.heard
+    session, _turns, failures = await call.stored()
+    assert (session["status"], set(failures)) == ("completed", {"tts"})
 
 
 @pytest.mark.parametrize("service", SERVICES)
