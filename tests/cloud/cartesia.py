@@ -245,6 +245,25 @@ class TextToSpeech(_Server):
 
 
 @asynccontextmanager
+async def at_one_address(*servers: _Server) -> AsyncIterator[str]:
+    """Serve several on one free port, each at its path; gives the base URL, without a path."""
+    by_path = {server.path: server for server in servers}
+
+    def server_of(path: str) -> _Server:
+        return by_path[urlsplit(path).path]
+
+    async def handle(connection: ServerConnection) -> None:
+        assert connection.request is not None  # the handshake is over
+        await server_of(connection.request.path)._handle(connection)
+
+    def admit(connection: ServerConnection, request: Request) -> Response | None:
+        return server_of(request.path)._admit(connection, request)
+
+    async with serve(handle, "127.0.0.1", 0, process_request=admit, close_timeout=0.2) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
 async def _background(
     connection: ServerConnection, answers: Coroutine[Any, Any, None]
 ) -> AsyncIterator[asyncio.Task[None]]:

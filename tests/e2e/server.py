@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -55,14 +55,17 @@ class AgentServer:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self):
-        if self.profiles:
-            self.python("manage.py", "migrate", "--verbosity", "0")
-            self.python("-m", "tests.e2e.make_profiles", json.dumps(list(self.profiles)))
+        self.prepare()
         self.start()
         return self
 
     def __exit__(self, *_):
         self.stop()
+
+    def prepare(self):
+        """Make the database and the profiles, if there are any; else the server makes its own."""
+        if self.profiles:
+            self.python("-m", "tests.e2e.make_profiles", json.dumps(list(self.profiles)))
 
     def start(self):
         """Start and wait until it is ready."""
@@ -112,15 +115,21 @@ class AgentServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    # --- What is stored, read past the server -------------------------------------------------------------
+    # --- What is stored, read and written past the server -------------------------------------------------
+
+    @property
+    def database(self):
+        return self.folder / "voiceagent.sqlite3"
 
     def rows(self, sql, *values):
-        connection = sqlite3.connect(f"file:{self.folder / 'voiceagent.sqlite3'}?mode=ro", uri=True)
-        try:
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
-        finally:
-            connection.close()
+
+    def write(self, sql, *values):
+        """Run a statement that changes rows; at least one has to change."""
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            assert connection.execute(sql, values).rowcount > 0
 
     def session(self, room_id):
         (row,) = self.rows("SELECT * FROM calls_callsession WHERE room_id = ?", room_id)

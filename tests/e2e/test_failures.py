@@ -1,15 +1,12 @@
 """Cloud providers that fail in mid-call: what RustPBX is told, what the caller hears, what is stored.
 
-Real calls through Cartesia's and OpenAI's services to local servers with faults. As a fault is a server's,
-calls at the same time have servers and a server process of their own; every test looks at one of the calls.
+Real calls through Cartesia's and OpenAI's services to local servers with faults. Several calls run at once,
+each with local servers of its own, as a fault affects a whole server. Every test looks at one call.
 """
 
 import asyncio
-import json
-import shutil
-from collections import deque
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 
@@ -34,9 +31,10 @@ PROFILE = {"slug": "default", "is_default": True, "greeting": GREETING, "apology
 SERVICES = ["stt", "llm", "tts"]
 REFUSED = {"401": 401, "429": 429, "500": 500}
 FAULTS = [*REFUSED, "dropped"]
+AT_ONCE = 8
 FAILURES = list(product(SERVICES, FAULTS))
-CALLS = [("llm", "none"), *product(SERVICES, ["slow", *FAULTS])]  # "none" goes well, and is the first
-AT_ONCE = 4
+COLD = ("tts", "cold")  # refused from the start, when the embedded voice is not loaded yet
+CALLS = [COLD, ("llm", "none"), *product(SERVICES, ["slow", *FAULTS])]  # "none" goes well
 # A connection refused with 401 is given up for the rest of the call.
 FOR_GOOD = {("stt", "401"), ("tts", "401")}
 # The words that were shown before it broke off count as said: they are answered, with no apology.
@@ -44,64 +42,76 @@ WORDS_KEPT = ("stt", "dropped")
 # The pieces of an answer that come before it breaks off: an interim transcript, two words, 0.3 s of speech.
 MID_SENTENCE = {"stt": 1, "llm": 2, "tts": 3}
 BREAKS_OFF_S = 3  # a voice that stops without a word is given so long to go on
+# Accounts of which only the address changes, from call to call.
+ACCOUNTS = f"""
+from calls.models import ProviderAccount as Account
+Account.objects.create(provider="cartesia", key={cartesia.KEY!r})
+Account.objects.create(provider="openai", key={openai.KEY!r})
+"""
 PING = {"command": "ping", "timestamp": 77}
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
 @dataclass
-class Cloud:
-    """A server process and the providers it was told of."""
+class Call:
+    """A call and its providers, of which `service` fails."""
 
     agent: AgentServer
-    stt: cartesia.SpeechToText
-    llm: openai.ChatCompletions
-    tts: cartesia.TextToSpeech
+    service: str
+    fault: str
+    stt: cartesia.SpeechToText = field(default_factory=lambda: cartesia.SpeechToText(*[QUESTION] * 10))
+    llm: openai.ChatCompletions = field(default_factory=lambda: openai.ChatCompletions(REPLY))
+    tts: cartesia.TextToSpeech = field(default_factory=cartesia.TextToSpeech)
+    configured: asyncio.Event = field(default_factory=asyncio.Event)
+    has_failed: bool = False
+    report: CallReport | None = None
 
-    async def call(self, service, fault):
-        """Make a call in which `service` fails as the caller begins to speak, until RustPBX hears of it."""
-        server = getattr(self, service)
-        self.stt.texts = deque([QUESTION] * 10)
-        asked = []
-
-        def follow(event):
-            if event.kind == "caller_says":
-                asked.append(event.ms)
-                if len(asked) == 1:
-                    self.fail(service, fault)
-            elif event.kind == "error" and (service, fault) not in FOR_GOOD:
-                server.faults.recover()
-
-        pause = BREAKS_OFF_S + 1 if (service, fault) == ("tts", "dropped") else 1
+    async def run(self):
+        """Make the call."""
+        pause = BREAKS_OFF_S + 1 if (self.service, self.fault) == ("tts", "dropped") else 1
         script = [WaitForAgent(0.2), Say(say(QUESTION)), WaitForAgent(pause, timeout_s=20)]
-        if fault in FAULTS:
+        if self.fault in FAULTS:
             script += [Say(say(QUESTION)), WaitForAgent(0.5, timeout_s=20), Send(PING), Wait(0.2)]
-        report = await run_call(
-            script, url=self.agent.url, room_id=room(service, fault), on_event=follow, timeout_s=90
+        if self.is_refused_while_idle:
+            script[1:1] = [Wait(0), WaitForAgent(2)]
+        elif self.fault == "cold":
+            script = [WaitForAgent(0.5)]
+            self.tts.faults.status(401)
+        self.report = await run_call(
+            script, url=self.agent.url, room_id=self.room, on_event=self.follow, timeout_s=90
         )
-        server.faults.recover()
-        return report
 
-    def fail(self, service, fault):
+    @property
+    def is_refused_while_idle(self):
+        """Whether the apology comes at once. The caller is silent then, as speech would cut it off."""
+        return self.service == "tts" and self.fault in REFUSED
+
+    def follow(self, event):
+        """Switch the fault on when the caller begins to speak or to wait, off when RustPBX hears of it."""
+        if event.kind == "configured":
+            self.configured.set()
+        elif event.kind in ("caller_says", "caller_waits") and not self.has_failed:
+            self.has_failed = True
+            self.fail()
+        elif event.kind == "error" and (self.service, self.fault) not in FOR_GOOD:
+            getattr(self, self.service).faults.recover()
+
+    def fail(self):
         """Switch a fault on."""
-        server = getattr(self, service)
-        if fault == "slow":
+        server = getattr(self, self.service)
+        if self.fault == "slow":
             server.faults.slow(2)
-        elif fault == "dropped":
-            server.faults.drop_after(MID_SENTENCE[service])
-        elif fault in REFUSED:
-            server.faults.status(REFUSED[fault])
-            if service != "llm":  # the others refuse connections, and have one open
+        elif self.fault == "dropped":
+            server.faults.drop_after(MID_SENTENCE[self.service])
+        elif self.fault in REFUSED:
+            server.faults.status(REFUSED[self.fault])
+            if self.service != "llm":  # the others refuse connections, and have one open
                 server.drop_all()
 
-
-@dataclass
-class Made:
-    """A call that was made."""
-
-    cloud: Cloud
-    report: CallReport
-    room: str
+    @property
+    def room(self):
+        return f"{self.service}-{self.fault}"
 
     @cached_property
     def heard(self):
@@ -110,53 +120,40 @@ class Made:
 
     async def stored(self):
         """The call's row, its turns as (speaker, text) and its provider failures, by service."""
-        agent = self.cloud.agent
-        session = await agent.finished(self.room)
-        turns = [(turn["speaker"], turn["text"]) for turn in agent.turns(self.room)]
-        kinds = [(event["kind"], event["provider"].partition("/")[0]) for event in agent.events(self.room)]
+        session = await self.agent.finished(self.room)
+        turns = [(turn["speaker"], turn["text"]) for turn in self.agent.turns(self.room)]
+        events = self.agent.events(self.room)
+        kinds = [(event["kind"], event["provider"].partition("/")[0]) for event in events]
         return session, turns, [provider for kind, provider in kinds if kind == "provider_failure"]
-
-
-def room(service, fault):
-    return f"{service}-{fault}"
-
-
-@asynccontextmanager
-async def cloud(folder):
-    """Providers that work, and a server process that uses them."""
-    stt, llm, tts = cartesia.SpeechToText(), openai.ChatCompletions(REPLY), cartesia.TextToSpeech()
-    async with stt.running() as stt_url, llm.running() as llm_url, tts.running() as tts_url:
-        keys = {"CARTESIA_API_KEY": cartesia.KEY, "OPENAI_API_KEY": openai.KEY}
-        urls = {"CARTESIA_STT_URL": stt_url, "CARTESIA_TTS_URL": tts_url, "OPENAI_BASE_URL": llm_url}
-        agent = AgentServer(folder, **keys, **urls)
-        await asyncio.to_thread(agent.start)
-        try:
-            yield Cloud(agent, stt, llm, tts)
-        finally:
-            await asyncio.to_thread(agent.stop)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def calls(tmp_path_factory):
-    """Every call, by service and fault."""
+    """Every call, by service and fault: all on one server, AT_ONCE at the same time."""
     for text in (GREETING, REPLY, APOLOGY, "Your order"):  # no answer is to wait for the servers' own voice
         speak(text, RATE)
         speak(f"{text} ", RATE)
-    made = {}
-    prepared = tmp_path_factory.mktemp("prepared")
-    preparing = AgentServer(prepared)
-    preparing.python("manage.py", "migrate", "--verbosity", "0")
-    preparing.python("-m", "tests.e2e.make_profiles", json.dumps([PROFILE]))
-
-    async def make_calls(number):
-        folder = tmp_path_factory.mktemp("node")
-        shutil.copytree(prepared, folder, dirs_exist_ok=True)
-        async with cloud(folder) as providers:
-            for service, fault in CALLS[number::AT_ONCE]:
-                report = await providers.call(service, fault)
-                made[service, fault] = Made(providers, report, room(service, fault))
-
-    await asyncio.gather(*map(make_calls, range(AT_ONCE)))
+    say(QUESTION)
+    agent = AgentServer(tmp_path_factory.mktemp("agent"), profiles=[PROFILE])
+    await asyncio.to_thread(agent.prepare)
+    await asyncio.to_thread(agent.python, "manage.py", "shell", "--no-imports", "-c", ACCOUNTS)
+    made = {named: Call(agent, *named) for named in CALLS}
+    async with AsyncExitStack() as running:
+        await asyncio.to_thread(agent.start)
+        running.push_async_callback(asyncio.to_thread, agent.stop)
+        calling, free = [], asyncio.Semaphore(AT_ONCE)
+        for named, call in made.items():
+            await free.acquire()
+            cloud = await running.enter_async_context(cartesia.at_one_address(call.stt, call.tts))
+            llm = await running.enter_async_context(call.llm.running())
+            for provider, url in (("cartesia", cloud), ("openai", llm)):
+                agent.write("UPDATE calls_provideraccount SET base_url = ? WHERE provider = ?", url, provider)
+            calling.append(asyncio.create_task(call.run()))
+            calling[-1].add_done_callback(lambda _: free.release())
+            if named == COLD:
+                await calling[-1]
+            await asyncio.wait_for(call.configured.wait(), 20)  # the next call has other addresses
+        await asyncio.gather(*calling)
     return made
 
 
@@ -165,11 +162,20 @@ async def test_a_call_through_the_cloud(calls):
     assert call.report.failure is None
     assert call.report.of("error") == call.report.dropped == call.report.in_vain == []
     assert word_error_rate(f"{GREETING} {REPLY}", call.heard) <= 0.2
-    heard = bytes(call.cloud.stt.sessions[0].audio)
+    heard = bytes(call.stt.sessions[0].audio)
     assert word_error_rate(QUESTION, recognise(heard)) <= 0.2
     session, turns, failures = await call.stored()
     assert turns == [("agent", GREETING), ("caller", QUESTION), ("agent", REPLY)]
     assert (session["status"], session["error"], failures) == ("completed", "", [])
+
+
+async def test_a_voice_that_refuses_the_first_call(calls):
+    """The embedded voice is loaded for the apology."""
+    call = calls[COLD]
+    assert {error["code"] for error in call.report.of("error")} == {502}
+    assert "went wrong" in call.heard
+    session, _turns, failures = await call.stored()
+    assert (session["status"], set(failures)) == ("completed", {"tts"})
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -228,11 +234,11 @@ async def test_the_call_goes_on(calls, service, fault):
 
 @pytest.mark.parametrize(("service", "fault"), FAILURES)
 async def test_the_failure_is_stored(calls, service, fault):
-    session, _turns, failures = await calls[service, fault].stored()
+    call = calls[service, fault]
+    session, _turns, failures = await call.stored()
     assert set(failures) == {service}
-    assert len(failures) == len(calls[service, fault].report.of("error"))
-    made = calls[service, fault]
-    severities = [event["severity"] for event in made.cloud.agent.events(made.room)]
+    assert len(failures) == len(call.report.of("error"))
+    severities = [event["severity"] for event in call.agent.events(call.room)]
     assert session["error_count"] == severities.count("error")
     if (service, fault) != ("stt", "dropped"):  # the words that were shown serve: a warning
         assert session["error_count"] > 0
