@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import churn, coldstart, curve, hearing, longcall, pages, point, report, store, voice
+from benchmarks.faults import command as fault_command
 from benchmarks.figures import broken
 
 CLIMB = (10, 50, 75)  # calls, for what is measured beside the curve
@@ -81,6 +82,10 @@ def _pages(options: Options) -> None:
         _say(json.dumps(measured))
 
 
+def _faults(options: Options) -> None:
+    fault_command.run(options)
+
+
 def _report(_options: Options) -> None:
     report.write(store.load())
 
@@ -128,6 +133,10 @@ def main() -> None:
     shown = command("pages", _pages, "the analysts' pages with a million turns stored (about 15 minutes)")
     shown.add_argument("--turns", type=int, default=pages.TURNS, help="other numbers are only printed")
     shown.add_argument("--databases", nargs="+", choices=pages.DATABASES, default=pages.DATABASES)
+    faults = command(
+        "faults", _faults, "what is lost when something fails, to docs/reliability.md (25 minutes)"
+    )
+    fault_command.options(faults)
     command("report", _report, "write docs/performance.md again from benchmarks/details.json")
     options = parser.parse_args()
     options.run(options)
