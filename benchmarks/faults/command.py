@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Make the faults, print what came of them, and write benchmarks/faults.json and docs/reliability.md."""
+    for noisy in ("asyncio", "aiohttp.server", "websockets.server"):  # our own side of lines that are cut
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     faults = [FAULTS[name] for name in chosen.only or FAULTS]
     checkout = chosen.checkout.resolve()
     rows = asyncio.run(measure(faults, checkout, chosen.calls, lambda text: print(text, flush=True)))

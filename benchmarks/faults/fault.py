@@ -27,7 +27,7 @@ class Fault:
         title: as the table shows it.
         happen: fails on entering, is put right again on leaving.
         lasts_s: from the one to the other.
-        prepare: surrounds the life of a server of its own; gives what to add to the server's environment. None:
+        prepare: surrounds the life of a server of its own, and gives what to add to its environment; None if
             the fault needs no server of its own.
         keepable: whether the calls in progress could go on.
         kills: the server ends without a chance to store the end of its calls; others have to.

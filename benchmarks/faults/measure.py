@@ -13,8 +13,8 @@ import psycopg
 
 from benchmarks.faults.callers import Crowd, Witness
 from benchmarks.faults.fault import Fault, NotHere
-from benchmarks.faults.row import Row, shown
 from benchmarks.faults.records import FOREVER, all_lost, records
+from benchmarks.faults.row import Row, shown
 from benchmarks.faults.stand import Stand, stand
 
 CALLS = 8
@@ -83,7 +83,7 @@ async def _kept(callers: Sequence[Witness], after: float) -> int:
         return caller.hanging_up or bool(caller.arrivals and caller.arrivals[-1] > after)
 
     open_calls = [each for each in callers if each.hanging_up or not each.closed.is_set()]
-    while time.monotonic() < deadline and not all(map(goes_on, open_calls)):
+    while time.monotonic() < deadline and not all(map(goes_on, open_calls)):  # noqa: ASYNC110  many callers' doing
         await asyncio.sleep(0.1)
     return sum(goes_on(each) and not each.errors.dropped for each in open_calls)
 
@@ -121,7 +121,8 @@ async def _measure(at: Stand, fault: Fault, calls: int) -> Row:
 async def measure(faults: Sequence[Fault], checkout: Path, calls: int, say: Say) -> list[Row]:
     """Measure these faults, one after the other, on the server of `checkout`.
 
-    Those that need no server of their own share one, and come last. What cannot be measured is a row that says so.
+    Those that need no server of their own share one, and come last. What cannot be measured is a row that
+    says so.
     """
     rows = []
     async with stand(checkout) as at, AsyncExitStack() as shared:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
+from glob import glob
 
 import httpx
 import psycopg
@@ -21,7 +21,9 @@ PAGES_AT_ONCE = 4
 async def kill(stand: Stand) -> AsyncIterator[None]:
     """No chance to store anything; the calls' ends are stored by the next process, as a crash."""
     stand.server.process.kill()
-    stand.server.process.wait()
+    async with asyncio.timeout(10):
+        for caller in stand.crowd.talking():
+            await caller.closed.wait()
     yield
     await asyncio.to_thread(stand.server.start)
 
@@ -54,13 +56,13 @@ async def sigterm(stand: Stand) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _own_clock(stand: Stand) -> AsyncIterator[Mapping[str, str]]:
     """The server reads its wall clock through libfaketime; the monotonic clock stays real."""
-    found = sorted(Path("/").glob(FAKETIME.lstrip("/")))
+    found = glob(FAKETIME)
     if not found:
         raise NotHere("libfaketime is missing: apt-get install faketime")
     offset = stand.folder / "offset"
     offset.write_text("+0s")
     yield {
-        "LD_PRELOAD": str(found[0]),
+        "LD_PRELOAD": found[0],
         "FAKETIME_TIMESTAMP_FILE": str(offset),
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -20,7 +20,8 @@ def lost(caller: Witness, stored: Stored | None, *, by: float = FOREVER, killed:
     """The final records of a call that are not stored, each as a few words.
 
     Args:
-        by: only what the client was told up to then counts, and the end only if it was before.
+        by: only what the client was told up to then counts, and the end only if it was before or the client
+            has become unreachable.
         killed: its server was, so others may have closed it.
     """
     if not caller.call_id:
@@ -31,7 +32,7 @@ def lost(caller: Witness, stored: Stored | None, *, by: float = FOREVER, killed:
     for speaker in ("caller", "agent"):
         texts = [each.text for each in caller.told if each.speaker == speaker and each.at <= by]
         missing += [f"{speaker}: {text}" for text in _missing(texts, stored.words.get(speaker, []))]
-    over = by == FOREVER or 0 < caller.ended_at <= by
+    over = by == FOREVER or 0 < caller.ended_at <= by or caller.unreachable
     if over and (why := _end_lost(caller, stored, killed)):
         missing.append(why)
     return missing

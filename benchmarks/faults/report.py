@@ -18,9 +18,9 @@ ORDER = ("before", "now")
 
 
 def keep(run: str, rows: Sequence[Row], commit: str) -> dict[str, Any]:
-    """Put the rows into faults.json as those of the run "before" or "now"; rows of the same name are replaced.
+    """Put the rows into faults.json as those of the run "before" or "now", and return all that is kept.
 
-    Everything that is kept.
+    Rows of the same name are replaced.
     """
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     others = [
@@ -55,4 +55,5 @@ def section(kept: dict[str, Any], names: Sequence[str]) -> str:
     told = [f"{run}: {made['commit']}, {made['day']}" for run, made in runs.items()]
     arrow = " A cell with an arrow says what it was before and what it is now." if len(runs) > 1 else ""
     machine = next(reversed(runs.values()))["machine"]
-    return f"Measured on {machine['cores']} cores of {machine['cpu']} ({'; '.join(told)}).{arrow}\n\n{table(rows)}"
+    where = f"{machine['cores']} cores of {machine['cpu']}"
+    return f"Measured on {where} ({'; '.join(told)}).{arrow}\n\n{table(rows)}"

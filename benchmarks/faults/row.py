@@ -55,7 +55,7 @@ def table(runs: Mapping[str, Sequence[Row]]) -> str:
     """A Markdown table of one run, or of two, whose cells say "before → after"."""
     names = list(dict.fromkeys(row.name for rows in runs.values() for row in rows))
     lines = [
-        "| What fails | calls kept | new calls answered | final records lost | answers again, s | all stored, s |",
+        "| What fails | calls kept | new calls answered | records lost | answers again, s | all stored, s |",
         "|---|---|---|---|---|---|",
     ]
     for name in names:

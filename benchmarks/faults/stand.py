@@ -95,11 +95,11 @@ class Stand:
 
     @asynccontextmanager
     async def serving(self, own: Mapping[str, str]) -> AsyncIterator[None]:
-        """A server of its own, with `own` added to its environment; its database is prepared if it is empty."""
+        """A server with `own` added to its environment; its database is prepared if it is empty."""
         self._number += 1
         environment = {**self.environment(), **own}
         folder = Path(environment.pop("DATA_DIR", "") or self.folder / f"server-{self._number}")
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)  # noqa: ASYNC240  a folder on this machine
         self.server = AgentServer(folder, checkout=self.checkout, **environment)
         await asyncio.to_thread(self._prepare)
         await asyncio.to_thread(self.server.start)
@@ -115,7 +115,8 @@ class Stand:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of the server's database, read past the server. Raises what the database raises."""
-        if url := self.server.environment["DATABASE_URL"]:
+        url = self.server.environment["DATABASE_URL"]
+        if url == self.postgres.url:
             with psycopg.connect(url, connect_timeout=2) as connection:
                 return connection.execute(sql.encode()).fetchall()
         file = f"file:{self.server.folder / 'voiceagent.sqlite3'}?mode=ro"

@@ -92,7 +92,7 @@ async def _full(folder: Path) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _data_on_a_small_disk(stand: Stand) -> AsyncIterator[Mapping[str, str]]:
     with _small_disk(stand) as disk:
-        yield {"DATABASE_URL": "", "DATA_DIR": str(disk / "data")}
+        yield {"DATABASE_URL": f"sqlite:///{disk}/data/voiceagent.sqlite3", "DATA_DIR": f"{disk}/data"}
 
 
 @fault(

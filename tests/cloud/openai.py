@@ -50,7 +50,9 @@ class ChatCompletions:
         await runner.setup()
         try:
             address = (
-                web.SockSite(runner, listening.dup()) if listening else web.TCPSite(runner, "127.0.0.1", self._port)
+                web.SockSite(runner, listening.dup())
+                if listening
+                else web.TCPSite(runner, "127.0.0.1", self._port)
             )
             await address.start()
             self._port = runner.addresses[0][1]
