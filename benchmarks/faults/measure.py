@@ -65,14 +65,11 @@ async def _meanwhile(crowd: Crowd, seconds: float) -> list[Witness]:
     return list(await asyncio.gather(*placing))
 
 
-async def _heard(caller: Witness, within_s: float) -> bool:
-    """Whether the caller heard the agent so many seconds after it was placed."""
-    left = caller.placed + within_s - time.monotonic()
-    try:
-        await asyncio.wait_for(caller.spoken_to.wait(), max(0.0, left))
-    except TimeoutError:
-        return False
-    return True
+async def _answered(callers: Sequence[Witness]) -> int:
+    """How many of these calls heard the agent soon enough."""
+    while any(each.placed + HEARD_WITHIN_S > time.monotonic() and not each.arrivals for each in callers):
+        await asyncio.sleep(0.1)
+    return sum(bool(each.arrivals) and each.arrivals[0] - each.placed <= HEARD_WITHIN_S for each in callers)
 
 
 async def _kept(callers: Sequence[Witness], after: float) -> int:
@@ -105,7 +102,7 @@ async def _measure(at: Stand, fault: Fault, calls: int) -> Row:
             _stored(at, fault, crowd.everyone, since=gone, by=gone),
             _kept(in_progress, gone),
         )
-        row.answered = sum(await asyncio.gather(*(_heard(each, HEARD_WITHIN_S) for each in new)))
+        row.answered = await _answered(new)
     finally:
         await crowd.go_home()
     _, misses = await _stored(at, fault, crowd.everyone, since=time.monotonic())
