@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import churn, coldstart, curve, hearing, longcall, pages, point, report, store, voice
+from benchmarks import churn, coldstart, curve, fuzz, hearing, longcall, pages, point, report, store, voice
 from benchmarks.faults import command as fault_command
 from benchmarks.figures import broken
 
@@ -86,6 +86,11 @@ def _faults(options: Options) -> None:
     fault_command.run(options)
 
 
+def _fuzz(options: Options) -> None:
+    if not fuzz.run(options.messages, options.requests, _say):
+        raise SystemExit(1)
+
+
 def _report(_options: Options) -> None:
     report.write(store.load())
 
@@ -137,6 +142,9 @@ def main() -> None:
         "faults", _faults, "what is lost when something fails, to docs/reliability.md (25 minutes)"
     )
     fault_command.options(faults)
+    fuzzing = command("fuzz", _fuzz, "generated messages and requests at a real server (about 20 minutes)")
+    fuzzing.add_argument("--messages", type=int, default=fuzz.MESSAGES)
+    fuzzing.add_argument("--requests", type=int, default=fuzz.REQUESTS)
     command("report", _report, "write docs/performance.md again from benchmarks/details.json")
     options = parser.parse_args()
     options.run(options)

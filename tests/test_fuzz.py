@@ -4,19 +4,21 @@ A short look; `python -m benchmarks fuzz` asks a real server 20,000 times.
 """
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import URLPattern, get_resolver
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as how
 
 from calls.models import CallSession
 from tests.conftest import publish_profile
 from tests.fuzz.addresses import addresses
-from tests.fuzz.requests import PERSONAS, requests
+from tests.fuzz.requests import CSRF, PERSONAS, requests
 
 pytestmark = pytest.mark.django_db
 
-SHORT = settings(
+SHORT = how(
     max_examples=300,
     deadline=None,
     database=None,
@@ -37,9 +39,10 @@ def browsers(make_call):
         user = User.objects.create_user(name, is_staff=name == "admin", is_superuser=name == "superuser")
         if name in groups:
             user.groups.add(Group.objects.get(name=groups[name]))
-        found[name] = Client()
+        found[name] = Client(enforce_csrf_checks=True)
+        found[name].cookies["csrftoken"] = CSRF
         found[name].force_login(user)
-    found["nobody"].logout()
+    del found["nobody"].cookies[settings.SESSION_COOKIE_NAME]
     return found
 
 
@@ -49,8 +52,7 @@ def test_no_request_is_an_exception(browsers):
     def ask(request):
         headers = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers}
         content_type = headers.pop("HTTP_CONTENT_TYPE", "application/octet-stream")
-        for name in ("HTTP_COOKIE",):
-            headers.pop(name, None)
+        headers.pop("HTTP_COOKIE", None)  # the client's own
         response = browsers[request.persona].generic(
             request.method, request.target, request.body, content_type, **headers
         )

@@ -6,7 +6,7 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import psycopg
@@ -67,8 +67,11 @@ async def _meanwhile(crowd: Crowd, seconds: float) -> list[Witness]:
 
 async def _answered(callers: Sequence[Witness]) -> int:
     """How many of these calls heard the agent soon enough."""
-    while any(each.placed + HEARD_WITHIN_S > time.monotonic() and not each.arrivals for each in callers):
-        await asyncio.sleep(0.1)
+    last = max((each.placed + HEARD_WITHIN_S for each in callers), default=0.0)
+    for caller in callers:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, last - time.monotonic())):
+                await caller.spoken_to.wait()
     return sum(bool(each.arrivals) and each.arrivals[0] - each.placed <= HEARD_WITHIN_S for each in callers)
 
 

@@ -261,15 +261,18 @@ def requests(found: Sequence[Address], known: Sequence[str]) -> st.SearchStrateg
         st.integers(0, 8),
         _queries,
     )
-    form = ("Content-Type", "application/x-www-form-urlencoded")
-    csrf = ("X-CSRFToken", CSRF)
     return st.builds(
-        lambda persona, method, target, headers, body: Request(
-            persona, method, target, (csrf, *(headers or [form])), body
-        ),
+        _request,
         st.sampled_from(PERSONAS),
         st.sampled_from(METHODS),
         targets,
         st.lists(_headers, max_size=3),
         _bodies,
     )
+
+
+def _request(persona: str, method: str, target: str, headers: list[tuple[str, str]], body: bytes) -> Request:
+    """With a token of its own, and as a form if nothing else is said."""
+    named = {name for name, _ in headers}
+    form = [] if "Content-Type" in named else [("Content-Type", "application/x-www-form-urlencoded")]
+    return Request(persona, method, target, (("X-CSRFToken", CSRF), *form, *headers), body)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from calls.simulator import wire
 from tests.fuzz.messages import Session, command
 
-PROBE = {"type": "pong", "timestamp": 4_711}
+PROBE_MS = 4_711
 ANSWER_S = 20.0
 ENDS_S = 0.5  # the rest of a frame may never come
 # Of RFC 6455, section 7.4.1: all but 1011, which would be our own fault.
@@ -28,11 +28,14 @@ class Heard:
     messages: list[str] = field(default_factory=list)
     closed: bool = False
     code: int | None = None
+    configured: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, opcode: int, payload: bytes) -> None:
         """Take a frame."""
         if opcode == TEXT:
             self.messages.append(payload.decode())
+            if '"configured"' in self.messages[-1]:
+                self.configured.set()
         elif opcode == CLOSE:
             self.closed = True
             self.code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else None
@@ -40,7 +43,7 @@ class Heard:
     @property
     def is_probed(self) -> bool:
         """Whether the answer to our last ping has come."""
-        return any('"pong"' in text and json.loads(text) == PROBE for text in self.messages)
+        return any('"pong"' in text and json.loads(text)["timestamp"] == PROBE_MS for text in self.messages)
 
 
 async def run(port: int, session: Session) -> int:
@@ -88,13 +91,22 @@ async def _converse(
     listening = asyncio.create_task(_listen(reader, heard))
     try:
         with suppress(ConnectionError):
-            for sent in (*session.frames, command(command="ping", timestamp=PROBE["timestamp"])):
+            for number, sent in enumerate((*session.frames, command(command="ping", timestamp=PROBE_MS))):
                 writer.write(sent)
                 await writer.drain()
+                if number == 0 and session.settles:
+                    await _within(heard.configured, "configured")
         await asyncio.wait_for(listening, ENDS_S if session.ends else ANSWER_S)
     except TimeoutError:
         if not session.ends:
             raise Wrong("neither a pong nor the end") from None
+
+
+async def _within(event: asyncio.Event, what: str) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), ANSWER_S)
+    except TimeoutError:
+        raise Wrong(f"no {what}") from None
 
 
 async def _listen(reader: asyncio.StreamReader, heard: Heard) -> None:
