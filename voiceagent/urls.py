@@ -17,8 +17,8 @@ urlpatterns = [
     path("", include("calls.urls")),
 ]
 
-# Django's own pages for errors, without their look at the form's token: a form that cannot be read would be read
-# again, and the 400 become a 500.
+# Django's own pages for errors, without their look at the form's token: a form that cannot be read would be
+# read again, and the 400 become a 500.
 _error_pages = (
     defaults.bad_request,
     defaults.permission_denied,

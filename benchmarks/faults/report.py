@@ -1,59 +1,70 @@
-"""docs/reliability.md: its table, written from what was measured and kept."""
+"""docs/reliability.md: its tables, written from what was measured and kept in faults.json."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import store
+from benchmarks import soak, store
 from benchmarks.faults.row import Row, table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT = ROOT / "benchmarks" / "faults.json"
 DOCUMENT = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- faults: written by python -m benchmarks faults -->", "<!-- faults: end -->"
-ORDER = ("before", "now")
+RUNS = ("before", "now")
 
 
-def keep(run: str, rows: Sequence[Row], commit: str) -> dict[str, Any]:
-    """Put the rows into faults.json as those of the run "before" or "now", and return all that is kept.
+def load() -> dict[str, Any]:
+    """What is kept: the runs "before" and "now", and the soak; nothing if there is none."""
+    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
 
-    Rows of the same name are replaced.
-    """
-    kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    others = [
-        each for each in kept.get(run, {}).get("rows", []) if each["name"] not in {r.name for r in rows}
-    ]
-    kept[run] = {
-        "commit": commit,
-        "day": datetime.now(UTC).date().isoformat(),
-        "machine": store.machine(),
-        "rows": [*map(asdict, rows), *others],
-    }
+
+def keep(name: str, commit: str, **figures: Any) -> dict[str, Any]:
+    """Keep figures under a name, with the commit, the day and the machine they are of; all that is kept."""
+    kept = load()
+    measured = {"commit": commit, "day": datetime.now(UTC).date().isoformat(), "machine": store.machine()}
+    kept[name] = measured | figures
     KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     return kept
 
 
-def write(kept: dict[str, Any], names: Sequence[str]) -> None:
-    """Write the table into the document, in the order of `names`."""
+def merged(run: str, rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a run in the order of `names`: these, and those that are kept of faults not among them."""
+    kept = {each["name"]: each for each in load().get(run, {}).get("rows", [])}
+    kept |= {row.name: asdict(row) for row in rows}
+    return [kept[name] for name in names if name in kept]
+
+
+def write(kept: Mapping[str, Any]) -> None:
+    """Write the tables into the document, each between its two marks."""
     text = DOCUMENT.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    DOCUMENT.write_text(f"{head}{BEGIN}\n\n{section(kept, names)}\n\n{END}{tail}")
+    if runs := {run: kept[run] for run in RUNS if run in kept}:
+        text = _between(text, "faults", faults_section(runs))
+    if measured := kept.get("soak"):
+        text = _between(text, "soak", f"{_where(measured)}\n\n{soak.table(measured['figures'])}")
+    DOCUMENT.write_text(text)
 
 
-def section(kept: dict[str, Any], names: Sequence[str]) -> str:
-    """The table with a line above that says what was measured."""
-    place = {name: n for n, name in enumerate(names)}
-    runs = {run: kept[run] for run in ORDER if run in kept}
-    rows = {
-        run: sorted((Row(**each) for each in made["rows"]), key=lambda row: place.get(row.name, len(place)))
-        for run, made in runs.items()
-    }
-    told = [f"{run}: {made['commit']}, {made['day']}" for run, made in runs.items()]
-    arrow = " A cell with an arrow says what it was before and what it is now." if len(runs) > 1 else ""
-    machine = next(reversed(runs.values()))["machine"]
-    where = f"{machine['cores']} cores of {machine['cpu']}"
-    return f"Measured on {where} ({'; '.join(told)}).{arrow}\n\n{table(rows)}"
+def _between(text: str, name: str, section: str) -> str:
+    begin, end = f"<!-- {name}: written by python -m benchmarks {name} -->", f"<!-- {name}: end -->"
+    head, found, rest = text.partition(begin)
+    _, also, tail = rest.partition(end)
+    if not (found and also):
+        raise ValueError(f"expected {begin} and {end} in {DOCUMENT}")
+    return f"{head}{begin}\n\n{section}\n\n{end}{tail}"
+
+
+def faults_section(runs: Mapping[str, Any]) -> str:
+    """The table of the faults, with what was measured in a line above."""
+    lines = [f"{run.capitalize()}: {_where(measured)}" for run, measured in runs.items()]
+    if len(runs) > 1:
+        lines.append("A cell with an arrow says what it was before and what it is now.")
+    rows = {run: [Row(**each) for each in measured["rows"]] for run, measured in runs.items()}
+    return "\n\n".join(["  \n".join(lines), table(rows)])
+
+
+def _where(measured: Mapping[str, Any]) -> str:
+    machine = measured["machine"]
+    return f"{measured['commit']}, {measured['day']}, {machine['cores']} cores of {machine['cpu']}."

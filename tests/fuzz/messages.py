@@ -46,8 +46,8 @@ CONFIGS: dict[str, Any] = {
 class Session:
     """One connection: the query string of its URL, and its frames as bytes on the wire.
 
-    `settles` if the call is set up before the second frame goes out, `ends` if the last may be where either side
-    stops: a goodbye, or bytes that are no frame.
+    `settles` if the call is set up before the second frame goes out; `ends` if the last may be where either
+    side stops: a goodbye, or bytes that are no frame.
     """
 
     query: str
