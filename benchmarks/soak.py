@@ -1,8 +1,8 @@
 """An hour of calls that come and go: whether memory, descriptors, tasks and threads stay as they are.
 
 A fifth of the calls last from beginning to end, the others 30 to 90 seconds. Every half minute the server is
-looked at from outside (/proc) and asked for its tasks. What it uses may not grow: the slope of a line through the
-samples, once it has settled, times the time they took.
+looked at from outside (/proc) and asked for its tasks. What it uses may not grow: the slope of a line through
+the samples, once it has settled, times the time they took.
 """
 
 import asyncio

@@ -41,10 +41,13 @@ class Witness(Caller):
         self.placed = time.monotonic()
         self.ended_at = 0.0
         self.unreachable = False
+        self.server_clock = 0.0  # seconds the server's wall clock is ahead of ours
 
     def _on_message(self, message: dict[str, Any], now: float) -> None:
         super()._on_message(message, now)
         text = message.get("text", "")
+        if message["type"] == "ping":
+            self.server_clock = message["timestamp"] / 1000 - time.time()
         match message["type"]:
             case "configured":
                 self.call_id = message["call_id"]
