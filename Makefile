@@ -5,7 +5,7 @@ BIN := .venv/bin
 REQUIREMENTS := requirements.txt requirements-indirect.txt requirements-models.txt constraints.txt
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: run install better-stt call test quick check bench format apt
+.PHONY: run install better-stt call test quick check bench faults fuzz soak format apt
 
 run: .venv/.run
 	@$(BIN)/python manage.py serve
@@ -45,6 +45,18 @@ better-stt: .venv/.run
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),run --quick,all)
 
+# What is lost when something fails: docs/reliability.md. ONLY="kill database-down" for some of it.
+faults: .venv/.dev apt
+	$(BIN)/python -m benchmarks faults $(if $(ONLY),--only $(ONLY))
+
+# 100,000 generated messages and 20,000 requests at a real server.
+fuzz: .venv/.dev apt
+	$(BIN)/python -m benchmarks fuzz
+
+# An hour of 50 calls that come and go.
+soak: .venv/.dev apt
+	$(BIN)/python -m benchmarks soak
+
 # System packages of the suite: real PostgreSQL, Redis and browser. As root they are installed.
 apt:
 	@deploy/test-packages.sh
@@ -53,7 +65,7 @@ test: .venv/.dev apt check
 	$(BIN)/python -m pytest
 
 # What needs no model, browser, service or other program: in a minute and a half.
-QUICK_TESTS := admin admission beat catalogue codec connection decoding docs frames health hearing imports limits \
+QUICK_TESTS := admin admission beat catalogue codec connection decoding docs errors frames health hearing imports limits \
   migrations models observer outgoing ownership pacer pages phase process profiles recorder requirements \
   routing settings simulator speech
 quick: check

@@ -5,7 +5,22 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import churn, coldstart, curve, hearing, longcall, pages, point, report, store, voice
+from benchmarks import (
+    churn,
+    coldstart,
+    curve,
+    fuzz,
+    hearing,
+    longcall,
+    pages,
+    point,
+    report,
+    soak,
+    store,
+    voice,
+)
+from benchmarks.faults import command as fault_command
+from benchmarks.faults import report as fault_report
 from benchmarks.figures import broken
 
 CLIMB = (10, 50, 75)  # calls, for what is measured beside the curve
@@ -81,6 +96,26 @@ def _pages(options: Options) -> None:
         _say(json.dumps(measured))
 
 
+def _faults(options: Options) -> None:
+    fault_command.run(options)
+
+
+def _fuzz(options: Options) -> None:
+    if not fuzz.run(options.messages, options.requests, _say):
+        raise SystemExit(1)
+
+
+def _soak(options: Options) -> None:
+    figures = soak.measure(options.minutes, options.calls, _say, services=not options.sqlite)
+    _say(soak.table(figures))
+    if options.minutes >= 60:
+        fault_report.write(
+            fault_report.keep("soak", fault_command.commit(fault_report.ROOT), figures=figures)
+        )
+    if not soak.passed(figures):
+        raise SystemExit(1)
+
+
 def _report(_options: Options) -> None:
     report.write(store.load())
 
@@ -128,6 +163,17 @@ def main() -> None:
     shown = command("pages", _pages, "the analysts' pages with a million turns stored (about 15 minutes)")
     shown.add_argument("--turns", type=int, default=pages.TURNS, help="other numbers are only printed")
     shown.add_argument("--databases", nargs="+", choices=pages.DATABASES, default=pages.DATABASES)
+    faults = command(
+        "faults", _faults, "what is lost when something fails, to docs/reliability.md (25 minutes)"
+    )
+    fault_command.options(faults)
+    fuzzing = command("fuzz", _fuzz, "generated messages and requests at a real server (about 20 minutes)")
+    fuzzing.add_argument("--messages", type=int, default=fuzz.MESSAGES)
+    fuzzing.add_argument("--requests", type=int, default=fuzz.REQUESTS)
+    soaking = command("soak", _soak, "calls that come and go, and whether the server grows")
+    soaking.add_argument("--minutes", type=float, default=60, help="less than 60 are only printed")
+    soaking.add_argument("--calls", type=int, default=50, help="at once")
+    soaking.add_argument("--sqlite", action="store_true", help="instead of PostgreSQL and Redis")
     command("report", _report, "write docs/performance.md again from benchmarks/details.json")
     options = parser.parse_args()
     options.run(options)

@@ -11,6 +11,7 @@ import socket
 import time
 from array import array
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.figures import in_ms, missed_ticks, percentile
 from benchmarks.speech import FRAME_S, Script
@@ -161,17 +162,20 @@ class Caller(asyncio.Protocol):
                 self.spoken_to.set()
                 self.audio_seconds = len(json.loads(payload)["audio_data"]) / 32_000
         elif opcode == TEXT:
-            message = json.loads(payload)
-            if message.get("type") == "error":
-                self.codes.append(f"{message.get('code')}: {message.get('message')}")
-            elif message.get("type") == "configured":
-                self.configured_at = now
+            self._on_message(json.loads(payload), now)
         elif opcode == PING:
             self._transport.write(frame(PONG, payload))
         elif opcode == CLOSE:
             self._transport.close()
         if self.generation != "free":
             self._release(now)
+
+    def _on_message(self, message: dict[str, Any], now: float) -> None:
+        """Take a message that is no audio."""
+        if message.get("type") == "error":
+            self.codes.append(f"{message.get('code')}: {message.get('message')}")
+        elif message.get("type") == "configured":
+            self.configured_at = now
 
     def _release(self, now: float) -> None:
         """Send what may be sent: all that is due, or one frame if the client is of the older generation."""

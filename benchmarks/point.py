@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,17 +110,17 @@ def started(
 
 
 @contextmanager
-def running(side: str, server: str, *extra: str) -> Iterator[Server]:
+def running(side: str, server: str, *extra: str, own: Mapping[str, str] | None = None) -> Iterator[Server]:
     """A server on the first core, ready to take calls; stopped and cleaned up afterwards.
 
-    `extra` are further arguments of its module. Raises ServerFailed.
+    `extra` are further arguments of its module, `own` is added to its environment. Raises ServerFailed.
     """
     with scratch() as folder:
         port, probe = free_port(), folder / "probe"
         module = [sys.executable, "-m", f"benchmarks.serve_{side}", server, str(port), str(probe), *extra]
         command = ["taskset", "-c", str(cores()[0]), *module]
         ready = lambda: probe.exists() and accepts(port)  # noqa: E731  it would be a function for one line
-        with started(command, environment(folder), folder, ready) as (process, seconds):
+        with started(command, {**environment(folder), **(own or {})}, folder, ready) as (process, seconds):
             yield Server(process, port, probe, folder, seconds)
 
 

@@ -1,8 +1,11 @@
 """The project's URLs: Django admin and the calls application."""
 
+from inspect import unwrap
+
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
+from django.views import defaults
 
 from calls.pages import accounts
 
@@ -13,3 +16,13 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("calls.urls")),
 ]
+
+# Django's own pages for errors, without their look at the form's token: a form that cannot be read would be
+# read again, and the 400 become a 500.
+_error_pages = (
+    defaults.bad_request,
+    defaults.permission_denied,
+    defaults.page_not_found,
+    defaults.server_error,
+)
+handler400, handler403, handler404, handler500 = (unwrap(page) for page in _error_pages)

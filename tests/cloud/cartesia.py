@@ -46,6 +46,7 @@ class _Server:
         self.sessions: Journal[Session] = Journal()
         self.refusals: Journal[int] = Journal()
         self._connections: set[ServerConnection] = set()
+        self._port = 0
 
     def drop_all(self) -> None:
         """Drop the connections that are open now."""
@@ -54,11 +55,12 @@ class _Server:
 
     @asynccontextmanager
     async def _listen(self) -> AsyncIterator[str]:
-        """Serve on a free port of the loopback address; gives `ws://host:port`."""
+        """Serve on a free port of the loopback address, the next time on the same; gives `ws://host:port`."""
         async with serve(
-            self._handle, "127.0.0.1", 0, process_request=self._admit, close_timeout=0.2
+            self._handle, "127.0.0.1", self._port, process_request=self._admit, close_timeout=0.2
         ) as server:
-            yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            self._port = server.sockets[0].getsockname()[1]
+            yield f"ws://127.0.0.1:{self._port}"
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse the handshake for a fault, a wrong key or another path."""

@@ -35,10 +35,14 @@ class ChatCompletions:
         self.replies = deque(replies)
         self.requests: Journal[Completion] = Journal()
         self.hang_ups: Journal[Completion] = Journal()
+        self._port = 0
 
     @asynccontextmanager
     async def running(self, listening: socket.socket | None = None) -> AsyncIterator[str]:
-        """Serve on a free port of the loopback address, or on a socket; gives the base URL, with its /v1."""
+        """Serve on a free port of the loopback address, the next time on the same, or on a socket.
+
+        Gives the base URL, with its /v1.
+        """
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._complete)
         # The handler ends when its client hangs up, and none outlives the test.
@@ -46,10 +50,13 @@ class ChatCompletions:
         await runner.setup()
         try:
             address = (
-                web.SockSite(runner, listening.dup()) if listening else web.TCPSite(runner, "127.0.0.1", 0)
+                web.SockSite(runner, listening.dup())
+                if listening
+                else web.TCPSite(runner, "127.0.0.1", self._port)
             )
             await address.start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+            self._port = runner.addresses[0][1]
+            yield f"http://127.0.0.1:{self._port}/v1"
         finally:
             await runner.cleanup()
 

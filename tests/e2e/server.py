@@ -26,10 +26,12 @@ def free_port():
 
 
 class AgentServer:
-    """`manage.py serve` (or another server of the same application) as a context manager."""
+    """`manage.py serve` (or another server of the same application, or of another `checkout` of it)
+    as a context manager."""
 
-    def __init__(self, folder, *, profiles=(), command=None, port=None, **environment):
+    def __init__(self, folder, *, profiles=(), command=None, port=None, checkout=ROOT, **environment):
         self.folder = Path(folder)
+        self.checkout = checkout
         self.port = port or free_port()
         self.profiles = profiles
         self.command = command or ["manage.py", "serve"]
@@ -71,7 +73,7 @@ class AgentServer:
         """Start and wait until it is ready."""
         self.process = subprocess.Popen(
             [sys.executable, *self.command],
-            cwd=ROOT,
+            cwd=self.checkout,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,7 +107,7 @@ class AgentServer:
         """Run a Python program in the server's environment; its output."""
         done = subprocess.run(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=self.checkout,
             env=self.environment,
             capture_output=True,
             text=True,

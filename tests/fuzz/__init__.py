@@ -1,0 +1,1 @@
+"""What is thrown at the server: strategies for messages on the socket and for requests to the pages."""
