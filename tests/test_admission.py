@@ -26,16 +26,16 @@ def test_this_machine_needs_nothing():
 
 @pytest.mark.parametrize("header", ["x_forwarded_for", "x_forwarded_proto", "forwarded", "x_real_ip", "via"])
 def test_a_proxy_on_this_machine_is_not_this_machine(header):
-    assert "STREAM_TOKENS" in admission.refusal(scope(**{header: "203.0.113.9"}))
+    assert "STREAM_TOKENS" in admission.refusal(scope(**{header: "203.0.113.9"})).reason
 
 
 def test_everyone_else_needs_a_token(settings):
     settings.STREAM_TOKENS = ["another", TOKEN]
-    assert "got none" in admission.refusal(scope("203.0.113.9"))
+    assert "got none" in admission.refusal(scope("203.0.113.9")).reason
     assert admission.refusal(scope("203.0.113.9", f"profile=x&token={TOKEN}")) is None
     assert admission.refusal(scope("203.0.113.9", authorization=f"Bearer {TOKEN}")) is None
     refusal = admission.refusal(scope("203.0.113.9", "token=wrong-token"))
-    assert refusal == "expected one of STREAM_TOKENS, got another token"
+    assert refusal.reason == "expected one of STREAM_TOKENS, got another token"
 
 
 def test_a_token_of_odd_characters_is_compared_not_raised(settings):
@@ -80,4 +80,4 @@ def test_only_a_trusted_proxy_is_believed_that_a_page_is_asked_for_by_https(sett
 
 def test_a_process_that_is_about_to_end_takes_no_calls():
     this_process.move(State.DRAINING)
-    assert "about to end" in admission.refusal(scope())
+    assert "about to end" in admission.refusal(scope()).reason

@@ -65,7 +65,7 @@ async def reason_of(call):
 
 async def test_a_process_is_there_from_its_start_and_says_what_it_does(own, boot, settings):
     process = boot()
-    await own(lambda: 3, capacity=50).start()
+    await own(lambda: 3, capacity=lambda: 50).start()
     node = await Node.objects.aget()
     assert (node.id, node.name, node.state) == (process.boot, settings.NODE_NAME, "starting")
     assert (node.calls, node.capacity) == (3, 50)

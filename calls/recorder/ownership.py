@@ -9,6 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -31,12 +33,19 @@ class Ownership:
 
     Args:
         calls: tells how many calls the process runs.
-        capacity: how many it takes at once, None if that is not bounded.
+        capacity: tells how many it takes at once; called in the thread that may use the database.
+        refused: tells how many calls it had no room for, and when the last one came.
     """
 
-    def __init__(self, calls: Callable[[], int], capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        calls: Callable[[], int],
+        capacity: Callable[[], int | None] = lambda: None,
+        refused: Callable[[], tuple[int, datetime | None]] = lambda: (0, None),
+    ) -> None:
         self._calls = calls
         self._capacity = capacity
+        self._refused = refused
         self._boot = this_process.boot
         self._task: asyncio.Task[None] | None = None
         self._thread = DatabaseThreads("ownership")
@@ -66,21 +75,28 @@ class Ownership:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            try:
-                await self._renew()
-            except Exception as e:  # the database is away: calls go on, and the next time may do
-                logger.error("the lease on this process's calls was not renewed: %s: %s", type(e).__name__, e)
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Renew the lease now, as what it says of the process has changed. Logs a database that is away."""
+        try:
+            await self._renew()
+        except Exception as e:  # calls go on, and the next time may do
+            logger.error("the lease on this process's calls was not renewed: %s: %s", type(e).__name__, e)
 
     async def _renew(self) -> None:
+        refused, refused_at = self._refused()
         row = NodeRow(
             id=self._boot,
             name=settings.NODE_NAME,
             address=f"{settings.HOST}:{settings.PORT}",
-            capacity=self._capacity,
+            capacity=None,
             calls=self._calls(),
             state=NodeState(this_process.state.value),
+            refused=refused,
+            refused_at=refused_at,
         )
-        closed = await self._thread.run(lambda: _renew_and_sweep(row))
+        closed = await self._thread.run(lambda: _renew_and_sweep(replace(row, capacity=self._capacity())))
         if closed:
             logger.warning("%d calls were left open by a server that died", len(closed))
             await live.publish(live.finished(call_id) for call_id in closed)
@@ -94,11 +110,17 @@ def _renew_and_sweep(row: NodeRow) -> list[UUID]:
 _ownership: Ownership | None = None
 
 
-async def start(calls: Callable[[], int], capacity: int | None = None) -> None:
+async def start(ownership: Ownership) -> None:
     """Register this process and keep its lease; see `Ownership`."""
     global _ownership  # noqa: PLW0603  one lease per process is the point
-    _ownership = Ownership(calls, capacity)
+    _ownership = ownership
     await _ownership.start()
+
+
+async def tell() -> None:
+    """Store at once what has changed about this process."""
+    if _ownership is not None:
+        await _ownership.tell()
 
 
 async def close() -> None:
