@@ -1,7 +1,7 @@
 """How many calls this process carries at once: MAX_CALLS or, if that is 0, what was measured.
 
-With providers elsewhere one core carries 75 of RustPBX's own clients (docs/performance.md). The embedded models
-are slower when many callers end their sentences at once: docs/operations.md, "How many calls".
+With providers elsewhere one core carries 75 of RustPBX's own clients (docs/performance.md). The embedded
+models are slower when many callers end their sentences at once: docs/operations.md, "How many calls".
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Refusing a WebSocket before its upgrade: the answer, the count of them, and a bounded number of log lines.
 
-Callers that find no room get HTTP 503, not a socket that is closed at once: RustPBX of October 2025 tries again,
-another node may answer, and with `fallback_to_internal` RustPBX takes the call itself. Nobody does so once a
-socket was accepted.
+Callers that find no room get HTTP 503, not a socket that is closed at once: RustPBX of October 2025 tries
+again, another node may answer, and with `fallback_to_internal` RustPBX takes the call itself. Nobody does so
+once a socket was accepted.
 """
 
 import logging

@@ -190,7 +190,7 @@ class CallProtocol(WebSocketProtocol):
     def serverReject(self) -> None:
         """Answer with HTTP instead of the upgrade: 403 unless the application gave a status."""
         status = HTTPStatus(self._refused_with)
-        self.handshake_deferred.errback(ConnectionDeny(status, status.phrase))
+        self.handshake_deferred.errback(ConnectionDeny(int(status), status.phrase))
         del self.handshake_deferred
         self.server.protocol_disconnected(self)
 

@@ -1,8 +1,9 @@
 """What signals do, the same under every server.
 
-SIGTERM and SIGHUP (the terminal is closed): no new calls; those that run go on for up to DRAIN_SECONDS and then
-hear their farewell. SIGINT (Ctrl-C): they hear it at once, for a few seconds at most. A second signal ends them
-without. All that was said is stored. Only then the server itself is told to stop: it would close sockets first.
+SIGTERM and SIGHUP (the terminal is closed): no new calls; those that run go on for up to DRAIN_SECONDS and
+then hear their farewell. SIGINT (Ctrl-C): they hear it at once, for a few seconds at most. A second signal
+ends them without. All that was said is stored. Only then the server itself is told to stop: it would close
+sockets first.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ class Ending:
             drain_s = 0 if number == signal.SIGINT else settings.DRAIN_SECONDS
             within = FAREWELLS_S if number == signal.SIGINT else None
             logger.warning(
-                "%s: no new calls; %d running calls have %d s; a second signal ends them at once",
+                "%s: no new calls; those that run (%d) have %d s; a second signal ends them at once",
                 number.name, len(registry.live), drain_s,
             )  # fmt: skip
             self._task = self._loop.create_task(self._end(drain_s, within), name="ending")
