@@ -236,6 +236,7 @@ class CallServer(Server):
         reactor.callWhenRunning(self._use_our_sockets)
         super().run()
         if self.abort_start:  # could not listen; Daphne has logged why
+            twisted_loop.run_until_complete(lifespan.shutdown())
             raise SystemExit(1)
 
     async def _begin(self) -> None:

@@ -36,8 +36,9 @@ class Command(BaseCommand):
         family, both = (socket.AF_INET6, socket.has_dualstack_ipv6()) if v6 else (socket.AF_INET, False)
         try:
             socket.create_server((settings.HOST, settings.PORT), family=family, dualstack_ipv6=both).close()
-        except OSError as e:
-            raise CommandError(f"cannot listen on {settings.HOST} port {settings.PORT}: {e.strerror}") from e
+        except (OSError, OverflowError) as e:  # a port beyond 65535
+            why = getattr(e, "strerror", "") or e
+            raise CommandError(f"cannot listen on {settings.HOST} port {settings.PORT}: {why}") from e
 
     def _serve(self) -> None:
         # Daphne picks Twisted's reactor at import: only the command that serves may do that.
