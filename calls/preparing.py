@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -70,8 +70,6 @@ def _advisory() -> Iterator[Callable[[], bool]]:
         own.set_autocommit(False)
         yield take
     finally:
-        try:
+        with suppress(Error):  # of a connection that is lost, and the lock with it
             own.rollback()
-        except Error:  # it is lost, and the lock with it
-            pass
         own.close()

@@ -12,8 +12,6 @@ from urllib.parse import parse_qs, urlsplit
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
-from calls.gateway import registry
-from calls.gateway.capacity import most_calls
 from calls.gateway.proxies import address_of
 from calls.gateway.refusing import Refusal
 from calls.process import this_process
@@ -41,8 +39,8 @@ def refusal(scope: Mapping[str, Any]) -> Refusal | None:
         return Refusal(HTTPStatus.FORBIDDEN, stranger)
     if this_process.is_ending:
         reason = "expected a server that takes calls: this one is about to end"
-    elif len(registry.live) >= most_calls():
-        reason = f"expected fewer calls at once: this server carries {most_calls()} (MAX_CALLS)"
+    elif this_process.load.is_full:
+        reason = f"expected fewer calls at once: this server takes {this_process.load.most} (MAX_CALLS)"
     else:
         return None
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason)

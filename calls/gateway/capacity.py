@@ -9,6 +9,7 @@ import os
 
 from django.conf import settings
 
+from calls.process import Load, this_process
 from calls.profiles import choosing
 
 logger = logging.getLogger(__name__)
@@ -16,29 +17,27 @@ logger = logging.getLogger(__name__)
 ON_ONE_CORE = 75
 EMBEDDED_PER_CORE = 8
 
-_embedded = False
+
+def look() -> Load:
+    """Work out how many calls this process takes now and return its load.
+
+    For a thread that may use the database; if that does not answer, the figure stays.
+    """
+    most = this_process.load.most or ON_ONE_CORE
+    try:
+        most = settings.MAX_CALLS or _measured(choosing.any_embedded())
+    except Exception as e:
+        logger.error("the profiles could not be read: %s: %s", type(e).__name__, e)
+    if most != this_process.load.most:
+        logger.info("this server takes %d calls at once", most)
+    this_process.load.most = most
+    return this_process.load
 
 
-def most_calls() -> int:
-    """How many calls the process takes at once."""
-    if settings.MAX_CALLS:
-        return int(settings.MAX_CALLS)
-    return min(ON_ONE_CORE, EMBEDDED_PER_CORE * cores()) if _embedded else ON_ONE_CORE
+def _measured(embedded: bool) -> int:
+    return min(ON_ONE_CORE, EMBEDDED_PER_CORE * cores()) if embedded else ON_ONE_CORE
 
 
 def cores() -> int:
     """How many cores the process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def look() -> int:
-    """Read whether any published profile uses an embedded model; how many calls the process takes then.
-
-    For a thread that may use the database. Raises what the database raises.
-    """
-    global _embedded  # noqa: PLW0603  one process, one capacity
-    before = most_calls()
-    _embedded = choosing.any_embedded()
-    if most_calls() != before:
-        logger.info("this server takes %d calls at once", most_calls())
-    return most_calls()

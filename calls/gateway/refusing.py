@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +18,7 @@ from calls.gateway import proxies
 from calls.gateway.codes import ABUSE
 from calls.gateway.limits import Bucket
 from calls.gateway.outbox import Send
+from calls.process import this_process
 
 logger = logging.getLogger(__name__)
 
@@ -35,34 +35,32 @@ class Refusal:
     reason: str
 
 
-class Refused:
-    """The calls this process had no room for, since its start: how many, and when the last one came."""
+class Log:
+    """A line for each refusal, unless there are many: then one a second, with their number."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.last_at: datetime | None = None
         self._lines = Bucket.full(LINES_PER_S, LINES_AT_ONCE, time.monotonic())
         self._untold = 0
 
-    def add(self, refusal: Refusal, address: str) -> None:
-        """Count it if it was for want of room, and log it unless many were logged just now."""
-        if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
-            self.count += 1
-            self.last_at = timezone.now()
+    def add(self, reason: str, address: str) -> None:
+        """Tell of a refusal."""
         if not self._lines.take(1.0, time.monotonic()):
             self._untold += 1
             return
         more = f" (and {self._untold} others before)" if self._untold else ""
         self._untold = 0
-        logger.warning("refused a stream from %s: %s%s", address or "?", refusal.reason, more)
+        logger.warning("refused a stream from %s: %s%s", address or "?", reason, more)
 
 
-refused = Refused()
+_log = Log()
 
 
 async def refuse(scope: Mapping[str, Any], send: Send, refusal: Refusal) -> None:
     """Answer the request with the refusal's status; with 403 if the server knows no other."""
-    refused.add(refusal, proxies.client_address(scope))
+    if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
+        this_process.load.refused += 1
+        this_process.load.refused_at = timezone.now()
+    _log.add(refusal.reason, proxies.client_address(scope))
     if ANSWER not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": ABUSE})
         return

@@ -8,6 +8,7 @@ from typing import Protocol
 from calls.gateway.codes import GOING_AWAY
 from calls.gateway.phase import Life
 from calls.models import EndReason
+from calls.process import this_process
 
 CLOSING_S = 2.5  # what a connection's end takes at most
 
@@ -32,10 +33,12 @@ live: set[Registered] = set()
 def registered(connection: Registered) -> Iterator[None]:
     """The connection is one of the open ones within the block; at its end nobody waits for it any more."""
     live.add(connection)
+    this_process.load.calls = len(live)
     try:
         yield
     finally:
         live.discard(connection)
+        this_process.load.calls = len(live)
         connection.life.leave(EndReason.CLOSED, GOING_AWAY)  # both do nothing for one that ran to its end
         connection.life.close()
 

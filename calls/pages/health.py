@@ -12,9 +12,6 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from calls.gateway import registry
-from calls.gateway.capacity import most_calls
-from calls.gateway.refusing import refused
 from calls.process import State, this_process
 from calls.providers import catalogue
 from calls.recorder import writer
@@ -72,16 +69,17 @@ def _process() -> str:
     """Whether this process takes calls, or what it does instead."""
     if this_process.is_accepting:
         return OK
-    left = f", {len(registry.live)} calls left" if this_process.state is State.DRAINING else ""
+    left = f", {this_process.load.calls} calls left" if this_process.state is State.DRAINING else ""
     return f"{this_process.state.value}{left}"
 
 
-def _calls() -> dict[str, int]:
+def _calls() -> dict[str, int | None]:
     """How many calls run, how many may at once, and how many found no room since the process started.
 
     A process that is full is ready all the same: it serves pages, and refuses calls in milliseconds.
     """
-    return {"running": len(registry.live), "most": most_calls(), "refused": refused.count}
+    load = this_process.load
+    return {"running": load.calls, "most": load.most, "refused": load.refused}
 
 
 async def _database() -> str:

@@ -9,8 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,7 +16,7 @@ from django.conf import settings
 
 from calls.database import DatabaseThreads
 from calls.models import CallSession, Node, NodeRow, NodeState
-from calls.process import this_process
+from calls.process import Load, this_process
 from calls.recorder import notify as live
 
 logger = logging.getLogger(__name__)
@@ -32,29 +30,18 @@ class Ownership:
     """This process's lease. Lives on one event loop.
 
     Args:
-        calls: tells how many calls the process runs.
-        capacity: tells how many it takes at once; called in the thread that may use the database.
-        refused: tells how many calls it had no room for, and when the last one came.
+        load: tells what the process carries; called in a thread that may use the database.
     """
 
-    def __init__(
-        self,
-        calls: Callable[[], int],
-        capacity: Callable[[], int | None] = lambda: None,
-        refused: Callable[[], tuple[int, datetime | None]] = lambda: (0, None),
-    ) -> None:
-        self._calls = calls
-        self._capacity = capacity
-        self._refused = refused
+    def __init__(self, load: Callable[[], Load]) -> None:
+        self._load = load
         self._boot = this_process.boot
         self._task: asyncio.Task[None] | None = None
         self._thread = DatabaseThreads("ownership")
 
     async def start(self) -> None:
         """Take the lease, close what dead processes left, and go on so. Raises what the database raises."""
-        await self._thread.run(
-            Node.objects.prune
-        )  # a row comes with each start: once a start is often enough
+        await self._thread.run(Node.objects.prune)  # a row comes with each start: that is often enough
         await self._renew()
         self._task = asyncio.create_task(self._run(), name="ownership")
 
@@ -85,35 +72,34 @@ class Ownership:
             logger.error("the lease on this process's calls was not renewed: %s: %s", type(e).__name__, e)
 
     async def _renew(self) -> None:
-        refused, refused_at = self._refused()
-        row = NodeRow(
-            id=self._boot,
-            name=settings.NODE_NAME,
-            address=f"{settings.HOST}:{settings.PORT}",
-            capacity=None,
-            calls=self._calls(),
-            state=NodeState(this_process.state.value),
-            refused=refused,
-            refused_at=refused_at,
-        )
-        closed = await self._thread.run(lambda: _renew_and_sweep(replace(row, capacity=self._capacity())))
+        closed = await self._thread.run(self._renew_and_sweep)
         if closed:
             logger.warning("%d calls were left open by a server that died", len(closed))
             await live.publish(live.finished(call_id) for call_id in closed)
 
-
-def _renew_and_sweep(row: NodeRow) -> list[UUID]:
-    Node.objects.renew(row)
-    return CallSession.objects.close_orphans()
+    def _renew_and_sweep(self) -> list[UUID]:
+        load = self._load()
+        row = NodeRow(
+            id=self._boot,
+            name=settings.NODE_NAME,
+            address=f"{settings.HOST}:{settings.PORT}",
+            capacity=load.most,
+            calls=load.calls,
+            state=NodeState(this_process.state.value),
+            refused=load.refused,
+            refused_at=load.refused_at,
+        )
+        Node.objects.renew(row)
+        return CallSession.objects.close_orphans()
 
 
 _ownership: Ownership | None = None
 
 
-async def start(ownership: Ownership) -> None:
+async def start(load: Callable[[], Load]) -> None:
     """Register this process and keep its lease; see `Ownership`."""
     global _ownership  # noqa: PLW0603  one lease per process is the point
-    _ownership = ownership
+    _ownership = Ownership(load)
     await _ownership.start()
 
 

@@ -8,7 +8,6 @@ from channels.db import database_sync_to_async
 from django.db import Error
 
 from calls.gateway import capacity, registry
-from calls.gateway.refusing import refused
 from calls.pipeline import build
 from calls.process import State, this_process
 from calls.profiles import choosing
@@ -41,10 +40,7 @@ async def startup() -> None:
 
 async def _start() -> None:
     this_process.move(State.STARTING)
-    mine = ownership.Ownership(
-        lambda: len(registry.live), capacity.look, lambda: (refused.count, refused.last_at)
-    )
-    await ownership.start(mine)
+    await ownership.start(capacity.look)
     await database_sync_to_async(accounts.refresh)()
     await build.warm()
     this_process.move(State.ACCEPTING)
