@@ -69,7 +69,7 @@ def _process() -> str:
     """Whether this process takes calls, or what it does instead."""
     if this_process.is_accepting:
         return OK
-    left = f", {this_process.load.calls} calls left" if this_process.state is State.DRAINING else ""
+    left = f", calls left: {this_process.load.calls}" if this_process.state is State.DRAINING else ""
     return f"{this_process.state.value}{left}"
 
 
