@@ -16,7 +16,8 @@ from tests.e2e.test_servers import await_listening, granian, uvicorn
 from tests.e2e.test_socket import CONFIGURE, FRAME, closed, send, status_of, until
 
 FRAME_S = 0.01
-LATER_S = 1.0  # more than what counts as one signal that came twice
+PATIENCE_S = 20
+LATER_S = 1.5  # more than what counts as one signal that came twice
 GREETING, FAREWELL = "Hello, how can I help you today?", "Thank you for calling, goodbye."
 
 
@@ -67,20 +68,20 @@ async def greeted(server, room):
     async with connect(server.url) as ws:
         await send(ws, {**CONFIGURE, "room_id": room})
         streaming = asyncio.create_task(stream())
-        await until(ws, "tts_completed")
+        await until(ws, "tts_completed", PATIENCE_S)
         yield ws
         streaming.cancel()
         await asyncio.wait({streaming})
 
 
 async def draining(server):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while ready(server)[1] == "ok":  # noqa: ASYNC110  another process: there is no event to wait for
             await asyncio.sleep(0.02)
 
 
 async def status(server):
-    return await asyncio.to_thread(server.process.wait, 20)
+    return await asyncio.to_thread(server.process.wait, PATIENCE_S)
 
 
 async def test_calls_end_by_themselves_and_no_others_begin(serve):
@@ -117,7 +118,7 @@ async def test_a_call_that_does_not_end_hears_the_farewell(serve, number, reques
     server = serve(DRAIN_SECONDS="600" if number == signal.SIGINT else "1")
     async with greeted(server, "long") as ws:
         tell(server, number)
-        assert (await until(ws, "tts_completed"))["text"] == FAREWELL
+        assert (await until(ws, "tts_completed", PATIENCE_S))["text"] == FAREWELL
         assert await closed(ws) == 1001
     assert await status(server) == 0
     session = server.session("long")

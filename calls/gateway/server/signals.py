@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 # A signal to a whole group of processes comes twice if a parent passes it on as well, as granian and make do.
-SAME_S = 0.5
+SAME_S = 1.0
 FAREWELLS_S = 5.0  # all that Ctrl-C waits for
 
 
