@@ -87,7 +87,8 @@ async def test_its_end_stores_the_call(server):
     assert ended(children) == {}
     session = server.session("end")
     assert (session["status"], session["end_reason"]) == ("completed", "drained")
-    assert session["turn_count"] == 1
-    (greeting,) = server.turns("end")
+    assert session["turn_count"] == 2
+    greeting, farewell = server.turns("end")
+    assert farewell["text"]
     assert greeting["text"].startswith("Welcome to our pizza service.")
     assert greeting["end_ms"]
