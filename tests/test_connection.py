@@ -9,10 +9,12 @@ from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from pipecat.frames.frames import (
     EndWorkerFrame,
+    TextType,
     TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
@@ -49,19 +51,21 @@ class Silent(FrameProcessor):
 class Beep(Silent):
     """A voice that says the same to everything."""
 
-    voice = VOICE
-
     async def process_frame(self, frame, direction):
         await super().process_frame(frame, direction)
         if isinstance(frame, TTSSpeakFrame):
-            for spoken in (TTSStartedFrame(), TTSAudioRawFrame(self.voice, SAMPLE_RATE, 1), TTSStoppedFrame()):
+            for spoken in (TTSStartedFrame(), *self.voice_of(frame.text), TTSStoppedFrame()):
                 await self.push_frame(spoken)
+
+    def voice_of(self, text):
+        return [TTSAudioRawFrame(VOICE, SAMPLE_RATE, 1)]
 
 
 class Talker(Beep):
-    """A voice that takes ten seconds for everything."""
+    """A voice that takes ten seconds for everything, and tells its words."""
 
-    voice = VOICE * 100
+    def voice_of(self, text):
+        return [TTSTextFrame(text, TextType.SENTENCE), TTSAudioRawFrame(VOICE * 100, SAMPLE_RATE, 1)]
 
 
 class Quitter(Silent):
@@ -106,7 +110,9 @@ def providers(monkeypatch):
         catalogue.Provider(kind, "test", "Test", __name__, "beep" if kind == "tts" else "silent", ())
         for kind in catalogue.KINDS
     ]
-    ours += [catalogue.Provider("tts", name, name, __name__, name, ()) for name in ("dead", "quitter", "talker")]
+    ours += [
+        catalogue.Provider("tts", name, name, __name__, name, ()) for name in ("dead", "quitter", "talker")
+    ]
     monkeypatch.setattr(catalogue, "PROVIDERS", catalogue.PROVIDERS + ours)
     monkeypatch.setattr(choosing, "_remembered", {})
 
@@ -755,7 +761,7 @@ async def test_draining_waits_no_longer_than_the_calls_last(profile, dial):
     assert (await finished()).end_reason == "disconnect"
 
 
-async def test_a_farewell_that_is_cut_off_is_stored_as_far_as_it_was_spoken(profile, dial):
+async def test_a_farewell_that_is_cut_off_is_stored_as_far_as_it_was_spoken(profile, dial, caplog):
     await sync_to_async(edit_profiles)(farewell="Goodbye!", tts_provider="talker")
     client = await dial()
     await client.say(**CONFIGURE)
@@ -767,8 +773,10 @@ async def test_a_farewell_that_is_cut_off_is_stored_as_far_as_it_was_spoken(prof
     assert await client.closed() == 1001
     session = await finished()
     assert (session.end_reason, session.status) == ("shutdown", "interrupted")
+    assert 0 < session.audio_out_s < 5
+    assert "did not stop within" not in caplog.text
     (farewell,) = [turn async for turn in session.turns.all()]
-    print(farewell.__dict__)
+    assert (farewell.text, farewell.final) == ("Goodbye!", True)
     assert farewell.end_ms is not None
 
 
