@@ -64,6 +64,8 @@ def environment(folder: Path) -> dict[str, str]:
         "CARTESIA_API_KEY": "none",
         "OPENAI_API_KEY": "none",
         "LOG_LEVEL": "WARNING",
+        "MAX_CALLS": "10000",
+        "DRAIN_SECONDS": "0",
         "PYTHONPATH": str(ROOT),
     }
     drop = {"DATABASE_URL", "REDIS_URL", "HOST", "PORT", "PRODUCTION", "STREAM_TOKENS"}

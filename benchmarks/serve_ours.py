@@ -121,7 +121,8 @@ def _daphne(app: Any, port: int) -> None:
         tasks.append(asyncio.ensure_future(app({"type": "lifespan"}, never, ignore)))
 
     reactor.callWhenRunning(begin)
-    CallServer(app, endpoints=[endpoint("127.0.0.1", port)], websocket_timeout=-1, verbosity=1).run()
+    where = [endpoint("127.0.0.1", port)]
+    CallServer(app, endpoints=where, signal_handlers=False, websocket_timeout=-1, verbosity=1).run()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,14 @@
 """The door: refuse a WebSocket before its upgrade, or accept it and run its connection."""
 
-import logging
 from typing import Any
 
 from channels.consumer import AsyncConsumer
 
-from calls.gateway import admission, proxies
-from calls.gateway.codes import ABUSE
+from calls.gateway import admission
 from calls.gateway.connection import Connection, Receive
 from calls.gateway.outbox import Send
-from calls.gateway.registry import live
-
-logger = logging.getLogger(__name__)
+from calls.gateway.refusing import refuse
+from calls.gateway.registry import registered
 
 
 class RustPBXConsumer(AsyncConsumer):
@@ -24,14 +21,10 @@ class RustPBXConsumer(AsyncConsumer):
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Refuse before the upgrade, or run the connection to its end."""
         await receive()  # websocket.connect
-        if reason := admission.refusal(scope):
-            logger.warning("refused a stream from %s: %s", proxies.client_address(scope) or "?", reason)
-            await send({"type": "websocket.close", "code": ABUSE})
+        if refusal := admission.refusal(scope):
+            await refuse(scope, send, refusal)
             return
-        await send({"type": "websocket.accept"})
         connection = Connection(scope, send)
-        live.add(connection)
-        try:
+        with registered(connection):  # from now on it counts: others must not take its place meanwhile
+            await send({"type": "websocket.accept"})
             await connection.run(receive)
-        finally:
-            live.discard(connection)

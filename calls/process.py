@@ -1,6 +1,8 @@
 """The state of this process, which admission, /readyz, shutdown and pages read. Nothing else decides it."""
 
 import uuid
+from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 
@@ -21,15 +23,31 @@ _NEXT = {
 }
 
 
+@dataclass(slots=True)
+class Load:
+    """How many calls a process has, how many it takes (None: not bounded), how many it had no room for."""
+
+    calls: int = 0
+    most: int | None = None
+    refused: int = 0
+    refused_at: datetime | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another call."""
+        return self.most is not None and self.calls >= self.most
+
+
 class IllegalMove(RuntimeError):
     """A state that does not follow on the present one."""
 
 
 class Process:
-    """This process: its state, and the boot that tells it from another of the same name."""
+    """This process: its state, its load, and the boot that tells it from another of the same name."""
 
     def __init__(self) -> None:
         self.boot = uuid.uuid4()
+        self.load = Load()
         self._state = State.STARTING
 
     @property

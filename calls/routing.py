@@ -1,22 +1,19 @@
 """The WebSocket routes."""
 
-import logging
+from http import HTTPStatus
 from typing import Any
 
 from django.urls import path, re_path
 
 from calls.consumers import RustPBXConsumer
-from calls.gateway import proxies
-
-logger = logging.getLogger(__name__)
+from calls.gateway.refusing import Refusal, refuse
 
 
-async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def refuse_path(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Refuse a WebSocket of a path that is not served, before the upgrade. Its query may hold a token."""
     await receive()  # websocket.connect
-    address, asked = proxies.client_address(scope) or "?", scope["path"][:100]
-    logger.warning("refused a stream from %s: expected the path /ws/rustpbx, got %r", address, asked)
-    await send({"type": "websocket.close"})
+    reason = f"expected the path /ws/rustpbx, got {scope['path'][:100]!r}"
+    await refuse(scope, send, Refusal(HTTPStatus.FORBIDDEN, reason))
 
 
 _rustpbx = RustPBXConsumer.as_asgi()
@@ -24,5 +21,5 @@ websocket_urlpatterns = [
     path("ws/rustpbx", _rustpbx, name="rustpbx"),
     path("", _rustpbx),  # RustPBX's own defaults have no path
     path("ws/rustpbx/", _rustpbx),  # written so by mistake in many a server_url
-    re_path("", refuse),  # type: ignore[arg-type]  # the stub knows views only
+    re_path("", refuse_path),  # type: ignore[arg-type]  # the stub knows views only
 ]

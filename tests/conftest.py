@@ -23,7 +23,7 @@ from calls.models import (
     Turn,
     TurnRow,
 )
-from calls.process import State, this_process
+from calls.process import Load, State, this_process
 
 pytest_plugins = ["tests.services"]
 
@@ -41,6 +41,7 @@ def static_root():
 def accepting(monkeypatch):
     """The process of the tests takes calls, as a server does that has started."""
     monkeypatch.setattr(this_process, "_state", State.ACCEPTING)
+    monkeypatch.setattr(this_process, "load", Load())
 
 
 @pytest.fixture

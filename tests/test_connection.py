@@ -9,10 +9,12 @@ from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from pipecat.frames.frames import (
     EndWorkerFrame,
+    TextType,
     TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
@@ -52,8 +54,18 @@ class Beep(Silent):
     async def process_frame(self, frame, direction):
         await super().process_frame(frame, direction)
         if isinstance(frame, TTSSpeakFrame):
-            for spoken in (TTSStartedFrame(), TTSAudioRawFrame(VOICE, SAMPLE_RATE, 1), TTSStoppedFrame()):
+            for spoken in (TTSStartedFrame(), *self.voice_of(frame.text), TTSStoppedFrame()):
                 await self.push_frame(spoken)
+
+    def voice_of(self, text):
+        return [TTSAudioRawFrame(VOICE, SAMPLE_RATE, 1)]
+
+
+class Talker(Beep):
+    """A voice that takes ten seconds for everything, and tells its words."""
+
+    def voice_of(self, text):
+        return [TTSTextFrame(text, TextType.SENTENCE), TTSAudioRawFrame(VOICE * 100, SAMPLE_RATE, 1)]
 
 
 class Quitter(Silent):
@@ -83,6 +95,10 @@ def dead(values, language):
     return Dead()
 
 
+def talker(values, language):
+    return Talker()
+
+
 def quitter(values, language):
     return Quitter()
 
@@ -94,7 +110,9 @@ def providers(monkeypatch):
         catalogue.Provider(kind, "test", "Test", __name__, "beep" if kind == "tts" else "silent", ())
         for kind in catalogue.KINDS
     ]
-    ours += [catalogue.Provider("tts", name, name, __name__, name, ()) for name in ("dead", "quitter")]
+    ours += [
+        catalogue.Provider("tts", name, name, __name__, name, ()) for name in ("dead", "quitter", "talker")
+    ]
     monkeypatch.setattr(catalogue, "PROVIDERS", catalogue.PROVIDERS + ours)
     monkeypatch.setattr(choosing, "_remembered", {})
 
@@ -717,6 +735,49 @@ async def test_shutdown_ends_every_call_and_stores_it(profile, dial):
     assert (await talking.closed(), await waiting.closed()) == (1001, 1001)
     session = await finished()
     assert (session.end_reason, session.status) == ("shutdown", "interrupted")
+
+
+async def test_drained_calls_end_as_the_others_do_and_the_rest_with_a_farewell(profile, dial):
+    await sync_to_async(edit_profiles)(farewell="Goodbye!")
+    talking, waiting = await dial(), await dial()
+    await talking.say(**CONFIGURE)
+    await talking.until("configured")
+    draining = asyncio.create_task(registry.drain(0.2))
+    assert (await talking.closed(), await waiting.closed()) == (1001, 1001)
+    await draining
+    session = await finished()
+    assert (session.end_reason, session.status, session.audio_out_s) == ("drained", "completed", 0.1)
+    assert registry.live == set()
+
+
+async def test_draining_waits_no_longer_than_the_calls_last(profile, dial):
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    draining = asyncio.create_task(registry.drain(600))
+    await client.say(**DISCONNECT)
+    assert await client.closed() == 1000
+    await asyncio.wait_for(draining, 10)
+    assert (await finished()).end_reason == "disconnect"
+
+
+async def test_a_farewell_that_is_cut_off_is_stored_as_far_as_it_was_spoken(profile, dial, caplog):
+    await sync_to_async(edit_profiles)(farewell="Goodbye!", tts_provider="talker")
+    client = await dial()
+    await client.say(**CONFIGURE)
+    await client.until("configured")
+    draining = asyncio.create_task(registry.drain(0))
+    await client.until("audio")
+    draining.cancel()
+    await registry.shutdown()
+    assert await client.closed() == 1001
+    session = await finished()
+    assert (session.end_reason, session.status) == ("shutdown", "interrupted")
+    assert 0 < session.audio_out_s < 5
+    assert "did not stop within" not in caplog.text
+    (farewell,) = [turn async for turn in session.turns.all()]
+    assert (farewell.text, farewell.final) == ("Goodbye!", True)
+    assert farewell.end_ms is not None
 
 
 async def test_the_pipeline_stops_while_the_socket_closes(profile, dial, monkeypatch):

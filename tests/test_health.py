@@ -41,6 +41,7 @@ async def test_readyz_says_ok_when_all_is_there(async_client, models_ready):
             "channel_layer": "ok",
             "models": "ok",
         },
+        "calls": {"running": 0, "most": None, "refused": 0},
     }
     assert response.status_code == 200
 
@@ -50,7 +51,7 @@ async def test_readyz_fails_at_once_when_the_process_is_about_to_end(async_clien
     this_process.move(State.DRAINING)
     response = await async_client.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["checks"]["process"] == "draining"
+    assert response.json()["checks"]["process"] == "draining, calls left: 0"
 
 
 @pytest.mark.django_db

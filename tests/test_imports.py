@@ -23,7 +23,15 @@ FLOORS = [
     {"calls.providers"},
     {"calls.migrations"},
     {"calls.models"},
-    {"calls.audio", "calls.database", "calls.events", "calls.outage", "calls.process", "calls.tasks"},
+    {
+        "calls.audio",
+        "calls.database",
+        "calls.events",
+        "calls.outage",
+        "calls.preparing",
+        "calls.process",
+        "calls.tasks",
+    },
     {"calls.simulator", "voiceagent", "voiceagent.settings"},
 ]
 ROOMS = {room: len(FLOORS) - n for n, rooms in enumerate(FLOORS) for room in rooms}

@@ -13,7 +13,7 @@ from django.utils import timezone
 from calls.database import DatabaseThreads
 from calls.gateway.server import lifespan
 from calls.models import CallSession, CallStart, Description, Node
-from calls.process import Process, State, this_process
+from calls.process import Load, Process, State, this_process
 from calls.recorder import notify, ownership, writer
 from calls.recorder.ownership import Ownership
 from tests.conftest import end_row
@@ -37,8 +37,8 @@ async def own():
     """Make leases; they are given back at the end."""
     made = []
 
-    def make(calls=lambda: 0, **fields):
-        made.append(Ownership(calls, **fields))
+    def make(load=Load):
+        made.append(Ownership(load))
         return made[-1]
 
     yield make
@@ -65,7 +65,7 @@ async def reason_of(call):
 
 async def test_a_process_is_there_from_its_start_and_says_what_it_does(own, boot, settings):
     process = boot()
-    await own(lambda: 3, capacity=50).start()
+    await own(lambda: Load(calls=3, most=50)).start()
     node = await Node.objects.aget()
     assert (node.id, node.name, node.state) == (process.boot, settings.NODE_NAME, "starting")
     assert (node.calls, node.capacity) == (3, 50)
@@ -75,7 +75,7 @@ async def test_a_process_is_there_from_its_start_and_says_what_it_does(own, boot
 async def test_the_lease_is_renewed_with_calls_and_state(own, boot, monkeypatch):
     monkeypatch.setattr(ownership, "RENEW_S", 0.02)
     process, calls = boot(), 1
-    await own(lambda: calls).start()
+    await own(lambda: Load(calls=calls)).start()
     await age(process.boot, 25)
     process.move(State.ACCEPTING)
     process.move(State.DRAINING)
@@ -128,7 +128,7 @@ async def test_a_process_that_was_only_away_keeps_its_calls_ends(own, boot):
 
 async def test_of_several_that_close_a_call_one_does(boot):
     dead = boot()
-    one = Ownership(lambda: 0)
+    one = Ownership(Load)
     await one.start()
     await call_on(dead.boot)
     await age(dead.boot, 31)
@@ -154,7 +154,7 @@ async def test_a_lease_is_given_back(own, boot):
 
 async def test_a_database_that_is_away_is_asked_again(own, boot, monkeypatch, caplog):
     monkeypatch.setattr(ownership, "RENEW_S", 0.02)
-    real, failures = ownership._renew_and_sweep, [OperationalError("gone")] * 2
+    real, failures = Node.objects.renew, [OperationalError("gone")] * 2
     renewed, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def renew(row):
@@ -164,10 +164,10 @@ async def test_a_database_that_is_away_is_asked_again(own, boot, monkeypatch, ca
             loop.call_soon_threadsafe(renewed.set)
         return real(row)
 
-    monkeypatch.setattr(ownership, "_renew_and_sweep", renew)
+    monkeypatch.setattr(Node.objects, "renew", renew)
     boot()
     calls = 0
-    await own(lambda: calls).start()
+    await own(lambda: Load(calls=calls)).start()
     calls = 1
     await asyncio.wait_for(renewed.wait(), 5)
     assert caplog.text.count("was not renewed: OperationalError: gone") == 2

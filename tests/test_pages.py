@@ -11,12 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.defaults import server_error
 
-from calls.models import CallEvent, CallSession, PromptProfile, Turn
+from calls.models import CallEvent, CallSession, Node, PromptProfile, Turn
 from calls.models.query import parse
 from calls.pages import finding
 from calls.pages.excerpt import excerpt
 from calls.templatetags import call_format, call_timing
-from tests.conftest import PASSWORD, STARTED_AT, end_row, event_row, turn_row
+from tests.conftest import PASSWORD, STARTED_AT, end_row, event_row, node_row, turn_row
 
 pytestmark = pytest.mark.django_db
 
@@ -351,7 +351,7 @@ class TestList:
 
     @pytest.mark.parametrize(
         ("query", "queries"),
-        [({}, 7), ({"q": "tea"}, 9), ({"q": "nothing"}, 7), ({"q": "tea", "status": "active"}, 9)],
+        [({}, 8), ({"q": "tea"}, 10), ({"q": "nothing"}, 8), ({"q": "tea", "status": "active"}, 10)],
     )
     def test_more_calls_need_no_more_queries(
         self, browse, make_call, django_assert_num_queries, query, queries
@@ -369,8 +369,28 @@ class TestList:
         for _ in range(30):
             make_call()
         make_call(said=[("caller", "tea")], started_at=STARTED_AT - timedelta(days=1))
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             assert len(listed(browse(q="tea"))) == 1
+
+    def test_a_node_that_takes_no_calls_is_told_of(self, browse):
+        def node(name, **facts):
+            Node.objects.renew(node_row(uuid4(), name=name, **facts))
+
+        node("draining:1", state="draining", calls=3, capacity=9)
+        node("full:2", calls=9, capacity=9, refused=12, refused_at=timezone.now() - timedelta(minutes=3))
+        node("was-full:3", calls=1, capacity=9, refused=1, refused_at=timezone.now() - timedelta(minutes=3))
+        node("was-full-yesterday:4", calls=1, refused=1, refused_at=timezone.now() - timedelta(days=1))
+        node("fine:5", calls=1)
+        node("stopped:6", calls=9, capacity=9, state="stopped")
+        notices = [
+            " ".join(re.sub(r"<[^>]+>", "", notice).split())
+            for notice in re.findall(r'<p class="notice".*?</p>', browse().content.decode(), re.DOTALL)
+        ]
+        assert sorted(notices) == [
+            "draining:1 is about to stop: 3 calls left, no new ones",
+            "full:2 is full: 9 of 9 calls; 12 calls found no room, the last 3 min ago",
+            "was-full:3; 1 call found no room, the last 3 min ago",
+        ]
 
 
 class TestCall:

@@ -1,6 +1,6 @@
 """The ASGI application: pages over HTTP, calls over WebSockets, start-up and shutdown for servers that tell.
 
-Daphne knows no lifespan protocol; `manage.py serve` calls `startup` and `shutdown` itself. Under uvicorn or
+Daphne knows no lifespan protocol; `manage.py serve` starts and ends the process itself. Under uvicorn or
 granian the lifespan does.
 """
 
@@ -13,11 +13,11 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "voiceagent.settings")
 django_application = get_asgi_application()
 
-from calls.gateway.server.lifespan import lifespan  # noqa: E402  Django's applications have to be loaded first
+from calls.gateway.server.asgi import serve_lifespan  # noqa: E402  Django's applications have to be loaded first
 from calls.routing import websocket_urlpatterns  # noqa: E402  see above
 
 _router = ProtocolTypeRouter(
-    {"http": django_application, "websocket": URLRouter(websocket_urlpatterns), "lifespan": lifespan}
+    {"http": django_application, "websocket": URLRouter(websocket_urlpatterns), "lifespan": serve_lifespan}
 )
 
 

@@ -5,7 +5,10 @@ system beats the same name in `.env`. `.env.example` lists them all.
 """
 
 import ipaddress
+import os
 import socket
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import environ
@@ -54,12 +57,13 @@ PRODUCTION = not _is_loopback(HOST) or env.bool("PRODUCTION", default=False)
 def _local_secret_key() -> str:
     """A random key made at first start and kept in DATA_DIR, so that logins outlive a restart."""
     path = DATA_DIR / "secret_key"
-    try:
-        with path.open("x") as f:
-            path.chmod(0o600)
-            f.write(get_random_secret_key())
-    except FileExistsError:
-        pass
+    if not path.exists():
+        # Linked once it is whole: another first start at the same time must not read half a key.
+        with tempfile.NamedTemporaryFile("w", dir=DATA_DIR, prefix="secret_key.") as file:  # of mode 600
+            file.write(get_random_secret_key())
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
     return path.read_text()
 
 
@@ -169,6 +173,10 @@ ADMIN_PASSWORD = env.str("ADMIN_PASSWORD", default="")
 
 # A call is over when no audio has come for so many seconds: RustPBX does not say that its caller has hung up.
 AUDIO_STOPPED_SECONDS = env.int("AUDIO_STOPPED_SECONDS", default=15)
+# How many calls the process takes at once; 0: as many as were measured (calls/gateway/capacity.py).
+MAX_CALLS = env.int("MAX_CALLS", default=0)
+# Told to stop, the process lets running calls go on for so many seconds before it says goodbye.
+DRAIN_SECONDS = env.int("DRAIN_SECONDS", default=600)
 
 # --- Storage ----------------------------------------------------------------------------------------------
 

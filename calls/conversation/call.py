@@ -165,8 +165,10 @@ class Call:
         await self._conversation.prompt(after)
         self._publish(events.PromptChanged(system_prompt))
 
-    async def say_goodbye(self) -> None:
-        """Speak the farewell to its end, then stop; bounded."""
+    async def say_goodbye(self) -> bool:
+        """Speak the farewell to its end, then stop; bounded. False at once if that is being done already."""
+        if self._leaving:
+            return False
         self._leaving = True
         self._watchdog.stop()
         with suppress(TimeoutError):
@@ -174,6 +176,7 @@ class Call:
                 if self.config.farewell:
                     await self._conversation.say(self.config.farewell, interruptible=False)
                 await self._conversation.finish()
+        return True
 
     async def end(self, reason: EndReason, generation: str, error: str = "", ago_s: float = 0.0) -> None:
         """Stop the pipeline and store the end, which was `ago_s` ago.

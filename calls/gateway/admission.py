@@ -1,8 +1,11 @@
-"""Who may stream calls: this machine without asking, everyone else with a token; never a foreign web page."""
+"""Who may stream calls, and how many: this machine without asking, everyone else with a token.
+
+Never a foreign web page; nobody while the process is about to end or has as many calls as it carries.
+"""
 
 import hmac
-import logging
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,9 +13,8 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 from calls.gateway.proxies import address_of
+from calls.gateway.refusing import Refusal
 from calls.process import this_process
-
-logger = logging.getLogger(__name__)
 
 FORWARDING_HEADERS = (
     b"forwarded",
@@ -30,13 +32,18 @@ def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
     return {name: values[-1] for name, values in query.items()}
 
 
-def refusal(scope: Mapping[str, Any]) -> str | None:
-    """Why this WebSocket request may not stream calls, or None if it may. Names no secret."""
+def refusal(scope: Mapping[str, Any]) -> Refusal | None:
+    """Why this WebSocket request may not stream calls, or None if it may."""
+    stranger = _foreign_origin(scope) or (None if _is_this_machine(scope) else _token_refusal(scope))
+    if stranger:
+        return Refusal(HTTPStatus.FORBIDDEN, stranger)
     if this_process.is_ending:
-        return "expected a server that takes calls: this one is about to end"
-    if reason := _foreign_origin(scope):
-        return reason
-    return None if _is_this_machine(scope) else _token_refusal(scope)
+        reason = "expected a server that takes calls: this one is about to end"
+    elif this_process.load.is_full:
+        reason = f"expected fewer calls at once: this server takes {this_process.load.most} (MAX_CALLS)"
+    else:
+        return None
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 
 def _token_refusal(scope: Mapping[str, Any]) -> str | None:

@@ -219,7 +219,8 @@ class Connection:
             return
         if self.life.run():
             self._timers["duration"] = self._loop.call_later(
-                call.config.max_duration_s, lambda: self._tasks.spawn(self._say_goodbye(call))
+                call.config.max_duration_s,
+                lambda: self._tasks.spawn(self.say_goodbye(EndReason.MAX_DURATION, NORMAL)),
             )
 
     async def _reconfigure(self, call: Call, configure: Configure) -> None:
@@ -234,12 +235,14 @@ class Connection:
         await call.prompt(configure.system_prompt)
         self._send_configured(call)
 
-    async def _say_goodbye(self, call: Call) -> None:
+    async def say_goodbye(self, reason: EndReason, code: int) -> None:
+        """Have the farewell spoken, if there is a call, and end the connection for this reason."""
         try:
-            await call.say_goodbye()
+            if self._call is not None and not await self._call.say_goodbye():
+                return  # it is being said already, for another reason
         except Exception:
             logger.exception("a farewell could not be spoken")
-        self.stop(EndReason.MAX_DURATION, NORMAL)
+        self.stop(reason, code)
 
     def _fail(self, message: str) -> None:
         self._mistakes.add(ErrorCode.INTERNAL, message)

@@ -16,8 +16,9 @@ class TrustedProxiesMiddleware(MiddlewareMixin):
     """Accepts X-Forwarded-Proto from TRUSTED_PROXIES only: anybody else could pretend to use https."""
 
     def process_request(self, request: HttpRequest) -> None:
-        """Drop the header of other peers before Django's own middleware reads it."""
-        if not in_networks(request.META.get("REMOTE_ADDR", ""), settings.TRUSTED_PROXIES):
+        """Unmap the peer's address; drop the header of other peers before Django's middleware reads it."""
+        peer = request.META["REMOTE_ADDR"] = unmapped(request.META.get("REMOTE_ADDR", ""))
+        if not in_networks(peer, settings.TRUSTED_PROXIES):
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
 
 
@@ -27,26 +28,41 @@ def client_address(scope: Mapping[str, Any]) -> str:
     Behind a chain of proxies this is the rightmost untrusted address of X-Forwarded-For: the client may have
     written everything left of it.
     """
-    peer = (scope.get("client") or [""])[0]
+    peer = unmapped(str((scope.get("client") or [""])[0]))
     if not in_networks(peer, settings.TRUSTED_PROXIES):
-        return str(peer)
+        return peer
     forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
     hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",") if hop.strip()]
     for hop in reversed(hops):
         if not in_networks(hop, settings.TRUSTED_PROXIES):
-            return hop
-    return str(peer)
+            return unmapped(hop)
+    return peer
 
 
 def address_of(text: str) -> Address | None:
-    """`text` as an address; None if it is none."""
+    """`text` as an address; None if it is none.
+
+    A socket that listens on `::` gives its IPv4 peers as ::ffff:127.0.0.1: that is 127.0.0.1.
+    """
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def unmapped(text: str) -> str:
+    """The address as `address_of` understands it; what is no address stays as it is."""
+    address = address_of(text)
+    return text if address is None else str(address)
 
 
 def in_networks(text: str, networks: Iterable[Network]) -> bool:
-    """Whether `text` is an address in one of the networks."""
+    """Whether `text` is an address in one of the networks, which may be written as ::ffff:10.0.0.0/104."""
     address = address_of(text)
-    return address is not None and any(address in network for network in networks)
+    if address is None:
+        return False
+    ways = [address]
+    if isinstance(address, ipaddress.IPv4Address):
+        ways.append(ipaddress.IPv6Address(f"::ffff:{address}"))
+    return any(way in network for way in ways for network in networks)

@@ -27,6 +27,7 @@ class EndReason(models.TextChoices):
     AUDIO_STOPPED = "audio_ended", "Audio stopped"
     IDLE = "idle", "No audio came"
     MAX_DURATION = "max_duration", "Longest duration reached"
+    DRAINED = "drained", "Farewell, as the server stops"
     SHUTDOWN = "shutdown", "Server stopped"
     ABUSE = "abuse", "Client misbehaved"
     ERROR = "error", "Error"

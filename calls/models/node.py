@@ -1,7 +1,7 @@
 """Nodes: one row for each boot of a server process. Its calls are its own while its lease lasts."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import models
@@ -11,6 +11,7 @@ from .storable import columns
 
 LEASE = timedelta(seconds=30)  # without being seen: three renewals have failed by then
 KEPT = timedelta(days=7)
+LATELY = timedelta(hours=1)  # a call refused since then is news
 
 
 class NodeState(models.TextChoices):
@@ -24,7 +25,10 @@ class NodeState(models.TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A server process as it is now; `capacity` is how many calls it takes at once, None if not bounded."""
+    """A server process as it is now; `capacity` is how many calls it takes at once.
+
+    `refused` are the calls that it had no room for since its start, the last one at `refused_at`.
+    """
 
     id: UUID
     name: str
@@ -32,6 +36,8 @@ class NodeRow:
     capacity: int | None
     calls: int
     state: str
+    refused: int = 0
+    refused_at: datetime | None = None
 
 
 class NodeQuerySet(models.QuerySet["Node"]):
@@ -44,7 +50,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
             [node],
             update_conflicts=True,
             unique_fields=["id"],
-            update_fields=["name", "address", "capacity", "calls", "state", "seen_at"],
+            update_fields=[*(field.name for field in fields(row) if field.name != "id"), "seen_at"],
         )
 
     def stop(self, id: UUID) -> bool:
@@ -54,6 +60,15 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def gone(self) -> "NodeQuerySet":
         """Return the nodes that stopped or were not seen for 30 s: nobody runs their calls."""
         return self.filter(models.Q(state=NodeState.STOPPED) | models.Q(seen_at__lt=Now() - LEASE))
+
+    def present(self) -> "NodeQuerySet":
+        """Return the nodes that run."""
+        return self.exclude(pk__in=self.gone())
+
+    def wanting(self) -> "NodeQuerySet":
+        """Return the nodes that run and do not take every call: draining, full, or lately full."""
+        full = models.Q(calls__gte=models.F("capacity")) | models.Q(refused_at__gt=Now() - LATELY)
+        return self.present().filter(models.Q(state=NodeState.DRAINING) | full)
 
     def prune(self) -> int:
         """Delete nodes that were not seen for a week and have no calls; return how many those were."""
@@ -71,6 +86,10 @@ class Node(models.Model):
     )
     calls = models.PositiveIntegerField(default=0, help_text="How many calls it runs.")
     state = models.CharField(max_length=10, choices=NodeState, default=NodeState.STARTING)
+    refused = models.PositiveIntegerField(
+        default=0, help_text="How many calls it had no room for since it started."
+    )
+    refused_at = models.DateTimeField("last refused", null=True, blank=True)
     started_at = models.DateTimeField("started", auto_now_add=True)
     seen_at = models.DateTimeField("last seen", help_text="When it last renewed its lease of 30 s.")
 
@@ -82,3 +101,8 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it runs as many calls as it takes."""
+        return self.capacity is not None and self.calls >= self.capacity

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from calls.models import CallEvent, CallSession
+from calls.models import CallEvent, CallSession, Node
 from calls.pages import parts, timeline
 from calls.pages.access import analyst_page
 from calls.pages.filters import CallFilterForm
@@ -22,7 +22,8 @@ def call_list(request: HttpRequest) -> HttpResponse:
     calls = calls.select_related("profile").defer(*HEAVY_COLUMNS)
     places = {name: request.GET.get(name, "") for name in ("before", "after")}
     page = page_of(calls, form.query, **places)
-    return render(request, "calls/call_list.html", {"form": form, "page": page})
+    context = {"form": form, "page": page, "nodes": Node.objects.wanting()}
+    return render(request, "calls/call_list.html", context)
 
 
 @analyst_page

@@ -12,7 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from calls.process import this_process
+from calls.process import State, this_process
 from calls.providers import catalogue
 from calls.recorder import writer
 
@@ -48,7 +48,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     answers = {"process": _process(), "recorder": writer.status(), **dict(zip(checks, results, strict=True))}
     failed = {name for name, result in answers.items() if result != OK}
     status = OK if not failed else "degraded" if failed <= CALLS_GO_ON_WITHOUT else "unavailable"
-    body = {"status": status, "checks": answers}
+    body = {"status": status, "checks": answers, "calls": _calls()}
     return JsonResponse(body, status=503 if status == "unavailable" else 200)
 
 
@@ -67,7 +67,19 @@ async def _bounded(name: str, check: Awaitable[str]) -> str:
 
 def _process() -> str:
     """Whether this process takes calls, or what it does instead."""
-    return OK if this_process.is_accepting else this_process.state.value
+    if this_process.is_accepting:
+        return OK
+    left = f", calls left: {this_process.load.calls}" if this_process.state is State.DRAINING else ""
+    return f"{this_process.state.value}{left}"
+
+
+def _calls() -> dict[str, int | None]:
+    """How many calls run, how many may at once, and how many found no room since the process started.
+
+    A process that is full is ready all the same: it serves pages, and refuses calls in milliseconds.
+    """
+    load = this_process.load
+    return {"running": load.calls, "most": load.most, "refused": load.refused}
 
 
 async def _database() -> str:

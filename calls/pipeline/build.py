@@ -72,6 +72,7 @@ class Conversation:
     stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
     voice: VoiceOut
     task: asyncio.Task[None] | None = None
+    finishing: bool = False  # what is queued is still spoken
 
     def start(self, ended: Callable[[], None]) -> None:
         """Run the pipeline in a task of its own; `ended` is called when it is over, for whatever reason."""
@@ -139,6 +140,7 @@ class Conversation:
 
     async def finish(self) -> None:
         """Speak what is queued, then stop."""
+        self.finishing = True
         await self.worker.queue_frame(EndFrame())
         if self.task is not None:
             await asyncio.wait({self.task})
@@ -148,6 +150,8 @@ class Conversation:
         task = self.task
         if task is None or task.done():
             return
+        if self.finishing:  # Pipecat cancels nothing while its last frame waits for the voice
+            await self.output.silence()
         await self.runner.cancel()
         await asyncio.wait({task}, timeout=STOP_S)
         if not task.done():

@@ -67,6 +67,11 @@ class RustPBXOutput(FrameProcessor):
         for task in self._tasks:
             await self.cancel_task(task)
 
+    async def silence(self) -> None:
+        """Say nothing more, whether it may be interrupted or not."""
+        self._playout.silence()
+        await self._stop_speaking()
+
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Queue voice and what belongs to it; pass the rest on."""
         await super().process_frame(frame, direction)

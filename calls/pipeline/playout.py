@@ -70,10 +70,13 @@ class Playout:
         self._drained.set()
         self._due = 0.0  # when the next voice is to leave, by the event loop
         self._speaking = False
+        self._silenced = False  # for good
         self._letting_go = False  # something has left the queue and not yet us
 
     def voice(self, pcm: bytes, *, interruptible: bool) -> None:
         """Queue voice of any length."""
+        if self._silenced:
+            return
         self._partial += pcm
         self._partial_interruptible = interruptible
         size = self._frame_bytes
@@ -94,6 +97,8 @@ class Playout:
 
     def timed(self, frame: Frame, at: int) -> None:
         """Let a frame go at a time of the pipeline's clock, in ns."""
+        if self._silenced:
+            return
         heapq.heappush(self._timed, (at, next(self._numbers), frame))
         self._drained.clear()
         self._more_timed.set()
@@ -107,6 +112,14 @@ class Playout:
             self._partial.clear()
         self._note_drained()
         return bool(self._partial) or any(isinstance(what, bytes) for what, _ in self._queue)
+
+    def silence(self) -> None:
+        """Drop everything, and all voice that still comes: nothing more is said."""
+        self._silenced = True
+        self._queue.clear()
+        self._timed.clear()
+        self._partial.clear()
+        self._note_drained()
 
     def stopped(self) -> None:
         """The agent has fallen silent: the next voice begins anew, on a clock of its own."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calls.database import DatabaseThreads
-from calls.models import PromptProfile
-from calls.providers import accounts
+from calls.models import ProfileVersion, PromptProfile
+from calls.profiles.in_force import CallConfig, wanted
+from calls.providers import accounts, catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,13 @@ async def choose(slug: str) -> ChosenProfile:
     else:
         _remembered[""] = replace(chosen, found=True)
     return chosen
+
+
+def any_embedded() -> bool:
+    """Read whether any published profile uses an embedded model, for a thread that may use the database."""
+    accounts.refresh()
+    configs = [CallConfig.from_profile(version.in_full()) for version in ProfileVersion.objects.current()]
+    return any(wanted(config, kind) == catalogue.LOCAL for config in configs for kind in catalogue.KINDS)
 
 
 def close() -> None:

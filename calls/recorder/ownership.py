@@ -16,7 +16,7 @@ from django.conf import settings
 
 from calls.database import DatabaseThreads
 from calls.models import CallSession, Node, NodeRow, NodeState
-from calls.process import this_process
+from calls.process import Load, this_process
 from calls.recorder import notify as live
 
 logger = logging.getLogger(__name__)
@@ -30,22 +30,18 @@ class Ownership:
     """This process's lease. Lives on one event loop.
 
     Args:
-        calls: tells how many calls the process runs.
-        capacity: how many it takes at once, None if that is not bounded.
+        load: tells what the process carries; called in a thread that may use the database.
     """
 
-    def __init__(self, calls: Callable[[], int], capacity: int | None = None) -> None:
-        self._calls = calls
-        self._capacity = capacity
+    def __init__(self, load: Callable[[], Load]) -> None:
+        self._load = load
         self._boot = this_process.boot
         self._task: asyncio.Task[None] | None = None
         self._thread = DatabaseThreads("ownership")
 
     async def start(self) -> None:
         """Take the lease, close what dead processes left, and go on so. Raises what the database raises."""
-        await self._thread.run(
-            Node.objects.prune
-        )  # a row comes with each start: once a start is often enough
+        await self._thread.run(Node.objects.prune)  # a row comes with each start: that is often enough
         await self._renew()
         self._task = asyncio.create_task(self._run(), name="ownership")
 
@@ -66,39 +62,51 @@ class Ownership:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            try:
-                await self._renew()
-            except Exception as e:  # the database is away: calls go on, and the next time may do
-                logger.error("the lease on this process's calls was not renewed: %s: %s", type(e).__name__, e)
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Renew the lease now, as what it says of the process has changed. Logs a database that is away."""
+        try:
+            await self._renew()
+        except Exception as e:  # calls go on, and the next time may do
+            logger.error("the lease on this process's calls was not renewed: %s: %s", type(e).__name__, e)
 
     async def _renew(self) -> None:
-        row = NodeRow(
-            id=self._boot,
-            name=settings.NODE_NAME,
-            address=f"{settings.HOST}:{settings.PORT}",
-            capacity=self._capacity,
-            calls=self._calls(),
-            state=NodeState(this_process.state.value),
-        )
-        closed = await self._thread.run(lambda: _renew_and_sweep(row))
+        closed = await self._thread.run(self._renew_and_sweep)
         if closed:
             logger.warning("%d calls were left open by a server that died", len(closed))
             await live.publish(live.finished(call_id) for call_id in closed)
 
-
-def _renew_and_sweep(row: NodeRow) -> list[UUID]:
-    Node.objects.renew(row)
-    return CallSession.objects.close_orphans()
+    def _renew_and_sweep(self) -> list[UUID]:
+        load = self._load()
+        row = NodeRow(
+            id=self._boot,
+            name=settings.NODE_NAME,
+            address=f"{settings.HOST}:{settings.PORT}",
+            capacity=load.most,
+            calls=load.calls,
+            state=NodeState(this_process.state.value),
+            refused=load.refused,
+            refused_at=load.refused_at,
+        )
+        Node.objects.renew(row)
+        return CallSession.objects.close_orphans()
 
 
 _ownership: Ownership | None = None
 
 
-async def start(calls: Callable[[], int], capacity: int | None = None) -> None:
+async def start(load: Callable[[], Load]) -> None:
     """Register this process and keep its lease; see `Ownership`."""
     global _ownership  # noqa: PLW0603  one lease per process is the point
-    _ownership = Ownership(calls, capacity)
+    _ownership = Ownership(load)
     await _ownership.start()
+
+
+async def tell() -> None:
+    """Store at once what has changed about this process."""
+    if _ownership is not None:
+        await _ownership.tell()
 
 
 async def close() -> None:

@@ -43,6 +43,7 @@ class AgentServer:
             "PORT": str(self.port),
             "NODE_NAME": "e2e",
             "ADMIN_PASSWORD": "correct horse battery",
+            "DRAIN_SECONDS": "0",
             **environment,
         }
         self.output = []

@@ -11,6 +11,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 
@@ -20,7 +21,7 @@ from calls.simulator.words import words_of
 from tests.e2e.conftest import PROFILES
 from tests.e2e.server import ROOT, AgentServer
 from tests.e2e.speech import say
-from tests.e2e.test_socket import until
+from tests.e2e.test_socket import status_of, until
 
 QUESTION = "What is the capital of France?"
 STORED_WITHIN_MS = 1300  # a second between two writes of a turn that goes on, and the write
@@ -104,11 +105,12 @@ async def test_kill_9_loses_nothing_that_was_said_a_second_and_a_bit_before(tmp_
 
 
 async def test_a_stopped_server_ends_its_calls_and_stores_them(tmp_path):
+    """In the middle of what the agent says, as a second signal comes; otherwise: test_draining.py."""
     with AgentServer(tmp_path, profiles=PROFILES) as server:
         children = server.children()
 
         def follow(event):
-            if event.kind == "tts_completed":  # the greeting's first sentence
+            if event.kind == "tts_completed":  # each sentence of the greeting
                 server.process.send_signal(signal.SIGTERM)
 
         url = f"{server.url}?profile=long"
@@ -124,6 +126,17 @@ async def test_a_stopped_server_ends_its_calls_and_stores_them(tmp_path):
     (greeting,) = server.turns("stopped")
     assert greeting["text"].startswith("Welcome to our pizza service.")
     assert greeting["end_ms"]
+
+
+async def test_a_server_started_with_nohup_outlives_the_terminal(tmp_path):
+    deaf = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); python = sys.executable; "
+    command = ["-c", f"{deaf} os.execv(python, [python, *sys.argv[1:]])", "manage.py", "serve"]
+    with AgentServer(tmp_path, profiles=PROFILES, command=command) as server:
+        async with connect(server.url) as ws:
+            server.process.send_signal(signal.SIGHUP)
+            await ws.send('{"command": "configure", "room_id": "nohup"}')
+            await until(ws, "tts_completed", 20)
+        assert await status_of(server.url) == 101
 
 
 async def test_calls_leave_no_thread_and_no_file_behind(agent):
@@ -207,6 +220,86 @@ async def test_a_port_in_use_is_said_in_a_line(agent):
         assert agent.session("undisturbed")["status"] == "active"
 
 
+async def test_two_first_starts_at_once(tmp_path):
+    """One prepares, the other waits, and both serve the same database."""
+    folder = tmp_path / "shared"
+    first, second = (AgentServer(folder, ADMIN_PASSWORD="") for _ in range(2))
+    try:
+        await asyncio.gather(*(asyncio.to_thread(server.start) for server in (first, second)))
+        assert await greeting_of(first) == await greeting_of(second) != ""
+        assert len(shown_passwords(first) + shown_passwords(second)) == 1
+        assert len(first.rows("SELECT id FROM auth_user")) == 1
+        assert len(first.rows("SELECT id FROM calls_promptprofile")) == 1
+    finally:
+        assert (first.stop(), second.stop()) == (0, 0)
+    assert "Traceback" not in "".join(first.output + second.output)
+
+
+def began_without(environment, *command):
+    """What a server says that cannot start, and its exit status."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said
+    return said, done.returncode
+
+
+SERVERS = {
+    "daphne": (["manage.py", "serve", "--no-prepare"], 1),
+    "uvicorn": (["-m", "uvicorn", "voiceagent.asgi:application", "--lifespan", "on", "--port"], 3),
+    "granian": (["-m", "granian", "voiceagent.asgi:application", "--interface", "asgi", "--port"], 1),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_database_that_nobody_prepared_is_one_sentence(tmp_path, name):
+    command, status = SERVERS[name]
+    server = AgentServer(tmp_path)
+    if name != "daphne":
+        command = [*command, str(server.port)]
+    (tmp_path / "voiceagent.sqlite3").touch()
+    said, returned = began_without(server.environment, *command)
+    assert (
+        "the database cannot be used (no such table: calls_node); has `manage.py prepare` been run?" in said
+    )
+    assert returned == status
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}, "the database cannot be prepared: connect"),
+        ({"PORT": "70000"}, "cannot listen on 127.0.0.1 port 70000: bind(): port must be 0-65535."),
+        ({"PORT": "1", "HOST": "192.0.2.1", "PRODUCTION": "1", "SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "x",
+          "STREAM_TOKENS": "x"}, "cannot listen on 192.0.2.1 port 1: Cannot assign requested address"),
+    ],
+)  # fmt: skip
+def test_what_keeps_it_from_starting_is_one_sentence(tmp_path, environment, sentence):
+    server = AgentServer(tmp_path, **environment)
+    said, returned = began_without(server.environment, "manage.py", "serve")
+    assert sentence in said
+    assert returned == 1
+
+
+async def test_an_ipv4_peer_of_a_server_on_every_address(tmp_path):
+    """It arrives as ::ffff:127.0.0.1 and is 127.0.0.1: a call of this machine, and a trusted proxy."""
+    settings = {"SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "agent.example.org", "STREAM_TOKENS": "token"}
+    with AgentServer(tmp_path, HOST="::", TRUSTED_PROXIES="127.0.0.1", **settings) as server:
+        await greeting_of(server)
+        (call,) = server.rows("SELECT remote_address FROM calls_callsession")
+        assert call["remote_address"] == "127.0.0.1"
+        headers = {"Host": "agent.example.org", "X-Forwarded-Proto": "https"}
+        async with httpx.AsyncClient(headers=headers, trust_env=False) as proxy:
+            assert (await proxy.get(f"{server.page}/login/")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
@@ -220,15 +313,6 @@ async def test_a_port_in_use_is_said_in_a_line(agent):
 )
 def test_a_language_model_that_is_none_is_one_sentence(tmp_path, path, sentence):
     server = AgentServer(tmp_path, LOCAL_LLM_PATH=path)
-    done = subprocess.run(
-        [sys.executable, "manage.py", "serve"],
-        cwd=ROOT,
-        env=server.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
+    said, returned = began_without(server.environment, "manage.py", "serve")
+    assert returned == 1
+    assert sentence in said

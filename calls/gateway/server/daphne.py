@@ -4,16 +4,20 @@ import asyncio
 import logging
 import socket
 import time
+from http import HTTPStatus
 from typing import Any
 
 import calls.gateway.server.eventloop  # isort: skip  # noqa: F401  Daphne makes its event loop when it is imported
 from daphne.server import Server, twisted_loop  # isort: skip  # and chooses Twisted's reactor then
+from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
 from calls.gateway.reading import GATHER
+from calls.gateway.refusing import ANSWER
 from calls.gateway.server import frames, lifespan
+from calls.gateway.server.signals import Ending
 
 reactor: Any = _reactor  # its declared interface lacks half of its methods
 logger = logging.getLogger(__name__)
@@ -52,6 +56,7 @@ class CallProtocol(WebSocketProtocol):
     """
 
     _giving_up: Any = None
+    _refused_with = HTTPStatus.FORBIDDEN
     _gathering: asyncio.TimerHandle | None = None  # audio is left unread until it fires
     _frame_bytes = 0  # length of the latest audio message's frame
 
@@ -172,6 +177,23 @@ class CallProtocol(WebSocketProtocol):
         if frame:
             transport.write(frame)
 
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """Do what the application says; answer a request that it refuses with the status it gives."""
+        match message["type"]:
+            case "websocket.http.response.start":
+                self._refused_with = message["status"]
+            case "websocket.http.response.body":
+                self.serverReject()
+            case _:
+                super().handle_reply(message)
+
+    def serverReject(self) -> None:
+        """Answer with HTTP instead of the upgrade: 403 unless the application gave a status."""
+        status = HTTPStatus(self._refused_with)
+        self.handshake_deferred.errback(ConnectionDeny(int(status), status.phrase))
+        del self.handshake_deferred
+        self.server.protocol_disconnected(self)
+
     def serverClose(self, code: int | None = None) -> None:
         """Close with any code of the RFC (autobahn allows 1000 only), and ignore further input."""
         self.muted = True
@@ -204,13 +226,22 @@ class CallServer(Server):
     """Daphne that loads the models before it listens, and ends the calls before it stops."""
 
     def run(self) -> None:
-        """Warm up, listen, serve until a signal, end the calls. Exits with 1 if it cannot listen."""
+        """Warm up, listen, serve until a signal, end the calls. Exits with 1 if it cannot listen.
+
+        Raises:
+            CannotStart: the database or a model cannot be had.
+        """
         asyncio.set_event_loop(twisted_loop)
-        twisted_loop.run_until_complete(lifespan.startup())
+        twisted_loop.run_until_complete(self._begin())
         reactor.callWhenRunning(self._use_our_sockets)
         super().run()
         if self.abort_start:  # could not listen; Daphne has logged why
+            twisted_loop.run_until_complete(lifespan.shutdown())
             raise SystemExit(1)
+
+    async def _begin(self) -> None:
+        await lifespan.startup()
+        Ending(self.stop).watch()
 
     def _use_our_sockets(self) -> None:
         self.ws_factory.protocol = CallProtocol
@@ -218,9 +249,9 @@ class CallServer(Server):
         self.ws_factory.setProtocolOptions(failByDrop=False)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Create the application, with the GATHER extension in its scope."""
+        """Create the application, with the extensions of CallProtocol in its scope."""
         if isinstance(protocol, CallProtocol):
-            scope["extensions"] = {GATHER: protocol.gather}
+            scope["extensions"] = {GATHER: protocol.gather, ANSWER: {}}
         return super().create_application(protocol, scope)
 
     def kill_all_applications(self) -> Deferred[Any]:

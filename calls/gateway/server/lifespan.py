@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import logging
-from typing import Any
 
 from channels.db import database_sync_to_async
+from django.db import Error
 
-from calls.gateway import registry
+from calls.gateway import capacity, registry
 from calls.pipeline import build
 from calls.process import State, this_process
 from calls.profiles import choosing
@@ -19,10 +19,28 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_S = 8.0
 
 
+class CannotStart(Exception):
+    """Something that the server needs is not there; the message is one sentence for those who started it."""
+
+
 async def startup() -> None:
-    """Register this process, close the calls that dead processes left open, and load every model."""
+    """Register this process, close the calls that dead processes left open, and load every model.
+
+    Raises:
+        CannotStart: the database or a model cannot be had.
+    """
+    try:
+        await _start()
+    except Error as e:
+        said = " ".join(str(e).split())
+        raise CannotStart(f"the database cannot be used ({said}); has `manage.py prepare` been run?") from e
+    except OSError as e:
+        raise CannotStart(f"the server cannot start: {e}") from e
+
+
+async def _start() -> None:
     this_process.move(State.STARTING)
-    await ownership.start(lambda: len(registry.live))
+    await ownership.start(capacity.look)
     await database_sync_to_async(accounts.refresh)()
     await build.warm()
     this_process.move(State.ACCEPTING)
@@ -45,21 +63,3 @@ async def shutdown() -> None:
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)
     this_process.move(State.STOPPED)
-
-
-async def lifespan(_scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """ASGI's lifespan protocol."""
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            try:
-                await startup()
-            except Exception as e:
-                logger.exception("start-up failed")
-                await send({"type": "lifespan.startup.failed", "message": str(e)})
-                return
-            await send({"type": "lifespan.startup.complete"})
-        else:
-            await shutdown()
-            await send({"type": "lifespan.shutdown.complete"})
-            return

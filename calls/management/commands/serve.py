@@ -1,5 +1,6 @@
 """`manage.py serve`: everything a fresh machine needs, then the server."""
 
+import signal
 import socket
 from argparse import ArgumentParser
 from typing import Any
@@ -31,26 +32,36 @@ class Command(BaseCommand):
 
     def _check_address(self) -> None:
         """Fail before anything is done: the calls of a server that runs already must not pass for orphans."""
-        family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+        v6 = ":" in settings.HOST  # then IPv4 as well, where the system can
+        family, both = (socket.AF_INET6, socket.has_dualstack_ipv6()) if v6 else (socket.AF_INET, False)
         try:
-            socket.create_server((settings.HOST, settings.PORT), family=family).close()
-        except OSError as e:
-            raise CommandError(f"cannot listen on {settings.HOST} port {settings.PORT}: {e.strerror}") from e
+            socket.create_server((settings.HOST, settings.PORT), family=family, dualstack_ipv6=both).close()
+        except (OSError, OverflowError) as e:  # a port beyond 65535
+            why = getattr(e, "strerror", "") or e
+            raise CommandError(f"cannot listen on {settings.HOST} port {settings.PORT}: {why}") from e
 
     def _serve(self) -> None:
         # Daphne picks Twisted's reactor at import: only the command that serves may do that.
         from calls.gateway.server.daphne import CallServer, endpoint
+        from calls.gateway.server.lifespan import CannotStart
         from voiceagent.asgi import application
 
         self.stdout.write("Warming the models…")
-        CallServer(
+        server = CallServer(
             application,
             endpoints=[endpoint(settings.HOST, settings.PORT)],
+            signal_handlers=False,  # ours are in calls/gateway/server/signals.py
             ready_callable=self._announce,
             websocket_timeout=-1,
             server_name="voiceagent",
             verbosity=1,
-        ).run()
+        )
+        try:
+            server.run()
+        except CannotStart as e:
+            raise CommandError(str(e)) from e
+        except KeyboardInterrupt:  # while the models load
+            raise SystemExit(128 + signal.SIGINT) from None
 
     def _announce(self) -> None:
         host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
