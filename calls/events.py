@@ -32,10 +32,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The call began, with this version of a profile."""
+    """The call began, with this version of a profile; None for one that nobody answers."""
 
     request: Request
-    version_id: int
+    version_id: int | None
     started_at: datetime
     remote_address: str
 
@@ -177,6 +177,13 @@ class Misused:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """Nobody answers the call, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The call is over. `reason` and `status` as they are stored; audio in seconds."""
 
@@ -205,6 +212,7 @@ Event = (
     | Failed
     | StoodIn
     | Misused
+    | Refused
     | Ended
 )
 Sink = Callable[[Event], None]

@@ -120,6 +120,33 @@ class TestWhoMayLook:
         assert client.get(CALLS).status_code == 302
 
 
+class TestNobodyAnswers:
+    """Every page says so to those whom it concerns, while no profile is published."""
+
+    PATHS = (CALLS, "/nothing-here/", "/admin/", "/admin/calls/promptprofile/")
+    WARNING = "Calls are refused: no profile is published."
+
+    def test_admins_are_led_to_the_profiles(self, client, admin):
+        client.force_login(admin)
+        for path in self.PATHS:
+            page = client.get(path)
+            assert f"{self.WARNING} Publish one" in text_of(page), path
+            assert '<a href="/admin/calls/promptprofile/">Publish one</a>' in page.content.decode()
+        PromptProfile.objects.create(name="Draft", slug="draft", is_published=True)
+        assert self.WARNING in text_of(client.get(CALLS)), "it has no version"
+        PromptProfile.objects.get().publish()
+        for path in self.PATHS:
+            assert self.WARNING not in text_of(client.get(path)), path
+
+    def test_analysts_are_told_whom_to_ask(self, browse):
+        assert f"{self.WARNING} Ask an administrator" in text_of(browse())
+
+    def test_others_are_not_bothered(self, client, outsider):
+        assert self.WARNING not in text_of(client.get("/login/"))
+        client.force_login(outsider)
+        assert self.WARNING not in text_of(client.get(CALLS))
+
+
 class TestList:
     def test_newest_first_with_their_facts(self, browse, make_call):
         PromptProfile.objects.ensure_default()

@@ -6,11 +6,17 @@ from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget
 
 from calls.models import PromptProfile, ProviderAccount
+from calls.profiles import succession
 from calls.providers import catalogue
 
 
 class PromptProfileForm(forms.ModelForm):
-    """A prompt profile; its provider settings have to be what the chosen provider takes."""
+    """A prompt profile; its provider settings have to be what the chosen provider takes.
+
+    Whoever takes the default away, or the last profile from the calls, is asked first.
+    """
+
+    confirmed = forms.BooleanField(label="Do it", required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = PromptProfile
@@ -40,7 +46,17 @@ class PromptProfileForm(forms.ModelForm):
                     catalogue.validate(kind, provider, settings)
                 except ValueError as error:
                     self.add_error(name, str(error))
+        self._ask_first(cleaned)
         return cleaned
+
+    def _ask_first(self, cleaned: dict[str, Any]) -> None:
+        """Have the form say who answers from then on, and save only what is confirmed."""
+        consequence = succession.after_saving(
+            self.instance, is_published=cleaned["is_published"], is_default=cleaned["is_default"]
+        )
+        if consequence and not cleaned["confirmed"]:
+            self.fields["confirmed"].widget = forms.CheckboxInput()
+            self.add_error("confirmed", f"{consequence} Tick this and save again if that is meant.")
 
 
 class ProviderAccountForm(forms.ModelForm):

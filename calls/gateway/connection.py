@@ -211,6 +211,7 @@ class Connection:
             for another in self._reconfigured:
                 await self._reconfigure(call, another)
         except NoProfile as e:
+            Call.refuse(self._client, request, recorder(), str(e))
             self._fail(str(e))
             return
         except Exception as e:

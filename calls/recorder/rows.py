@@ -45,6 +45,8 @@ class CallRows:
                 self._event(EventKind.CONFIGURATION, Severity.INFO, message, system_prompt=system_prompt)
             case events.Misused(code, message):
                 self._event(EventKind.ERROR, Severity.ERROR, message, code=code)
+            case events.Refused(why):
+                self._event(EventKind.ERROR, Severity.ERROR, why)
             case events.Failed():
                 severity = Severity.ERROR if event.caller_waits else Severity.WARNING
                 self._failure(event, severity)
