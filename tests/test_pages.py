@@ -1,5 +1,6 @@
 import re
 from datetime import UTC, datetime, timedelta
+from gzip import decompress
 from html import escape, unescape
 from uuid import uuid4
 
@@ -120,6 +121,33 @@ class TestWhoMayLook:
         assert client.get(CALLS).status_code == 302
 
 
+class TestOnTheWay:
+    """What caches and the network make of pages."""
+
+    PATHS = (CALLS, f"{CALLS}?q=tea", "/nothing-here/", "/admin/", "/admin/calls/promptprofile/", "/login/")
+
+    def test_pages_of_people_who_are_logged_in_are_kept_nowhere(self, client, admin, make_call):
+        client.force_login(admin)
+        for path in (*self.PATHS, make_call().get_absolute_url()):
+            kept = client.get(path)["Cache-Control"]
+            assert "no-store" in kept, path
+            assert "private" in kept, path
+
+    def test_also_those_that_are_refused(self, client, outsider):
+        client.force_login(outsider)
+        assert "no-store" in client.get(CALLS)["Cache-Control"]
+
+    def test_they_are_compressed_and_no_two_alike_in_length(self, browse, make_call, client):
+        """The same page differs in length each time: nothing can be guessed from that (BREACH)."""
+        make_call(said=[("caller", "tea")] * 50)
+        page = {"HTTP_ACCEPT_ENCODING": "gzip"}
+        sent = [client.get(CALLS, **page) for _ in range(20)]
+        assert {each["Content-Encoding"] for each in sent} == {"gzip"}
+        assert len(sent[0].content) < len(browse().content) / 2
+        assert len({len(each.content) for each in sent}) > 5
+        assert b"Calls" in decompress(sent[0].content)
+
+
 class TestNobodyAnswers:
     """Every page says so to those whom it concerns, while no profile is published."""
 
@@ -187,6 +215,7 @@ class TestList:
         assert "1 call found" in text_of(browse(q="umbrella", profile="default", status="active"))
 
     def test_calls_with_errors_look_different_and_can_be_listed_alone(self, browse, make_call):
+        PromptProfile.objects.ensure_default()
         make_call(caller="Ann")
         bob, cid = make_call(caller="Bob"), make_call(caller="Cid")
         CallEvent.objects.record(
@@ -378,7 +407,7 @@ class TestList:
 
     @pytest.mark.parametrize(
         ("query", "queries"),
-        [({}, 7), ({"q": "tea"}, 9), ({"q": "nothing"}, 7), ({"q": "tea", "status": "active"}, 9)],
+        [({}, 8), ({"q": "tea"}, 10), ({"q": "nothing"}, 8), ({"q": "tea", "status": "active"}, 10)],
     )
     def test_more_calls_need_no_more_queries(
         self, browse, make_call, django_assert_num_queries, query, queries
@@ -396,7 +425,7 @@ class TestList:
         for _ in range(30):
             make_call()
         make_call(said=[("caller", "tea")], started_at=STARTED_AT - timedelta(days=1))
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             assert len(listed(browse(q="tea"))) == 1
 
 
@@ -557,12 +586,12 @@ class TestCall:
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
             CallEvent.objects.record([event_row(call.id)] * said)
-            with django_assert_num_queries(10):
+            with django_assert_num_queries(11):
                 browse(call.get_absolute_url())
 
     def test_a_long_call_is_shown_in_parts(self, browse, make_call, django_assert_num_queries):
         call = make_call(said=[("caller" if n % 2 else "agent", f"sentence {n}") for n in range(450)])
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             first = browse(call.get_absolute_url())
         assert [turn.index for turn in first.context["turns"]] == list(range(200))
         assert "1–200 of 450 turns" in text_of(first)
