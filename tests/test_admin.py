@@ -73,7 +73,9 @@ def test_a_new_default_is_accepted_and_takes_over(admin_client):
         ("llm_settings", '{"temperature": 9}', "temperature must be a number from 0 to 2"),
         ("stt_settings", '{"colour": "red"}', "unknown setting 'colour'"),
         ("tts_settings", "[]", "Enter a JSON object"),
-        ("tts_settings", "{", "Enter a valid JSON"),
+        ("tts_settings", "{", "line 1, column 2: Expecting property name"),
+        ("llm_settings", '{"temperature": 0.5,\n "max_tokens": 40,\n}', "line 3, column 1"),
+        ("llm_settings", "temperature", "line 1, column 1"),
         ("end_of_turn_silence_s", "9", "less than or equal to 5"),
         ("slug", "two words", "valid “slug”"),
         ("system_prompt", "", "required"),
@@ -85,6 +87,16 @@ def test_a_wrong_value_is_explained_on_its_field(admin_client, field, value, say
     assert list(errors(response)) == [field]
     assert says in errors(response)[field][0]
     assert not PromptProfile.objects.exists()
+
+
+def test_every_mistake_in_settings_is_reported_at_once(admin_client):
+    wrong = '{"temperature": 9, "colour": "red", "max_tokens": "many"}'
+    said = errors(save_new(admin_client, llm_settings=wrong, tts_settings='{"colour": "red"}'))
+    assert list(said) == ["llm_settings", "tts_settings"]
+    for mistake, each in zip(
+        ("temperature must", "unknown setting", "max_tokens must"), said["llm_settings"], strict=True
+    ):
+        assert mistake in each
 
 
 def test_settings_are_checked_against_the_chosen_provider(admin_client):

@@ -41,7 +41,7 @@ def client_address(scope: Mapping[str, Any]) -> str:
 
 
 def login_address(request: HttpRequest) -> str | None:
-    """What wrong passwords are counted by: the client's address, of IPv6 that of its network; None if unknown.
+    """What wrong passwords are counted by: the client's address, of IPv6 its network's; None if unknown.
 
     A household or a server has a whole network of IPv6 addresses.
     """

@@ -1,7 +1,7 @@
 """What is kept: profiles and their versions, accounts, nodes, calls, their turns and their events."""
 
 from .account import ProviderAccount
-from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason
+from .facts import CallEnd, CallStart, CallStatus, ClientGeneration, Description, EndReason, turn_totals
 from .node import Node, NodeRow, NodeState
 from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
 from .search import CallNames
@@ -37,4 +37,5 @@ __all__ = [
     "Turn",
     "TurnRow",
     "VersionIsImmutable",
+    "turn_totals",
 ]
