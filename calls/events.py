@@ -32,10 +32,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The call began, with this version of a profile."""
+    """The call began, with this version of a profile; None for one that nobody answers."""
 
     request: Request
-    version_id: int
+    version_id: int | None
     started_at: datetime
     remote_address: str
 
@@ -198,6 +198,13 @@ class WentOn:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """Nobody answers the call, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The call is over. `reason` and `status` as they are stored; audio in seconds."""
 
@@ -228,6 +235,7 @@ Event = (
     | Misused
     | KeyPressed
     | WentOn
+    | Refused
     | Ended
 )
 Sink = Callable[[Event], None]

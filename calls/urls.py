@@ -1,14 +1,17 @@
 """The pages and health checks of the calls application."""
 
 from django.contrib.auth.views import LogoutView
-from django.urls import path
+from django.urls import path, register_converter
 
 from calls.pages import accounts, calls, health
+from calls.pages.addresses import CallId
+
+register_converter(CallId, "call_id")
 
 urlpatterns = [
     path("", accounts.home, name="home"),
     path("calls/", calls.call_list, name="call-list"),
-    path("calls/<uuid:id>/", calls.call_detail, name="call-detail"),
+    path("calls/<call_id:id>/", calls.call_detail, name="call-detail"),
     path("login/", accounts.LoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     # Without a slash at the end, as probes and load balancers expect them.

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from calls.models import CallEvent, CallSession, PromptProfile, ProviderAccount, Turn
 from calls.providers import catalogue
-from tests.conftest import PASSWORD, end_row, event_row
+from tests.conftest import PASSWORD, end_row, event_row, publish_profile
 
 pytestmark = pytest.mark.django_db
 
@@ -73,7 +73,9 @@ def test_a_new_default_is_accepted_and_takes_over(admin_client):
         ("llm_settings", '{"temperature": 9}', "temperature must be a number from 0 to 2"),
         ("stt_settings", '{"colour": "red"}', "unknown setting 'colour'"),
         ("tts_settings", "[]", "Enter a JSON object"),
-        ("tts_settings", "{", "Enter a valid JSON"),
+        ("tts_settings", "{", "line 1, column 2: Expecting property name"),
+        ("llm_settings", '{"temperature": 0.5,\n "max_tokens": 40,\n}', "line 3, column 1"),
+        ("llm_settings", "temperature", "line 1, column 1"),
         ("end_of_turn_silence_s", "9", "less than or equal to 5"),
         ("slug", "two words", "valid “slug”"),
         ("system_prompt", "", "required"),
@@ -85,6 +87,16 @@ def test_a_wrong_value_is_explained_on_its_field(admin_client, field, value, say
     assert list(errors(response)) == [field]
     assert says in errors(response)[field][0]
     assert not PromptProfile.objects.exists()
+
+
+def test_every_mistake_in_settings_is_reported_at_once(admin_client):
+    wrong = '{"temperature": 9, "colour": "red", "max_tokens": "many"}'
+    said = errors(save_new(admin_client, llm_settings=wrong, tts_settings='{"colour": "red"}'))
+    assert list(said) == ["llm_settings", "tts_settings"]
+    for mistake, each in zip(
+        ("temperature must", "unknown setting", "max_tokens must"), said["llm_settings"], strict=True
+    ):
+        assert mistake in each
 
 
 def test_settings_are_checked_against_the_chosen_provider(admin_client):
@@ -102,7 +114,7 @@ def test_every_field_of_a_profile_is_on_the_page(admin_client):
     page = admin_client.get(reverse("admin:calls_promptprofile_add"))
     shown = set(page.context["adminform"].form.fields)
     model = {field.name for field in PromptProfile._meta.fields if field.editable and field.name != "id"}
-    assert shown == model
+    assert shown - {"confirmed"} == model
 
 
 def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
@@ -117,6 +129,104 @@ def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
     CallSession.objects.erase([call.id])
     assert admin_client.post(delete, {"post": "yes"}).status_code == 302
     assert not PromptProfile.objects.exists()
+
+
+# --- Who answers, once a profile does not any more --------------------------------------------------------
+
+NOBODY = "No profile is left that calls may use: every call will be refused."
+
+
+class TestWhoTakesOver:
+    @pytest.fixture
+    def default(self):
+        PromptProfile.objects.ensure_default()
+        return PromptProfile.objects.get()
+
+    def save(self, client, profile, confirmed="", **changes):
+        """Post the profile's form as the browser would; a change to None unticks a box."""
+        fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
+        fields |= {name: "{}" for name in fields if name.endswith("_settings")} | changes
+        fields = {name: value for name, value in fields.items() if value is not None}
+        page = reverse("admin:calls_promptprofile_change", args=[profile.pk])
+        return client.post(page, fields | {"confirmed": confirmed})
+
+    @pytest.mark.parametrize(
+        ("unticked", "heir"),
+        [
+            (["is_default"], "“Receptionist”, the oldest published one"),
+            (["is_default", "is_published"], "“night”, the oldest published one"),
+        ],
+    )
+    def test_taking_the_default_away_is_asked_first(self, admin_client, default, unticked, heir):
+        publish_profile("night")
+        PromptProfile.objects.create(name="Draft", slug="draft")
+        changes = dict.fromkeys(unticked)
+        asked = self.save(admin_client, default, **changes)
+        assert list(errors(asked)) == ["confirmed"]
+        assert f"calls that name none will be answered by {heir}" in errors(asked)["confirmed"][0]
+        assert re.search('<input type="checkbox" name="confirmed"', asked.content.decode())
+        default.refresh_from_db()
+        assert default.is_default
+        assert self.save(admin_client, default, "on", **changes).status_code == 302
+        default.refresh_from_db()
+        assert not default.is_default
+        assert PromptProfile.objects.answering().name in heir
+
+    def test_taking_the_last_profile_away_is_asked_first(self, admin_client, default):
+        asked = self.save(admin_client, default, is_default=None, is_published=None)
+        assert NOBODY in errors(asked)["confirmed"][0]
+        assert self.save(admin_client, default, "on", is_default=None, is_published=None).status_code == 302
+        assert PromptProfile.objects.answering() is None
+
+    def test_without_a_default_the_one_that_answers_is_asked_for(self, admin_client, default):
+        PromptProfile.objects.update(is_default=False)
+        night = publish_profile("night")
+        default.refresh_from_db()
+        assert "“night”" in errors(self.save(admin_client, default, is_published=None))["confirmed"][0]
+        assert self.save(admin_client, night, is_published=None).status_code == 302
+
+    def test_nothing_else_is_asked(self, admin_client, default):
+        night = publish_profile("night")
+        assert 'name="confirmed"' in (page := self.page(admin_client, default))
+        assert 'type="checkbox" name="confirmed"' not in page
+        assert self.save(admin_client, default, greeting="Hi").status_code == 302
+        assert self.save(admin_client, night, is_published=None).status_code == 302
+        assert self.save(admin_client, night, is_published="on", is_default="on").status_code == 302
+
+    def page(self, client, profile):
+        return client.get(reverse("admin:calls_promptprofile_change", args=[profile.pk])).content.decode()
+
+    def consequence(self, response):
+        found = re.search(r'<p class="consequence".*?</span> (.*?)</p>', response.content.decode())
+        return found and unescape(found[1])
+
+    def test_deleting_says_who_takes_over(self, admin_client, default):
+        night, day = publish_profile("night"), publish_profile("day")
+
+        def one(profile):
+            return admin_client.get(reverse("admin:calls_promptprofile_delete", args=[profile.pk]))
+
+        def some(*profiles):
+            chosen = {"action": "delete_selected", "_selected_action": [profile.pk for profile in profiles]}
+            return admin_client.post(PROFILES, chosen)
+
+        assert "“night”" in self.consequence(one(default))
+        assert self.consequence(one(night)) is None
+        assert "“day”" in self.consequence(some(default, night))
+        assert self.consequence(some(night, day)) is None
+        assert self.consequence(some(default, night, day)) == NOBODY
+        PromptProfile.objects.filter(pk=default.pk).update(is_default=False)
+        PromptProfile.objects.filter(pk=day.pk).update(is_default=True)
+        assert self.consequence(one(night)) is None
+        assert "“Receptionist”" in self.consequence(one(day))
+
+    def test_a_reader_of_profiles_sees_no_question(self, client, default, analyst):
+        analyst.is_staff = True
+        analyst.save()
+        client.force_login(analyst)
+        page = self.page(client, default)
+        assert "Receptionist" in page
+        assert "confirmed" not in page
 
 
 # --- Versions ---------------------------------------------------------------------------------------------

@@ -280,13 +280,19 @@ async def test_configure_beats_the_url(profile, dial):
 # --- Starting ---------------------------------------------------------------------------------------------
 
 
-async def test_nobody_to_answer(db, dial):
-    client = await dial()
+async def test_nobody_to_answer(db, dial, caplog):
+    """The caller is refused; whoever looks at the calls or the log sees that, and why."""
+    client = await dial("caller=Ann")
     await client.say(**CONFIGURE)
     error = await client.until("error")
     assert (error["code"], error["message"]) == (500, "no profile is published")
     assert await client.closed() == 1011
-    assert await sync_to_async(CallSession.objects.count)() == 0
+    assert "refused a call from 127.0.0.1: no profile is published" in caplog.text
+    session = await finished()
+    assert (session.caller, session.room_id, session.version_id) == ("Ann", "room", None)
+    assert (session.status, session.end_reason, session.error_count) == ("failed", "error", 1)
+    assert session.error == "no profile is published"
+    assert [event.message async for event in CallEvent.objects.all()] == ["no profile is published"]
 
 
 async def test_a_pipeline_that_cannot_be_built(profile, dial, monkeypatch):

@@ -5,12 +5,21 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from django.db.backends.utils import CursorWrapper
 
+from calls.models import PromptProfile
 from calls.pages import health
 from calls.process import State, this_process
 
+ALL_OK = dict.fromkeys(("process", "recorder", "database", "channel_layer", "models", "profiles"), "ok")
+
 
 @pytest.fixture
-def models_ready(monkeypatch):
+def published(transactional_db):
+    """A profile that answers, for other threads to see."""
+    PromptProfile.objects.ensure_default()
+
+
+@pytest.fixture
+def models_ready(monkeypatch, published):
     """Models that say they are loaded: loading them is not what is tested here."""
     state = {"stt": True, "llm": True, "tts": True}
     monkeypatch.setattr(health.catalogue, "ready", lambda: state)
@@ -29,24 +38,13 @@ async def test_healthz_needs_no_database_and_no_login(async_client):
     assert "no-cache" in response["Cache-Control"]
 
 
-@pytest.mark.django_db
 async def test_readyz_says_ok_when_all_is_there(async_client, models_ready):
     response = await async_client.get("/readyz")
-    assert response.json() == {
-        "status": "ok",
-        "checks": {
-            "process": "ok",
-            "recorder": "ok",
-            "database": "ok",
-            "channel_layer": "ok",
-            "models": "ok",
-        },
-        "calls": {"running": 0, "most": None, "refused": 0},
-    }
+    no_calls = {"running": 0, "most": None, "refused": 0}
+    assert response.json() == {"status": "ok", "checks": ALL_OK, "calls": no_calls}
     assert response.status_code == 200
 
 
-@pytest.mark.django_db
 async def test_readyz_fails_at_once_when_the_process_is_about_to_end(async_client, models_ready):
     this_process.move(State.DRAINING)
     response = await async_client.get("/readyz")
@@ -54,7 +52,6 @@ async def test_readyz_fails_at_once_when_the_process_is_about_to_end(async_clien
     assert response.json()["checks"]["process"] == "draining, calls left: 0"
 
 
-@pytest.mark.django_db
 async def test_readyz_names_the_models_that_are_missing(async_client, models_ready):
     models_ready.update(stt=False, tts=False)
     response = await async_client.get("/readyz")
@@ -63,19 +60,26 @@ async def test_readyz_names_the_models_that_are_missing(async_client, models_rea
     assert response.json()["checks"]["models"] == "not ready: stt, tts"
 
 
-@pytest.mark.django_db
+async def test_readyz_fails_when_no_profile_would_answer(async_client, models_ready):
+    """Every call would be refused. A profile without a version answers none."""
+    await PromptProfile.objects.all().adelete()
+    await PromptProfile.objects.acreate(name="Draft", slug="draft", is_published=True)
+    response = await async_client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"] == ALL_OK | {"profiles": "none is published"}
+
+
 async def test_a_failing_database_is_reported_without_its_message(async_client, models_ready, monkeypatch):
     def refuse(*args):
         raise ConnectionError("password of db.internal")
 
-    monkeypatch.setattr(CursorWrapper, "execute", refuse)
-    response = await async_client.get("/readyz")
+    with monkeypatch.context() as away:
+        away.setattr(CursorWrapper, "execute", refuse)
+        response = await async_client.get("/readyz")
     assert response.status_code == 503
-    checks = {"process": "ok", "recorder": "ok", "database": "failed", "channel_layer": "ok", "models": "ok"}
-    assert response.json()["checks"] == checks
+    assert response.json()["checks"] == ALL_OK | {"database": "failed", "profiles": "failed"}
 
 
-@pytest.mark.django_db
 async def test_a_channel_layer_that_hangs_degrades_and_stops_no_call(
     async_client, models_ready, monkeypatch, short_checks
 ):
@@ -91,8 +95,7 @@ async def test_a_channel_layer_that_hangs_degrades_and_stops_no_call(
     assert (response.status_code, response.json()["status"]) == (503, "unavailable")
 
 
-@pytest.mark.django_db
-async def test_models_that_hang_gather_no_threads(async_client, monkeypatch, short_checks):
+async def test_models_that_hang_gather_no_threads(async_client, published, monkeypatch, short_checks):
     released = threading.Event()
     started = []
 

@@ -28,7 +28,7 @@ from calls.models import (
 )
 from calls.models.numbers import normalised
 from calls.models.sealing import Unreadable
-from calls.models.storable import MAX_DEPTH, columns, storable_json, storable_text
+from calls.models.storable import MAX_DEPTH, columns, one_line, storable_json, storable_text
 from tests.conftest import end_row, event_row, node_row, publish_profile, turn_row
 
 pytestmark = pytest.mark.django_db
@@ -673,3 +673,36 @@ def test_a_fact_without_a_column_is_refused():
 
     with pytest.raises(FieldDoesNotExist):
         columns(Turn, Row())
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("\u202e9876543210 tib", "9876543210 tib"),  # would be read from right to left
+        ("\u2066Ann\u2069 \u200fB\u061c", "Ann B"),
+        ("An\u200bn\ufeff\u00ad\u2060", "Ann"),  # looks like Ann and is not
+        ("A\u200dn\u200b\u200cn", "Ann"),
+        ("Ann\r\nStatus:\tFailed\u2028\u0085 x\x1b[2J", "Ann Status: Failed x [2J"),
+        ("  Ann   Lee ", "Ann Lee"),
+        ("می\u200cخواهم", "می\u200cخواهم"),  # Persian needs it
+        ("👩\u200d👧 क्\u200dष", "👩\u200d👧 क्\u200dष"),
+        ("ÜNAL Éclair 電話 +49 30", "ÜNAL Éclair 電話 +49 30"),
+        ("\u200b", ""),
+    ],
+)
+def test_a_name_is_one_line_of_what_is_seen(told, shown):
+    assert one_line(told) == shown
+
+
+def test_names_are_stored_in_one_line_and_texts_as_they_are(make_call):
+    hostile = "\u202eA\nB"
+    call = make_call(caller=hostile, callee=hostile, room_id=hostile, said=[("caller", hostile)])
+    CallEvent.objects.record([event_row(call.id, hostile, provider=hostile)])
+    call.refresh_from_db()
+    event = CallEvent.objects.get()
+    assert {call.caller, call.callee, call.room_id, event.provider} == {"A B"}
+    assert {call.turns.get().text, event.message} == {hostile}
+    description = Description(room_id="r", caller=hostile, callee="", metadata={}, client_configs={})
+    assert CallSession.objects.describe(call.id, description)
+    call.refresh_from_db()
+    assert call.caller == "A B"

@@ -1,5 +1,6 @@
 import re
 from datetime import UTC, datetime, timedelta
+from gzip import decompress
 from html import escape, unescape
 from uuid import uuid4
 
@@ -120,6 +121,60 @@ class TestWhoMayLook:
         assert client.get(CALLS).status_code == 302
 
 
+class TestOnTheWay:
+    """What caches and the network make of pages."""
+
+    PATHS = (CALLS, f"{CALLS}?q=tea", "/nothing-here/", "/admin/", "/admin/calls/promptprofile/", "/login/")
+
+    def test_pages_of_people_who_are_logged_in_are_kept_nowhere(self, client, admin, make_call):
+        client.force_login(admin)
+        for path in (*self.PATHS, make_call().get_absolute_url()):
+            kept = client.get(path)["Cache-Control"]
+            assert "no-store" in kept, path
+            assert "private" in kept, path
+
+    def test_also_those_that_are_refused(self, client, outsider):
+        client.force_login(outsider)
+        assert "no-store" in client.get(CALLS)["Cache-Control"]
+
+    def test_they_are_compressed_and_no_two_alike_in_length(self, browse, make_call, client):
+        """The same page differs in length each time: nothing can be guessed from that (BREACH)."""
+        make_call(said=[("caller", "tea")] * 50)
+        page = {"HTTP_ACCEPT_ENCODING": "gzip"}
+        sent = [client.get(CALLS, **page) for _ in range(20)]
+        assert {each["Content-Encoding"] for each in sent} == {"gzip"}
+        assert len(sent[0].content) < len(browse().content) / 2
+        assert len({len(each.content) for each in sent}) > 5
+        assert b"Calls" in decompress(sent[0].content)
+
+
+class TestNobodyAnswers:
+    """Every page says so to those whom it concerns, while no profile is published."""
+
+    PATHS = (CALLS, "/nothing-here/", "/admin/", "/admin/calls/promptprofile/")
+    WARNING = "Calls are refused: no profile is published."
+
+    def test_admins_are_led_to_the_profiles(self, client, admin):
+        client.force_login(admin)
+        for path in self.PATHS:
+            page = client.get(path)
+            assert f"{self.WARNING} Publish one" in text_of(page), path
+            assert '<a href="/admin/calls/promptprofile/">Publish one</a>' in page.content.decode()
+        PromptProfile.objects.create(name="Draft", slug="draft", is_published=True)
+        assert self.WARNING in text_of(client.get(CALLS)), "it has no version"
+        PromptProfile.objects.get().publish()
+        for path in self.PATHS:
+            assert self.WARNING not in text_of(client.get(path)), path
+
+    def test_analysts_are_told_whom_to_ask(self, browse):
+        assert f"{self.WARNING} Ask an administrator" in text_of(browse())
+
+    def test_others_are_not_bothered(self, client, outsider):
+        assert self.WARNING not in text_of(client.get("/login/"))
+        client.force_login(outsider)
+        assert self.WARNING not in text_of(client.get(CALLS))
+
+
 class TestList:
     def test_newest_first_with_their_facts(self, browse, make_call):
         PromptProfile.objects.ensure_default()
@@ -160,6 +215,7 @@ class TestList:
         assert "1 call found" in text_of(browse(q="umbrella", profile="default", status="active"))
 
     def test_calls_with_errors_look_different_and_can_be_listed_alone(self, browse, make_call):
+        PromptProfile.objects.ensure_default()
         make_call(caller="Ann")
         bob, cid = make_call(caller="Bob"), make_call(caller="Cid")
         CallEvent.objects.record(
@@ -238,16 +294,22 @@ class TestList:
             ({"q": "a\x00b"}, "Null characters are not allowed"),
         ],
     )
-    def test_a_wrong_filter_is_explained_and_not_applied(self, browse, make_call, query, says):
+    def test_a_wrong_filter_is_explained_and_nothing_half_filtered_shown(
+        self, browse, make_call, query, says
+    ):
         make_call(caller="Ann")
         response = browse(**query)
-        assert listed(response) == ["Ann"]
-        assert says in text_of(response)
+        assert listed(response) == []
+        assert text_of(response).count(says) == 2, "at the filter, and instead of the calls"
+        assert "A filter has a mistake" in text_of(response)
+        assert "No call matches" not in text_of(response)
+        assert "No calls yet" not in text_of(response)
 
     def test_days_in_the_wrong_order_are_explained(self, browse, make_call):
         make_call()
         response = browse(from_date="2026-03-05", to_date="2026-03-04")
-        assert "This day is before the first one" in text_of(response)
+        assert "To: This day is before the first one" in text_of(response)
+        assert listed(response) == []
 
     def test_paging_keeps_the_filters(self, browse, make_call):
         for number in range(60):
@@ -343,7 +405,8 @@ class TestList:
         make_call(caller="Umbrella Ltd")
         response = browse(q="UMBRÉLLA*")
         html = response.content.decode()
-        assert f'href="{call.get_absolute_url()}?turn=1#turn-1"' in html
+        assert f'href="{call.get_absolute_url()}?turn=1&amp;list=q%3D' in html
+        assert '#turn-1"' in html
         assert "<mark>&lt;b&gt;umbrella&lt;/b&gt;</mark>" in html
         assert "I lost my <b>umbrella</b> and" in text_of(response)
         assert "more" not in text_of(response)
@@ -503,9 +566,75 @@ class TestCall:
 
     def test_a_call_that_just_began(self, browse, make_call):
         text = text_of(browse(make_call(caller="").get_absolute_url()))
-        for fact in ("room-1", "In progress", "Nothing was said yet", "No errors", "Not measured"):
+        for fact in ("Unknown caller", "Nothing was said yet", "No errors", "0 so far", "Not yet"):
             assert fact in text
-        assert "Who spoke when" not in text
+        for fact in ("Who spoke when", "0.0 s", "Not measured"):
+            assert fact not in text
+
+    def test_an_active_call_says_how_it_stands(self, browse, make_call):
+        """What a call has at its end only is not told as if it were nothing."""
+        call = make_call(caller="Ann", started_at=timezone.now() - timedelta(seconds=65))
+        Turn.objects.record([turn_row(call.id, 0, "agent", "yes", total_ms=900), turn_row(call.id, 1)])
+        text = text_of(browse(call.get_absolute_url()))
+        assert re.search(r"Duration 1:0\d so far", text)
+        assert "2 so far" in text
+        assert "900 ms median" in text
+        assert re.search(r"● Active 1:0\d –", text_of(browse()))
+
+    def test_who_did_not_say_anything(self, browse, make_call):
+        def turn(speaker, final=True):
+            call = make_call()
+            Turn.objects.record([turn_row(call.id, 0, speaker, "", final=final)])
+            return text_of(browse(call.get_absolute_url()))
+
+        assert "(nothing understood)" in turn("caller")
+        assert "(nothing said)" in turn("agent")
+        assert "(nothing understood)" not in turn("agent")
+        assert "(nothing" not in turn("agent", final=False)
+
+    def test_it_is_found_by_its_id_in_capital_letters(self, browse, make_call):
+        call = make_call()
+        assert browse(f"/calls/{str(call.id).upper()}/").context["call"] == call
+        assert browse(f"/calls/{call.id.hex}/").context["call"] == call
+        for other in (uuid4(), "0" * 31 + "-", "-" * 36, "g" * 32):
+            assert browse(f"/calls/{other}/").status_code == 404
+
+    def test_the_way_back_keeps_filters_and_page(self, browse, make_call):
+        for number in range(30):
+            make_call(caller=f"c{number}", said=[("caller", "tea & cake")])
+
+        def back(response):
+            return unescape(re.search(r'href="([^"]*)" data-leave', response.content.decode())[1])
+
+        def opened(response):
+            return unescape(re.search(r'href="(/calls/[^"]{36,})" data-row', response.content.decode())[1])
+
+        assert back(browse(opened(browse()))) == "/calls/"
+        first = browse(q="tea & cake", status="active", profile="")
+        assert back(browse(opened(first))) == "/calls/?q=tea+%26+cake&status=active"
+        second = browse(CALLS + link(first, "next"))
+        there = back(browse(opened(second)))
+        assert [call.id for call in browse(there).context["page"]] == [c.id for c in second.context["page"]]
+        foreign = browse(f'{make_call().get_absolute_url()}?list=https%3A%2F%2Fevil.example%2F"%3E')
+        assert back(foreign) == "/calls/", "only filters"
+
+    def test_a_failure_leads_to_its_event_in_whichever_part(self, browse, make_call):
+        call = make_call()
+        events = [event_row(call.id, f"m{n}", kind="interruption", severity="info", ms=n) for n in range(450)]
+        CallEvent.objects.record([*events, event_row(call.id, "No answer", ms=430)])
+        first = browse(call.get_absolute_url())
+        html = first.content.decode()
+        assert 'id="event-430"' not in html
+        href = unescape(re.search(r'at <a href="([^"]*)">', html)[1])
+        assert href == "?event=430ms#event-430"
+        there = browse(call.get_absolute_url() + href.partition("#")[0])
+        assert 'id="event-430"' in there.content.decode()
+        assert "401–451 of 451 events" in text_of(there)
+
+    def test_of_few_events_a_failure_leads_to_the_same_page(self, browse, make_call):
+        call = make_call()
+        CallEvent.objects.record([event_row(call.id, ms=430)])
+        assert 'at <a href="#event-430">' in browse(call.get_absolute_url()).content.decode()
 
     def test_the_timeline_draws_turns_and_marks_to_scale(self, browse, make_call):
         call = make_call()
@@ -539,6 +668,21 @@ class TestCall:
             assert "<img src=x" not in html
             assert "&lt;script&gt;" in html
 
+    def test_no_word_turns_another_round(self, browse, make_call):
+        """What reverses the order of letters is out of names and JSON, and ends with the text it is in."""
+        reversed_ = "\u202e9876543210"
+        told = {"ticket": f"{reversed_}\u200b"}
+        call = make_call(caller=reversed_, callee=reversed_, metadata=told, said=[("caller", reversed_)])
+        CallEvent.objects.record([event_row(call.id, reversed_)])
+        html = browse(call.get_absolute_url()).content.decode() + browse(q="9876543210").content.decode()
+        assert '"ticket": &quot' not in html
+        assert r"\u202e9876543210\u200b" in unescape(html)
+        holders = dict(re.findall(r"<(\w+)([^>]*)>[^<]*\u202e", html))
+        assert {*holders} - {"title", "bdi", "mark"} == {"p", "span"}
+        assert 'dir="auto"' in holders["p"]
+        assert 'dir="auto"' in holders["span"]
+        assert not re.search('="[^"]*\u202e', html)
+
     def test_no_style_or_script_is_inline(self, browse, make_call):
         call = make_call(said=[("caller", "a"), ("agent", "b")])
         for response in (browse(), browse(call.get_absolute_url())):
@@ -550,12 +694,12 @@ class TestCall:
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
             CallEvent.objects.record(event_row(call.id) for _ in range(said))
-            with django_assert_num_queries(10):
+            with django_assert_num_queries(12):
                 browse(call.get_absolute_url())
 
     def test_a_long_call_is_shown_in_parts(self, browse, make_call, django_assert_num_queries):
         call = make_call(said=[("caller" if n % 2 else "agent", f"sentence {n}") for n in range(450)])
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(12):
             first = browse(call.get_absolute_url())
         assert [turn.index for turn in first.context["turns"]] == list(range(200))
         assert "1–200 of 450 turns" in text_of(first)

@@ -45,6 +45,34 @@ def test_production_on_this_machine_only_needs_no_token(tmp_path):
     assert complaint(tmp_path, PRODUCTION="true", SECRET_KEY="s", ALLOWED_HOSTS="localhost") == ""
 
 
+HSTS = (
+    "import json; from voiceagent import settings as s;"
+    " print(json.dumps([s.SECURE_HSTS_SECONDS, s.SECURE_HSTS_INCLUDE_SUBDOMAINS, s.SECURE_HSTS_PRELOAD]))"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, [31536000, False, False]),
+        ({"HSTS_INCLUDE_SUBDOMAINS": "true", "HSTS_PRELOAD": "true"}, [31536000, True, True]),
+        ({"HTTPS": "false"}, [0, False, False]),
+    ],
+)
+def test_browsers_insist_on_https_for_this_name_only_unless_asked(tmp_path, asked, told):
+    """What is under the name, and the lists that browsers ship, is not this server's to decide."""
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATA_DIR": str(tmp_path)}
+    shown = subprocess.run(
+        [sys.executable, "-c", HSTS],
+        cwd=ROOT,
+        env=environment | SECRETS | {"PRODUCTION": "true"} | asked,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout) == told
+
+
 @pytest.mark.parametrize("named", [False, True], ids=["beside manage.py", "named by ENV_FILE"])
 def test_the_operating_systems_environment_beats_the_file(tmp_path, named):
     """What only the file says is taken from there."""

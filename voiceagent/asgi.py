@@ -7,17 +7,18 @@ granian the lifespan does.
 import os
 from typing import Any
 
+import django
 from channels.routing import ProtocolTypeRouter, URLRouter
-from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "voiceagent.settings")
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from calls.gateway.server.asgi import serve_lifespan  # noqa: E402  Django's applications have to be loaded first
+from calls.pages.serving import Pages  # noqa: E402  see above
 from calls.routing import websocket_urlpatterns  # noqa: E402  see above
 
 _router = ProtocolTypeRouter(
-    {"http": django_application, "websocket": URLRouter(websocket_urlpatterns), "lifespan": serve_lifespan}
+    {"http": Pages(), "websocket": URLRouter(websocket_urlpatterns), "lifespan": serve_lifespan}
 )
 
 

@@ -1,25 +1,50 @@
 """The forms of a prompt profile and of a provider account. The providers offered are the catalogue's."""
 
+import json
 from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget
+from django.core.exceptions import ValidationError
 
 from calls.models import PromptProfile, ProviderAccount
+from calls.profiles import succession
 from calls.providers import catalogue
+
+SETTINGS = [f"{kind}_settings" for kind in catalogue.KINDS]
+
+
+class SettingsField(forms.JSONField):
+    """JSON that says where it is wrong."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return what the JSON says. Raises ValidationError with line and column of a mistake."""
+        try:
+            return super().to_python(value)
+        except ValidationError as error:
+            try:
+                json.loads(value)
+            except json.JSONDecodeError as wrong:
+                where = f"Enter valid JSON: line {wrong.lineno}, column {wrong.colno}: {wrong.msg}."
+                raise ValidationError(where, code="invalid", params={"value": value}) from None
+            raise error
 
 
 class PromptProfileForm(forms.ModelForm):
-    """A prompt profile; its provider settings have to be what the chosen provider takes."""
+    """A prompt profile; its provider settings have to be what the chosen provider takes.
+
+    Whoever takes the default away, or the last profile from the calls, is asked first.
+    """
+
+    confirmed = forms.BooleanField(label="Do it", required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = PromptProfile
         fields = "__all__"  # noqa: DJ007  the admin's fieldsets say which
+        field_classes = dict.fromkeys(SETTINGS, SettingsField)
         widgets = {
             **dict.fromkeys(["greeting", "apology", "farewell"], AdminTextareaWidget(attrs={"rows": 3})),
-            **dict.fromkeys(
-                ["stt_settings", "llm_settings", "tts_settings"], AdminTextareaWidget(attrs={"rows": 4})
-            ),
+            **dict.fromkeys(SETTINGS, AdminTextareaWidget(attrs={"rows": 4})),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,11 +61,26 @@ class PromptProfileForm(forms.ModelForm):
                 cleaned[name] = {}
             settings, provider = cleaned.get(name), cleaned.get(f"{kind}_provider")
             if provider and isinstance(settings, dict):
-                try:
-                    catalogue.validate(kind, provider, settings)
-                except ValueError as error:
-                    self.add_error(name, str(error))
+                self._check(kind, provider, settings)
+        self._ask_first(cleaned)
         return cleaned
+
+    def _check(self, kind: str, provider: str, settings: dict[str, Any]) -> None:
+        """Report each setting that the provider does not take on the settings' field."""
+        for name, value in settings.items():
+            try:
+                catalogue.validate(kind, provider, {name: value})
+            except ValueError as error:
+                self.add_error(f"{kind}_settings", str(error))
+
+    def _ask_first(self, cleaned: dict[str, Any]) -> None:
+        """Have the form say who answers from then on, and save only what is confirmed."""
+        consequence = succession.after_saving(
+            self.instance, is_published=cleaned["is_published"], is_default=cleaned["is_default"]
+        )
+        if consequence and not cleaned["confirmed"]:
+            self.fields["confirmed"].widget = forms.CheckboxInput()
+            self.add_error("confirmed", f"{consequence} Tick this and save again if that is meant.")
 
 
 class ProviderAccountForm(forms.ModelForm):

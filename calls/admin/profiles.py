@@ -28,7 +28,7 @@ class PromptProfileAdmin(admin.ModelAdmin):
     readonly_fields = ["current_version", "created_at", "updated_at"]
     save_on_top = True
     fieldsets = [
-        (None, {"fields": ["name", "slug", "is_published", "is_default"]}),
+        (None, {"fields": ["name", "slug", "is_published", "is_default", "confirmed"]}),
         ("What it says", {"fields": ["system_prompt", "greeting", "apology", "farewell", "language"]}),
         (
             "Turn-taking and limits",
@@ -54,6 +54,16 @@ class PromptProfileAdmin(admin.ModelAdmin):
         ("What the client may change", {"fields": ["prompt_policy", "use_client_settings"]}),
         ("History", {"fields": ["current_version", "created_at", "updated_at"]}),
     ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: PromptProfile | None = None) -> Any:
+        """Return the fields in their groups; who may only read is asked nothing."""
+        if self.has_change_permission(request, obj):
+            return self.fieldsets
+        hidden = "confirmed"
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name != hidden]})
+            for title, options in self.fieldsets
+        ]
 
     def save_model(self, request: HttpRequest, obj: PromptProfile, form: Any, change: bool) -> None:
         """Save the profile and, if calls may use it, publish what was saved."""

@@ -104,6 +104,15 @@ class Call:
             logger.warning("call %s: %s: %s", self.id, part, why)
             self._publish(events.StoodIn(part, wanted(self.config, part), why))
 
+    @staticmethod
+    def refuse(client: Client, request: Request, recorder: Recorder, why: str) -> None:
+        """Log and store a call that nobody answers, so that somebody sees it."""
+        logger.error("refused a call from %s: %s", client.address or "?", why)
+        rows, now = CallRows(recorder, uuid.uuid4()), timezone.now()
+        rows(events.Began(request, None, now, client.address))
+        rows(events.Refused(why))
+        rows(events.Ended(EndReason.ERROR, CallStatus.FAILED, now, 0.0, 0.0, "", why))
+
     @property
     def cadence_bytes(self) -> int:
         """How much of the caller's voice is judged at once."""

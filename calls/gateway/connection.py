@@ -211,6 +211,7 @@ class Connection:
             while self._reconfigured:  # more may come meanwhile
                 await self._reconfigure(call, self._reconfigured.pop(0))
         except NoProfile as e:
+            Call.refuse(self._client, request, recorder(), str(e))
             self._fail(str(e))
             return
         except Exception as e:

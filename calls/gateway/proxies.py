@@ -11,6 +11,8 @@ from django.utils.deprecation import MiddlewareMixin
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+IPV6_SITE = 64  # bits: what one household or server is given
+
 
 class TrustedProxiesMiddleware(MiddlewareMixin):
     """Accepts X-Forwarded-Proto from TRUSTED_PROXIES only: anybody else could pretend to use https."""
@@ -37,6 +39,19 @@ def client_address(scope: Mapping[str, Any]) -> str:
         if not in_networks(hop, settings.TRUSTED_PROXIES):
             return unmapped(hop)
     return peer
+
+
+def login_address(request: HttpRequest) -> str | None:
+    """What wrong passwords are counted by: the client's address, of IPv6 its network's; None if unknown.
+
+    A household or a server has a whole network of IPv6 addresses.
+    """
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").encode("latin-1")
+    scope = {"client": [request.META.get("REMOTE_ADDR", "")], "headers": [(b"x-forwarded-for", forwarded)]}
+    address = address_of(client_address(scope))
+    if isinstance(address, ipaddress.IPv6Address):
+        address = ipaddress.IPv6Network((address, IPV6_SITE), strict=False).network_address
+    return str(address) if address else None
 
 
 def address_of(text: str) -> Address | None:

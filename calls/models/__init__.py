@@ -9,6 +9,7 @@ from .facts import (
     ClientGeneration,
     Description,
     EndReason,
+    turn_totals,
 )
 from .node import Node, NodeRow, NodeState
 from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
@@ -46,4 +47,5 @@ __all__ = [
     "Turn",
     "TurnRow",
     "VersionIsImmutable",
+    "turn_totals",
 ]

@@ -12,7 +12,7 @@ from django.core.validators import (
     RegexValidator,
 )
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from .version import NOTE_CHARS, ProfileVersion
 
@@ -67,6 +67,14 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
     def published(self) -> "PromptProfileQuerySet":
         """Return the profiles calls may use."""
         return self.filter(is_published=True)
+
+    def usable(self) -> "PromptProfileQuerySet":
+        """Return the published profiles that have a version for calls."""
+        return self.published().filter(Exists(ProfileVersion.objects.filter(profile=OuterRef("pk"))))
+
+    def answering(self) -> "PromptProfile | None":
+        """Return which of these answers calls that name none: the default, else the oldest usable one."""
+        return self.usable().order_by("-is_default", "pk").first()
 
     def for_call(self, slug: str) -> ProfileVersion | None:
         """Return the current version of the published profile with this slug, or None."""

@@ -1,21 +1,40 @@
 """Text and JSON from outside in a form that every database accepts."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Model
+from django.db.models import CharField, Model
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MAX_DEPTH = 32
+# Joiners after no letter, or an English one, where they join nothing and only make another name of it.
+_IDLE_JOINERS = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+")
+_JOINERS = "\u200c\u200d"
 
 
 def storable_text(text: str) -> str:
     """Return `text` without NUL, which PostgreSQL refuses, and with lone surrogates replaced by "?"."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def one_line(text: str) -> str:
+    """Return `text` as it may stand in a line with others: without line breaks and what is invisible.
+
+    That is what reverses or hides a part of a name or number, such as a right-to-left override or a space
+    without width. The joiners of scripts that need them stay.
+    """
+    shown = "".join(
+        " " if unicodedata.category(character) in {"Cc", "Zl", "Zp"} else character
+        for character in text
+        if unicodedata.category(character) != "Cf" or character in _JOINERS
+    )
+    return " ".join(_IDLE_JOINERS.sub("", shown).split())
 
 
 def storable_json(value: Any, depth: int = 0) -> Any:
@@ -40,8 +59,9 @@ def storable_json(value: Any, depth: int = 0) -> Any:
 def columns(model: type[Model], row: "DataclassInstance") -> dict[str, Any]:
     """Return the row's values by column: each field of the dataclass is stored in the column of its name.
 
-    Texts are cut to their columns and, like JSON, made storable; a dataclass within the row gives its own
-    fields. Raises FieldDoesNotExist for a field without a column.
+    Texts are made storable, like JSON, and cut to their columns; what is no TextField is a name and becomes
+    one line. A dataclass within the row gives its own fields. Raises FieldDoesNotExist for a field without a
+    column.
     """
     values: dict[str, Any] = {}
     for fact in fields(row):
@@ -51,7 +71,8 @@ def columns(model: type[Model], row: "DataclassInstance") -> dict[str, Any]:
             continue
         column = model._meta.get_field(fact.name)
         if isinstance(value, str):
-            value = storable_text(value)[: getattr(column, "max_length", None)]
+            text = storable_text(value)
+            value = one_line(text)[: column.max_length] if isinstance(column, CharField) else text
         elif isinstance(value, Mapping):
             value = storable_json(dict(value))
         values[fact.name] = value

@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model, views
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
@@ -37,6 +37,15 @@ class LoginView(views.LoginView):
             is_without_users=laptop and not get_user_model().objects.exists(),
             **kwargs,
         )
+
+
+def locked_out(request: Any, _response: HttpResponse | None, _credentials: Any) -> HttpResponse:
+    """Return the login page that says why nobody can log in from this address for a while."""
+    wait = settings.AXES_COOLOFF_TIME
+    context = {"locked_minutes": int(wait.total_seconds() // 60), "address": request.axes_ip_address}
+    response = render(request, "registration/login.html", context, status=429)
+    response["Retry-After"] = int(wait.total_seconds())
+    return response
 
 
 @never_cache

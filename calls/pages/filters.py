@@ -34,7 +34,7 @@ class Chip:
 
 
 class CallFilterForm(forms.Form):
-    """The filters of the list of calls. A filter with an error is not applied."""
+    """The filters of the list of calls. With a mistake in one, none is applied."""
 
     q = forms.CharField(
         label="Search",
@@ -84,6 +84,15 @@ class CallFilterForm(forms.Form):
         ]
 
     @property
+    def mistakes(self) -> list[str]:
+        """What is wrong, each with the filter's name."""
+        return [
+            f"{self.fields[name].label or name.capitalize()}: {error}"
+            for name, errors in self.errors.items()
+            for error in errors
+        ]
+
+    @property
     def folds(self) -> bool:
         """Whether the filters besides the search may be folded away: none of them has a mistake."""
         return not set(self.errors) - {"q"}
@@ -97,8 +106,7 @@ class CallFilterForm(forms.Form):
         return query.urlencode()
 
     def apply(self, calls: CallSessionQuerySet) -> CallSessionQuerySet:
-        """Return those of `calls` that the valid filters let through; what is searched for is `query`."""
-        self.is_valid()  # fills cleaned_data
+        """Return those of `calls` that the valid form lets through; what is searched for is `query`."""
         chosen = self.cleaned_data
         calls = calls.started_between(chosen.get("from_date"), chosen.get("to_date"))
         if chosen.get("profile"):
@@ -112,6 +120,5 @@ class CallFilterForm(forms.Form):
     @property
     def query(self) -> Query | None:
         """What is searched for; None if nothing is."""
-        self.is_valid()  # fills cleaned_data
         text = self.cleaned_data.get("q", "")
         return parse(text) if text else None

@@ -77,6 +77,9 @@ class Page:
         return iter(self.calls)
 
 
+EMPTY = Page([], None, None, 0, False)
+
+
 def page_of(calls: CallSessionQuerySet, query: Query | None, *, before: str = "", after: str = "") -> Page:
     """Return the page of those `calls` that `query` finds, all of them for None.
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
@@ -12,11 +13,14 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from calls.models import PromptProfile
 from calls.process import State, this_process
 from calls.providers import catalogue
 from calls.recorder import writer
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CHECK_SECONDS = 2.0
 OK = "ok"
@@ -43,7 +47,12 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     Each check says "ok" or, without details an outsider should not see, what is wrong. The status is
     "degraded", with 200, if only what calls go on without has failed.
     """
-    checks = {"database": _database(), "channel_layer": _channel_layer(), "models": _models()}
+    checks = {
+        "database": _database(),
+        "channel_layer": _channel_layer(),
+        "models": _models(),
+        "profiles": _profiles(),
+    }
     results = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
     answers = {"process": _process(), "recorder": writer.status(), **dict(zip(checks, results, strict=True))}
     failed = {name for name, result in answers.items() if result != OK}
@@ -83,17 +92,31 @@ def _calls() -> dict[str, int | None]:
 
 
 async def _database() -> str:
-    """Ask the database for a row, over a connection of its own."""
+    """Ask the database for a row."""
 
     def select() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    await _ask_database(select)
+    return OK
+
+
+async def _profiles() -> str:
+    """Ask whether a profile is there to answer calls: without one, every call is refused."""
+    return OK if await _ask_database(PromptProfile.objects.usable().exists) else "none is published"
+
+
+async def _ask_database(question: Callable[[], T]) -> T:
+    """Return what the database says over a connection of its own."""
+
+    def ask() -> T:
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
+            return question()
         finally:
             connection.close()
 
-    await sync_to_async(select, thread_sensitive=False, executor=_database_thread)()
-    return OK
+    return await sync_to_async(ask, thread_sensitive=False, executor=_database_thread)()
 
 
 async def _channel_layer() -> str:

@@ -53,8 +53,14 @@ def turns_of(call: CallSession, wanted: str) -> Part[Turn]:
 
 
 def events_of(call: CallSession, wanted: str) -> Part[CallEvent]:
-    """Return the part of the call's events that has the one with the number `wanted`, as `turns_of` does."""
+    """Return the part of the call's events that has the one with the number `wanted`, as `turns_of` does.
+
+    Such as "1500ms" wants the first event at that time.
+    """
     count = call.events.count()
+    if wanted.endswith("ms"):
+        ms = _number(wanted.removesuffix("ms"))
+        wanted = str(call.events.filter(ms__lt=ms).count())
     first = _first(wanted, count)
     return Part(list(call.events.all()[first : first + PART]), first, count)
 
@@ -84,5 +90,9 @@ def marks_between(
 
 def _first(wanted: str, count: int) -> int:
     """Return the number that the part with the number `wanted` begins with."""
-    number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else 0
-    return max(0, min(number, count - 1)) // PART * PART
+    return max(0, min(_number(wanted), count - 1)) // PART * PART
+
+
+def _number(text: str) -> int:
+    """Return the number that an address has; 0 for what is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

@@ -59,6 +59,8 @@ class CallRows:
                 self._event(EventKind.KEY, Severity.INFO, f"the caller pressed {digit}", digit=digit)
             case events.Misused():
                 self._misuse(event)
+            case events.Refused(why):
+                self._event(EventKind.ERROR, Severity.ERROR, why)
             case events.Failed():
                 severity = Severity.ERROR if event.caller_waits else Severity.WARNING
                 self._failure(event, severity)

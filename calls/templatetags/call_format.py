@@ -1,12 +1,15 @@
 """Filters that write a call's figures as people read them."""
 
 import json
+import unicodedata
 from datetime import datetime, timedelta
 from typing import Any
 
 from django import template
 from django.utils import timezone
 from django.utils.formats import date_format
+
+from calls.models import CallSession
 
 register = template.Library()
 
@@ -25,6 +28,18 @@ def ago(moment: datetime) -> str:
     if local.date() == timezone.localdate():
         return f"today, {date_format(local, 'TIME_FORMAT')}"
     return date_format(local, "DATETIME_FORMAT")
+
+
+@register.filter
+def who(call: CallSession) -> str:
+    """Return who called, for people."""
+    return call.caller or "Unknown caller"
+
+
+@register.filter
+def lasted(call: CallSession) -> timedelta:
+    """Return how long the call lasted, or has lasted so far."""
+    return (call.ended_at or timezone.now()) - call.started_at
 
 
 @register.filter
@@ -55,8 +70,12 @@ def duration(value: timedelta | None) -> str:
 
 @register.filter
 def pretty_json(value: Any) -> str:
-    """Return `value` as indented JSON text; the template escapes it."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """Return `value` as indented JSON text; the template escapes it. What is invisible is escaped by JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(
+        json.dumps(character)[1:-1] if unicodedata.category(character) == "Cf" else character
+        for character in text
+    )
 
 
 def _minutes(seconds: int) -> str:

@@ -67,7 +67,5 @@
   opener.hidden = false;
   opener.addEventListener("click", () => dialog.showModal());
 
-  // Back to the list as it was: its filters and its page are in its address.
-  if (leave && document.referrer.split("?")[0] === leave.href) leave.href = document.referrer;
   if (location.hash === "#search") focusSearch();
 }

@@ -179,6 +179,11 @@ class AgentServer:
         grown = memory("VmHWM") - before
         assert grown <= megabytes, f"the server's memory grew by {grown:.0f} MB"
 
+    def waited_s(self):
+        """How long the main thread was ready to run, and the machine busy with others, in s."""
+        _ran, waited, _times = Path(f"/proc/{self.process.pid}/schedstat").read_text().split()
+        return int(waited) / 1e9
+
     def children(self):
         """The processes the server started, by their command lines."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()

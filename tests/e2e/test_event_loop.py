@@ -5,7 +5,6 @@ import json
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 from websockets.sync.client import connect
 
@@ -25,11 +24,11 @@ def pinged(server):
     def ping():
         with connect(server.url) as ws:
             while not stop.wait(PING_EVERY_S):
-                began, waited = time.monotonic(), waited_s(server.process.pid)
+                began, waited = time.monotonic(), server.waited_s()
                 ws.send(json.dumps({"command": "ping", "timestamp": len(answers)}))
                 while json.loads(ws.recv(timeout=10)) != {"type": "pong", "timestamp": len(answers)}:
                     pass
-                answers.append(time.monotonic() - began - (waited_s(server.process.pid) - waited))
+                answers.append(time.monotonic() - began - (server.waited_s() - waited))
 
     pinging = threading.Thread(target=ping)
     gc.disable()  # a pause of this process is none of the server's
@@ -40,12 +39,6 @@ def pinged(server):
         stop.set()
         pinging.join()
         gc.enable()
-
-
-def waited_s(pid):
-    """How long the process's main thread was ready to run, and the machine busy with others, in s."""
-    _ran, waited, _times = Path(f"/proc/{pid}/schedstat").read_text().split()
-    return int(waited) / 1e9
 
 
 async def test_no_embedded_model_holds_up_the_event_loop(agent):

@@ -1,0 +1,26 @@
+"""What is done with every page, whoever makes it: ours and the admin's."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import add_never_cache_headers
+from django.utils.decorators import sync_only_middleware
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+@sync_only_middleware
+def personal(view: View) -> View:
+    """Keep the pages of those who are logged in out of every cache: after logging out, Back shows none.
+
+    It is the innermost middleware, and for sync views only: with it all of a page is made in one go in one
+    thread. Else each middleware would go to the thread and back to the event loop.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        response = view(request)
+        if request.user.is_authenticated and not response.has_header("Cache-Control"):
+            add_never_cache_headers(response)
+        return response
+
+    return answer
