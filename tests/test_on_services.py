@@ -8,6 +8,7 @@ import sys
 from uuid import UUID
 
 import psycopg
+import pytest
 from channels_redis.core import RedisChannelLayer
 from psycopg.rows import dict_row
 
@@ -36,6 +37,7 @@ AT_LEAST = 100  # tests in these modules
 QUESTION = "What is the capital of France?"
 
 
+@pytest.mark.timeout(330)
 def test_the_stored_and_the_shown_on_postgresql_and_redis(postgres_url, redis_url, tmp_path):
     """The modules' own tests, in a process whose settings name the services."""
     done = subprocess.run(
@@ -44,7 +46,7 @@ def test_the_stored_and_the_shown_on_postgresql_and_redis(postgres_url, redis_ur
         env={"PATH": os.environ["PATH"], "DATABASE_URL": postgres_url, "REDIS_URL": redis_url},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
