@@ -27,7 +27,5 @@ async def test_another_path_is_refused_before_the_upgrade(path, caplog):
     accepted, _ = await client.connect()
     assert not accepted
     await client.wait()
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        f"refused a stream from 127.0.0.1: expected the path /ws/rustpbx, got {path!r}"
-    )
+    refused = f"refused a stream from 127.0.0.1: expected the path /ws/rustpbx, got {path!r}"
+    assert caplog.messages.count(refused) == 1
