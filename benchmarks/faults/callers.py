@@ -116,13 +116,14 @@ class Crowd:
         """The callers whose calls are going on, without those apart."""
         return [each for each in self.everyone if each.talks and each not in self.apart]
 
-    async def place(self) -> Witness:
-        """One call more; `errors` say it if it was refused."""
+    async def place(self, asks_in_s: float | None = None) -> Witness:
+        """One call more, whose caller asks after so many seconds; `errors` say if it was refused."""
         number = len(self.everyone)
         script = self._scripts[number % len(self._scripts)]
         origin = self._clock.origin_after(time.monotonic() + LEAD_S, self._dice.randrange(10))
         kind = ("free", "new", "seed")[number % 3]
-        caller = Witness(script, script.entry(self._dice), origin, kind, f"{self.name}-{number}")
+        entry = script.entry(self._dice) if asks_in_s is None else script.entry_before(0, asks_in_s)
+        caller = Witness(script, entry, origin, kind, f"{self.name}-{number}")
         self.everyone.append(caller)
         self._clock.start(caller)
         await caller.connect(self.port, PATH)
@@ -130,9 +131,9 @@ class Crowd:
             self.leave(caller)
         return caller
 
-    async def place_apart(self) -> Witness:
+    async def place_apart(self, asks_in_s: float | None = None) -> Witness:
         """One call more that does not count as one of the crowd."""
-        caller = await self.place()
+        caller = await self.place(asks_in_s)
         self.apart.append(caller)
         return caller
 

@@ -22,6 +22,7 @@ LEAVING = 3  # one caller of so many hangs up while it fails
 NEW_CALLS = 3  # made while it fails
 HEARD_WITHIN_S = 10.0  # a new call hears the agent, or was not answered
 ANSWERED_WITHIN_S = 40.0
+ASKS_IN_S = 4.0  # a call made afterwards: its greeting is over by then
 HEARD_AGAIN_S = 25.0  # a call that is kept hears the agent again
 LOOK_S = 0.25
 SHOWN = 6
@@ -99,6 +100,9 @@ async def _measure(at: Stand, fault: Fault, calls: int) -> Row:
         async with fault.happen(at):
             new = await _meanwhile(crowd, fault.lasts_s)
             gone = time.monotonic()
+        placing = asyncio.create_task(
+            crowd.place_apart(asks_in_s=ASKS_IN_S)
+        )  # calls as soon as it is right again
         row.calls, row.new = len(in_progress), len(new)
         row.answers_s, (row.stored_s, _), row.kept = await asyncio.gather(
             crowd.answered_after(gone, ANSWERED_WITHIN_S),
@@ -106,6 +110,7 @@ async def _measure(at: Stand, fault: Fault, calls: int) -> Row:
             _kept(in_progress, gone),
         )
         row.answered = await _answered(new)
+        await placing
     finally:
         await crowd.go_home()
     _, misses = await _stored(at, fault, crowd.everyone, since=time.monotonic())
