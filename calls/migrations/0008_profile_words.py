@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("calls", "0003_search"),
+        ("calls", "0007_draining"),
     ]
 
     operations = [
