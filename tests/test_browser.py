@@ -17,6 +17,7 @@ LONG_WORD = "sip:" + "extraordinarilylongname" * 6 + "@pbx.example.com"
 
 @pytest.fixture
 def stored_call(make_call):
+    PromptProfile.objects.ensure_default()
     call = make_call(caller="Ann", callee=LONG_WORD, metadata={"trace": LONG_WORD})
     for number in range(30):
         make_call(caller=LONG_WORD if number % 2 else "")
@@ -32,10 +33,10 @@ def chromium():
     """Start the browser: a context manager, as the ORM refuses to work while Playwright's event loop runs."""
 
     @contextmanager
-    def start():
+    def start(**options):
         executable = shutil.which("chromium") or pytest.fail("Chromium is missing: apt-get install chromium")
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], **options)
             yield browser
             browser.close()
 
@@ -67,7 +68,7 @@ def browse(page, url, call_path):
     expect(page.get_by_text("1 call found")).to_be_visible()
     page.get_by_role("link", name="Ann").click()
     expect(page.get_by_role("heading", name="Ann")).to_be_visible()
-    assert page.url == url + call_path
+    assert page.url.startswith(f"{url}{call_path}?list=q%3Dumbrella")
     expect(page.get_by_role("listitem").filter(has_text="I lost my umbrella")).to_be_visible()
     expect(page.get_by_role("img", name="interrupted turns: 1; errors: 1")).to_be_visible()
     for fold in page.locator("summary").all():
@@ -269,6 +270,24 @@ def test_the_menu_closes_and_logs_out(live_server, admin, chromium):
         page.locator("summary", has_text="admin").click()
         out.click()
         expect(page).to_have_url(f"{live_server.url}/login/")
+
+
+def test_nothing_is_seen_by_going_back_after_logging_out(live_server, admin, stored_call, chromium):
+    """Neither a transcript nor the list, nor what the admin shows."""
+    PromptProfile.objects.update(name="Umbrella profile")
+    paths = (stored_call.get_absolute_url(), "/calls/?q=umbrella", "/admin/calls/promptprofile/")
+    # Playwright switches off what a browser keeps of a page for going back to it.
+    with chromium(ignore_default_args=["--disable-back-forward-cache"]) as browser:
+        for path in paths:
+            with logged_in(browser, live_server.url, "admin") as page:
+                page.goto(live_server.url + path)
+                expect(page.locator("body")).to_contain_text("mbrella")
+                page.locator("summary", has_text="admin").click()
+                page.get_by_role("button", name="Log out").click()
+                expect(page).to_have_url(f"{live_server.url}/login/")
+                page.go_back()
+                expect(page.get_by_label("Password")).to_be_visible()
+                expect(page.locator("body")).not_to_contain_text("mbrella")
 
 
 def test_the_keyboard_reaches_the_content_first(live_server, chromium):

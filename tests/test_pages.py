@@ -257,7 +257,7 @@ class TestList:
 
     def test_a_mistake_in_a_folded_filter_is_seen(self, browse):
         assert '<details class="more">' in browse(q="x" * 201).content.decode()
-        assert '<details class="more" open>' in browse(status="nope").content.decode()
+        assert '<details class="more wrong" open>' in browse(status="nope").content.decode()
 
     @pytest.mark.parametrize(
         ("back", "says"),

@@ -278,8 +278,8 @@ LOGGING = {
     "filters": {"refused": {"()": "voiceagent.logs.RefusedRequests"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refused"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    # These write a line for each request, and there is one for each reply of a model.
+    # These write lines for each request, and there is one for each reply of a model, or for each log-in.
     "loggers": {
-        name: {"level": "WARNING"} for name in ("daphne", "django.channels.server", "httpx", "httpx2")
+        name: {"level": "WARNING"} for name in ("axes", "daphne", "django.channels.server", "httpx", "httpx2")
     },
 }

@@ -36,7 +36,7 @@ class PromptProfileForm(forms.ModelForm):
     Whoever takes the default away, or the last profile from the calls, is asked first.
     """
 
-    confirmed = forms.BooleanField(label="Do it", required=False, widget=forms.HiddenInput)
+    confirmed = forms.BooleanField(label="Yes, change who answers", required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = PromptProfile

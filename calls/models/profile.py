@@ -223,12 +223,13 @@ class PromptProfile(models.Model):
         validators=[MinValueValidator(10), MaxValueValidator(86_400)],
         help_text="Seconds, 10 to 86400: the agent then says its farewell and ends the call.",
     )
-    created_at = models.DateTimeField(auto_now_add=True, help_text="When the profile was created.")
-    updated_at = models.DateTimeField(auto_now=True, help_text="When the profile was last saved.")
+    created_at = models.DateTimeField("created", auto_now_add=True, help_text="When the profile was created.")
+    updated_at = models.DateTimeField("updated", auto_now=True, help_text="When the profile was last saved.")
 
     objects = PromptProfileQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "profile"
         ordering = ["name", "id"]
         constraints = [
             models.UniqueConstraint(
