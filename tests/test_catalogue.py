@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import importlib
 import subprocess
 import sys
 
@@ -153,10 +154,34 @@ async def test_the_system_prompt_reaches_the_language_models(cloud_keys):
         assert llm.settings.system_instruction == "Be kind."
 
 
-async def test_a_cloud_service_leaves_no_connection_open(cloud_keys):
+async def test_shared_connections_are_closed_with_the_catalogue(cloud_keys):
+    """Not with a call: other calls use them."""
     llm = catalogue.create("llm", "openai", {}, language="en")
     await llm.cleanup()
+    assert not llm._client.is_closed()
+    await catalogue.close()
     assert llm._client.is_closed()
+
+
+async def test_everything_is_warmed_with_keys_as_well(cloud_keys):
+    """The embedded models stand in, and speak in an emergency."""
+    await catalogue.warm()
+    for kind in catalogue.KINDS:
+        assert importlib.import_module(catalogue.find(kind, "local").module).is_ready()
+    await catalogue.close()
+
+
+async def test_an_embedded_model_that_only_stands_in_does_not_keep_the_server_from_starting(
+    settings, cloud_keys, caplog
+):
+    settings.LOCAL_LLM_PATH = "/nowhere/model.gguf"
+    await catalogue.close()
+    await catalogue.warm()
+    assert "calls.providers.local.llm cannot be used" in caplog.text
+    settings.OPENAI_API_KEY = ""
+    with pytest.raises(Exception, match=r"."):
+        await catalogue.warm()
+    await catalogue.close()
 
 
 def test_the_catalogue_loads_nothing_heavy():

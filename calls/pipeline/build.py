@@ -208,13 +208,13 @@ class CallerAggregator(LLMUserAggregator):
 
 
 async def warm() -> None:
-    """Load every model, all at once, then make one pipeline and throw it away: no call waits for either."""
+    """Load every model, all at once, then make pipelines and throw them away: no call waits for either."""
     loading = (asyncio.to_thread(silero.warm), asyncio.to_thread(smart_turn.warm), catalogue.warm())
     await asyncio.gather(*loading)
-    auto = Provider(catalogue.AUTO)
-    config = CallConfig("", "", "", "", "en", stt=auto, llm=auto, tts=auto)
     nobody = cast(Any, None)  # a pipeline that never runs calls nobody
-    build(config, system_prompt="", send_audio=nobody, emit=nobody, started=0.0)
+    for provider in (Provider(catalogue.AUTO), Provider(catalogue.LOCAL)):
+        config = CallConfig("", "", "", "", "en", stt=provider, llm=provider, tts=provider)
+        build(config, system_prompt="", send_audio=nobody, emit=nobody, started=0.0)
 
 
 def _service(

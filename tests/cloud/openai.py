@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,7 +31,8 @@ class Completion:
 class ChatCompletions:
     """`POST /v1/chat/completions`: streams the next of `replies` word by word; the last one repeats."""
 
-    def __init__(self, *replies: str) -> None:
+    def __init__(self, *replies: str, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.faults = Faults()
         self.replies = deque(replies)
         self.requests: Journal[Completion] = Journal()
@@ -46,10 +48,12 @@ class ChatCompletions:
         await runner.setup()
         try:
             address = (
-                web.SockSite(runner, listening.dup()) if listening else web.TCPSite(runner, "127.0.0.1", 0)
+                web.SockSite(runner, listening.dup())
+                if listening
+                else web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls)
             )
             await address.start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+            yield f"{'https' if self.tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/v1"
         finally:
             await runner.cleanup()
 

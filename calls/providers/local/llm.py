@@ -1,7 +1,6 @@
 """The embedded language model as a Pipecat service: OpenAI's protocol to a server in this process."""
 
 import asyncio
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -15,9 +14,10 @@ from pipecat.processors.frame_processor import FrameProcessorSetup
 from pipecat.services.openai.base_llm import OpenAILLMSettings
 from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.services.settings import LLMSettings
-from pipecat.utils.http import connection_limits
+from pipecat.utils.http import AsyncHTTPClient, connection_limits
 from pipecat.utils.types import assert_given
 
+from calls.providers.clients import MOST_CONNECTIONS, SharedClient
 from calls.providers.local import llm_server
 from calls.providers.local.llm_server import ModelServer
 
@@ -27,18 +27,14 @@ MAX_SHORTENINGS = 12
 NEARLY_FULL = 0.75
 
 _server = ModelServer()
-# The server ends only once its connections have: those of all services are closed before it.
-_clients: weakref.WeakSet[AsyncOpenAI] = weakref.WeakSet()
 
 
 async def warm() -> None:
     """Start the server and have it answer one token."""
     await asyncio.to_thread(_server.start)
-    async with _client() as client:
-        client.base_url = _server.url
-        await client.chat.completions.create(
-            model="embedded", messages=[{"role": "user", "content": "Hello"}], max_tokens=1
-        )
+    await _on_loopback(_server.url).chat.completions.create(
+        model="embedded", messages=[{"role": "user", "content": "Hello"}], max_tokens=1
+    )
 
 
 def is_ready() -> bool:
@@ -48,8 +44,7 @@ def is_ready() -> bool:
 
 async def close() -> None:
     """Stop the server; replies under way break off. Safe to call again."""
-    await asyncio.gather(*(client.close() for client in list(_clients)))
-    _clients.clear()
+    await _http.close()  # the server ends only once its connections have
     await asyncio.to_thread(_server.stop)
 
 
@@ -58,19 +53,21 @@ def build(values: Mapping[str, Any], language: str) -> "LocalLLMService":
     return LocalLLMService(settings=OpenAILLMSettings(**values))
 
 
-def _client() -> AsyncOpenAI:
-    """A client for the server in this process: no proxy in between, no certificates to load (20 ms)."""
+def _unverifying() -> AsyncHTTPClient:
+    """A client for the server in this process: no proxy in between, no certificates to load."""
+    # The server closes idle connections at times of its own: a kept one may fail the next request.
+    limits = connection_limits(
+        max_keepalive_connections=0, max_connections=MOST_CONNECTIONS, keepalive_expiry=None
+    )
+    return DefaultAsyncHttpxClient(trust_env=False, verify=False, limits=limits)
+
+
+_http = SharedClient(_unverifying)
+
+
+def _on_loopback(url: str) -> AsyncOpenAI:
     return AsyncOpenAI(
-        api_key=_server.key,
-        base_url="http://127.0.0.1",  # the port is known once the server runs
-        timeout=TIMEOUT,
-        max_retries=0,
-        http_client=DefaultAsyncHttpxClient(
-            trust_env=False,
-            verify=False,
-            # The server closes idle connections at times of its own: a kept one may fail the next request.
-            limits=connection_limits(max_keepalive_connections=0, max_connections=10, keepalive_expiry=None),
-        ),
+        api_key=_server.key, base_url=url, timeout=TIMEOUT, max_retries=0, http_client=_http.get()
     )
 
 
@@ -88,9 +85,7 @@ class LocalLLMService(OpenAILLMService):
 
     def create_client(self, *args: Any, **kwargs: Any) -> AsyncOpenAI:
         """The client of the server in this process."""
-        client = _client()
-        _clients.add(client)
-        return client
+        return _on_loopback("http://127.0.0.1")  # the port is known once the server runs
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's does
         """Start the server if need be. Raises what that raises."""
@@ -104,10 +99,9 @@ class LocalLLMService(OpenAILLMService):
         await self._read_ahead(LLMContext())
 
     async def cleanup(self) -> None:
-        """Stop reading ahead and close the connections to the server."""
+        """Stop reading ahead."""
         await super().cleanup()
         await self._stop_reading_ahead()
-        await self._client.close()
 
     async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
         """Ask for a reply, leaving out the oldest of a conversation that has grown too long for the model."""
