@@ -155,6 +155,15 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortened:
+    """Something was left out, of a prompt or of a reply, and why: the part could not do with all of it."""
+
+    part: str
+    message: str
+    provider: str = ""  # of this part, as the catalogue names it
+
+
+@dataclass(frozen=True, slots=True)
 class StoodIn:
     """A part's provider cannot be used, and why: the embedded one, in English, answers instead."""
 
@@ -203,6 +212,7 @@ Event = (
     | Measured
     | Awaiting
     | Failed
+    | Shortened
     | StoodIn
     | Misused
     | Ended

@@ -23,7 +23,15 @@ FLOORS = [
     {"calls.providers"},
     {"calls.migrations"},
     {"calls.models"},
-    {"calls.audio", "calls.database", "calls.events", "calls.outage", "calls.process", "calls.tasks"},
+    {
+        "calls.audio",
+        "calls.database",
+        "calls.events",
+        "calls.outage",
+        "calls.process",
+        "calls.tasks",
+        "calls.text",
+    },
     {"calls.simulator", "voiceagent", "voiceagent.settings"},
 ]
 ROOMS = {room: len(FLOORS) - n for n, rooms in enumerate(FLOORS) for room in rooms}
@@ -48,6 +56,7 @@ FRAMEWORKS = {
     "calls.pages": {"pipecat"},
     "calls.admin": {"channels", "pipecat"},
     "calls.simulator": {"django", "channels", "pipecat"},
+    "calls.text": {"django", "channels", "pipecat", "asyncio"},
 }
 
 

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 SAME_FAILURE_S = 3.0  # one failure often comes as several errors
 FAREWELL_S = 20.0
+CANCELLED_S = 0.5  # for what was cancelled to end
 STATUS_OF_REASON = {
     EndReason.ABUSE: CallStatus.FAILED,
     EndReason.ERROR: CallStatus.FAILED,
@@ -147,6 +148,7 @@ class Call:
         self._watchdog.stop()
         self._tasks.cancel()
         await self._conversation.stop()
+        await self._tasks.wait(CANCELLED_S)
         self._publish_end(reason, generation, error)
 
     def misused(self, code: int, message: str) -> None:
@@ -162,6 +164,9 @@ class Call:
                 self._await(part)
             case events.Failed():
                 self._take_failure(event)
+            case events.Shortened(part, message):
+                logger.warning("call %s: %s: %s", self.id, part, message)
+                self._publish(replace(event, provider=wanted(self.config, part)))
             case _:
                 if isinstance(event, events.Interrupted):
                     self._apologised = False

@@ -26,6 +26,7 @@ class EventKind(models.TextChoices):
     INTERRUPTION = "interruption", "Interruption"
     CONFIGURATION = "configuration", "Configuration"
     PROVIDER_FAILURE = "provider_failure", "Provider failure"
+    SHORTENED = "shortened", "Shortened"
 
 
 class Severity(models.TextChoices):

@@ -45,6 +45,7 @@ from calls.pipeline.input import RustPBXInput
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import SendAudio
+from calls.pipeline.reply import Reply
 from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.taps import Services
 from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
@@ -82,7 +83,8 @@ class Conversation:
             await self.runner.run()
         finally:
             observing.cancel()
-            await self.observer.drain()
+            await asyncio.wait({observing})
+            self.observer.drain()
 
     @property
     def cadence_bytes(self) -> int:
@@ -178,10 +180,12 @@ def build(
     )
     agent = LLMAssistantAggregator(context)
     hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio)
-    words = HeardWords()
-    services = Services(stt=stt, words=words, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
+    words, reply = HeardWords(), Reply(config.language)
+    services = Services(
+        stt=stt, words=words, caller=caller, llm=llm, reply=reply, tts=tts, output=speaking, agent=agent
+    )
     observer = ConversationObserver(services, emit, started=started, language=config.language)
-    pipeline = Pipeline([hearing, stt, words, caller, llm, tts, speaking, agent])
+    pipeline = Pipeline([hearing, stt, words, caller, llm, reply, tts, speaking, agent])
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(

@@ -18,6 +18,7 @@ from pipecat.services.websocket_service import WebsocketService
 from calls.providers import clients
 from calls.providers.accounts import Account
 from calls.providers.frames import SpeechTranscribedFrame
+from calls.providers.replies import FollowedReplies
 
 # The client library waits ten minutes by default; a caller hangs up long before.
 OPENAI_TIMEOUT = Timeout(10, connect=5)
@@ -48,7 +49,7 @@ def _client(account: Account, base_url: str | None) -> AsyncOpenAI:
     )
 
 
-class TelephoneOpenAILLMService(OpenAILLMService):
+class TelephoneOpenAILLMService(FollowedReplies):
     """OpenAI's chat completions with waits short enough for a caller on the line."""
 
     def create_client(self, *_: Any, **kwargs: Any) -> AsyncOpenAI:

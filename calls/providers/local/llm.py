@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
-from openai import AsyncOpenAI, AsyncStream, BadRequestError, DefaultAsyncHttpxClient, OpenAIError, Timeout
-from openai.types.chat import ChatCompletionChunk
+from openai import AsyncOpenAI, BadRequestError, DefaultAsyncHttpxClient, OpenAIError, Timeout
 from pipecat.frames.frames import StartFrame
 from pipecat.metrics.metrics import LLMTokenUsage
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameProcessorSetup
 from pipecat.services.openai.base_llm import OpenAILLMSettings
-from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.services.settings import LLMSettings
 from pipecat.utils.http import AsyncHTTPClient, connection_limits
 from pipecat.utils.types import assert_given
@@ -20,6 +18,7 @@ from pipecat.utils.types import assert_given
 from calls.providers.clients import MOST_CONNECTIONS, SharedClient
 from calls.providers.local import llm_server
 from calls.providers.local.llm_server import ModelServer
+from calls.providers.replies import Chunks, FollowedReplies
 
 # Replies wait for a slot when more are written than there are slots.
 TIMEOUT = Timeout(20, connect=2)
@@ -71,7 +70,7 @@ def _on_loopback(url: str) -> AsyncOpenAI:
     )
 
 
-class LocalLLMService(OpenAILLMService):
+class LocalLLMService(FollowedReplies):
     """Writes replies with the embedded model; starts its server if that is not running yet."""
 
     supports_developer_role = False
@@ -103,7 +102,7 @@ class LocalLLMService(OpenAILLMService):
         await super().cleanup()
         await self._stop_reading_ahead()
 
-    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
+    async def get_chat_completions(self, context: LLMContext) -> Chunks:
         """Ask for a reply, leaving out the oldest of a conversation that has grown too long for the model."""
         if self._reading_ahead and not self._reading_ahead.done():
             # It reads what this request begins with: asking at once would have it read twice.
@@ -116,7 +115,7 @@ class LocalLLMService(OpenAILLMService):
                 stream = await self._client.chat.completions.create(
                     **params | {"messages": self._history.fit(messages)}
                 )
-                return cast("AsyncStream[ChatCompletionChunk]", stream)
+                return self.followed(cast(Chunks, stream))
             except BadRequestError as error:
                 if error.type != "exceed_context_size_error":
                     raise
