@@ -1,5 +1,6 @@
 """The forms of a prompt profile and of a provider account. The providers offered are the catalogue's."""
 
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -40,6 +41,11 @@ class PromptProfileForm(forms.ModelForm):
                     catalogue.validate(kind, provider, settings)
                 except ValueError as error:
                     self.add_error(name, str(error))
+        if cleaned.get("system_prompt") and (llm := cleaned.get("llm_provider")):
+            with suppress(ValueError):  # a provider that is gone, which has been said
+                _fitting, cut = catalogue.fit_prompt(llm, cleaned["system_prompt"])
+                if cut:
+                    self.add_error("system_prompt", f"For the chosen language model {cut}. Shorten it.")
         return cleaned
 
 

@@ -38,7 +38,7 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import SAMPLE_RATE
-from calls.events import Sink
+from calls.events import LLM, Shortened, Sink
 from calls.pipeline import silero, smart_turn
 from calls.pipeline.hearing import HeardWords
 from calls.pipeline.input import RustPBXInput
@@ -69,6 +69,7 @@ class Conversation:
     services: Services
     observer: ConversationObserver
     stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
+    fit_prompt: Callable[[str], str]  # what the model takes of a prompt; tells if that is not all
     task: asyncio.Task[None] | None = None
 
     def start(self, ended: Callable[[], None]) -> None:
@@ -109,7 +110,7 @@ class Conversation:
 
     async def prompt(self, system_prompt: str) -> None:
         """Put another system prompt in force, from the next answer on."""
-        settings = OpenAILLMSettings(system_instruction=system_prompt)
+        settings = OpenAILLMSettings(system_instruction=self.fit_prompt(system_prompt))
         await self.worker.queue_frame(LLMUpdateSettingsFrame(delta=settings))
 
     async def give_up_reply(self) -> None:
@@ -199,7 +200,16 @@ def build(
         start_timeout_secs=10,
     )
     runner = WorkerRunner(handle_sigint=False)
-    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in)
+
+    def fit_prompt(prompt: str) -> str:
+        answering = catalogue.LOCAL if "llm" in stood_in else config.llm.name
+        fitting, cut = catalogue.fit_prompt(answering, prompt)
+        if cut:
+            emit(Shortened(LLM, cut))
+        return fitting
+
+    fit_prompt(system_prompt)
+    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in, fit_prompt)
 
 
 class CallerAggregator(LLMUserAggregator):

@@ -98,7 +98,8 @@ class Reply(FrameProcessor):
         self._given = self._is_cut = False
 
     async def _add(self, text: str) -> None:
-        self._ends_in_space = text[-1:].isspace() if text else self._ends_in_space
+        if text:
+            self._ends_in_space = text[-1].isspace()
         async for sentence in self._sentences.aggregate(text):
             await self._give(sentence.text)
         if self._sentences.text.text.strip():
@@ -157,14 +158,14 @@ class Reply(FrameProcessor):
         async with self._turn:
             if self._unfinished_since is None:
                 return  # it was given, or interrupted, meanwhile
-            text = self._sentences.text.text
+            # The aggregator keeps the blank at the end to itself, which says that the last word is whole.
+            text = self._sentences.text.text + " " * self._ends_in_space
             cut = len(text) if self._seems_over() else _unfinished_cut(text)
             if not cut:
                 return  # too little; looked at again with the next word
-            rest = text[cut:].lstrip() + (" " if self._ends_in_space else "")
             await self._sentences.reset()
             await self._give(text[:cut])
-            await self._add(rest)
+            await self._add(text[cut:].lstrip())
 
 
 def _clause_end(text: str) -> int:
@@ -176,5 +177,5 @@ def _unfinished_cut(text: str) -> int:
     """Where to cut a sentence that goes on: behind a clause, else behind a word; 0 if it is too short."""
     clauses = [match.end() for match in _CLAUSE_END.finditer(text)]
     # The last word may be half of one: a piece of text need not end where a word does.
-    cut = clauses[-1] if clauses else text.rstrip().rfind(" ") + 1
+    cut = clauses[-1] if clauses else text.rfind(" ") + 1
     return cut if len(text[:cut].split()) >= FEWEST_WORDS else 0

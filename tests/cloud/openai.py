@@ -29,9 +29,12 @@ class Completion:
 
 
 class ChatCompletions:
-    """`POST /v1/chat/completions`: streams the next of `replies` word by word; the last one repeats."""
+    """`POST /v1/chat/completions`: streams the next of `replies` word by word; the last one repeats.
 
-    def __init__(self, *replies: str, tls: ssl.SSLContext | None = None) -> None:
+    A reply that is a list is streamed in its pieces, a text or a delta each; the last is the finish_reason.
+    """
+
+    def __init__(self, *replies: str | list[Any], tls: ssl.SSLContext | None = None) -> None:
         self.tls = tls
         self.faults = Faults()
         self.replies = deque(replies)
@@ -82,13 +85,13 @@ class ChatCompletions:
     async def _stream(self, response: web.StreamResponse, body: dict[str, Any]) -> None:
         """Send the next reply as server-sent events."""
         reply = self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
-        words = re.findall(r"\s*\S+", reply)
+        *words, finish = reply if isinstance(reply, list) else [*re.findall(r"\s*\S+", reply), "stop"]
         await _event(response, body, choice={"role": "assistant", "content": ""})
         for sent, word in enumerate(words):
             self.faults.before_chunk(sent)
-            await _event(response, body, choice={"content": word})
+            await _event(response, body, choice={"content": word} if isinstance(word, str) else word)
         self.faults.before_chunk(len(words))
-        await _event(response, body, choice={}, finish_reason="stop")
+        await _event(response, body, choice={}, finish_reason=finish)
         if (body.get("stream_options") or {}).get("include_usage"):
             prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
             tokens = {"prompt_tokens": prompt, "completion_tokens": len(words)}
@@ -100,7 +103,7 @@ async def _event(
     response: web.StreamResponse,
     body: dict[str, Any],
     *,
-    choice: dict[str, str] | None = None,
+    choice: dict[str, Any] | None = None,
     finish_reason: str | None = None,
     usage: dict[str, int] | None = None,
 ) -> None:

@@ -16,6 +16,7 @@ from pipecat.utils.http import AsyncHTTPClient, connection_limits
 from pipecat.utils.types import assert_given
 
 from calls.providers.clients import MOST_CONNECTIONS, SharedClient
+from calls.providers.frames import PromptCutFrame
 from calls.providers.local import llm_server
 from calls.providers.local.llm_server import ModelServer
 from calls.providers.replies import Chunks, FollowedReplies
@@ -119,7 +120,7 @@ class LocalLLMService(FollowedReplies):
             except BadRequestError as error:
                 if error.type != "exceed_context_size_error":
                     raise
-                self._history.shorten(messages)
+                await self._shorten(messages)
         raise ValueError("the conversation can't be made short enough for the embedded model")
 
     async def _request(self, context: LLMContext) -> dict[str, Any]:
@@ -144,8 +145,18 @@ class LocalLLMService(FollowedReplies):
         """
         await super().start_llm_usage_metrics(tokens)
         if self._context and tokens.total_tokens > NEARLY_FULL * llm_server.CONTEXT_TOKENS:
-            self._history.shorten((await self._request(self._context))["messages"])
+            await self._shorten((await self._request(self._context))["messages"])
             await self._read_ahead(self._context)
+
+    async def _shorten(self, messages: list[Any]) -> None:
+        """Leave more out of these messages; tell the first time that it is not only of the past."""
+        cut_before = self._history.cuts_texts
+        self._history.shorten(messages)
+        if self._history.cuts_texts and not cut_before:
+            limit = f"{llm_server.CONTEXT_TOKENS} tokens at once"
+            await self.push_frame(
+                PromptCutFrame(f"the model takes {limit}: the ends of prompt and texts are left out")
+            )
 
     async def _read_ahead(self, context: LLMContext) -> None:
         """Have the model read the system prompt and the conversation while there is time for it.
@@ -180,6 +191,11 @@ class _History:
     def __init__(self) -> None:
         self._left_out = 0
         self._max_characters = 0
+
+    @property
+    def cuts_texts(self) -> bool:
+        """Whether leaving out the past is not enough."""
+        return self._max_characters > 0
 
     def fit(self, messages: list[Any]) -> list[Any]:
         """The messages to send: the system's, and of the others the latest."""
