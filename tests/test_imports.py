@@ -29,6 +29,7 @@ FLOORS = [
         "calls.events",
         "calls.outage",
         "calls.process",
+        "calls.redaction",
         "calls.tasks",
         "calls.text",
     },
@@ -55,6 +56,7 @@ FRAMEWORKS = {
     "calls.models": {"channels", "pipecat"},
     "calls.pages": {"pipecat"},
     "calls.admin": {"channels", "pipecat"},
+    "calls.redaction": {"django", "channels", "pipecat", "asyncio"},
     "calls.simulator": {"django", "channels", "pipecat"},
     "calls.text": {"django", "channels", "pipecat", "asyncio"},
 }

@@ -24,6 +24,7 @@ from calls.pipeline.build import Conversation, build
 from calls.profiles.choosing import ChosenProfile
 from calls.profiles.in_force import for_request, in_force, wanted
 from calls.providers.catalogue import KINDS
+from calls.providers.errors import explained
 from calls.recorder.rows import CallRows
 from calls.recorder.writer import Recorder
 from calls.tasks import Tasks
@@ -90,7 +91,7 @@ class Call:
                 started=self._started,
             )
         except Exception as e:
-            self._publish_end(EndReason.ERROR, "", f"the pipeline could not be built: {e}")
+            self._publish_end(EndReason.ERROR, "", f"the pipeline could not be built: {explained(str(e))}")
             raise
         stood_in = self._conversation.stood_in
         self._publish(events.Answering(in_force(self.config, stood_in)))

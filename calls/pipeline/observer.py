@@ -40,6 +40,7 @@ from calls.pipeline.reply import WrittenFrame
 from calls.pipeline.sentences import SpokenSentences, WrittenReply
 from calls.pipeline.taps import Services, tap
 from calls.pipeline.turns import Turns, monotonic_of
+from calls.providers.errors import explained
 from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscribedFrame
 
 WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
@@ -127,7 +128,7 @@ class ConversationObserver:
         part = self._services.part_of(frame.processor)
         if part == TTS:
             self._voice_ended = True  # and its end is not reported again
-        self._emit(events.Failed(part, frame.error))
+        self._emit(events.Failed(part, explained(frame.error, frame.exception)))
 
     # --- The caller ---------------------------------------------------------------------------------------
 

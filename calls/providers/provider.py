@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from django.conf import settings as django_settings
 
+from calls.text import whole
+
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -46,7 +48,7 @@ class Setting:
     def accepts(self, value: object) -> bool:
         """Whether `value` is of the right type and within what is permitted."""
         if self.type is str:
-            if not isinstance(value, str):
+            if not isinstance(value, str) or whole(value) != value:
                 return False
             return value in self.choices if self.choices else re.fullmatch(self.pattern, value) is not None
         number_types = (int, float) if self.type is float else (int,)
