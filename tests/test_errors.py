@@ -132,6 +132,14 @@ def test_what_it_said_is_short_and_clean(said, shown):
 
 def test_an_error_that_refers_to_itself():
     error = ValueError("a")
-    error.__context__ = RuntimeError("b")
-    error.__context__.__context__ = error
+    error.__cause__ = RuntimeError("b")
+    error.__cause__.__cause__ = error
     assert explained("told", error) == "told"
+
+
+def test_what_failed_before_is_no_cause():
+    """A connection breaks off; connecting anew is refused."""
+    error = ConnectionRefusedError()
+    error.__context__ = ConnectionClosedError(None, None)
+    assert explained("", error) == "the connection was refused: nothing listens there"
+    assert explained("", error.__context__) == "the connection broke off"

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
 
 from calls.redaction import redacted
 from calls.text import whole
@@ -32,25 +31,21 @@ MEANINGS: list[tuple[type[BaseException] | set[str], str]] = [
 def explained(message: str, exception: BaseException | None = None) -> str:
     """What a provider's error means, if that is known, and what it said: one line, cut and cleaned."""
     said = " ".join(redacted(whole(message)).split())
-    meaning = next(filter(None, map(_meaning, _causes(exception))), "")
+    meaning = _found(exception, [])
     if meaning and said:
         said = f"{meaning} ({said})"
     text = said or meaning or "no reason was given"
     return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS - 1]}…"
 
 
-def _causes(exception: BaseException | None) -> Iterator[BaseException]:
-    """The exception's causes, the first of all first, and itself."""
-    chain: list[BaseException] = []
-    waiting = [exception]
-    while waiting:
-        one = waiting.pop()
-        if one is None or one in chain:
-            continue
-        chain.append(one)
-        waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-        waiting.append(one.__cause__ or one.__context__)
-    return reversed(chain)
+def _found(error: BaseException | None, seen: list[BaseException]) -> str:
+    """The meaning of an exception's cause, else its own, else of what it came up amid; "" for none."""
+    if error is None or error in seen:
+        return ""
+    seen.append(error)
+    causes = (error.__cause__, *(error.exceptions if isinstance(error, BaseExceptionGroup) else ()))
+    meant = next(filter(None, (_found(cause, seen) for cause in causes)), "")
+    return meant or _meaning(error) or _found(error.__context__, seen)
 
 
 def _meaning(error: BaseException) -> str:
