@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from calls import events
 from calls.pipeline import build as building
 from calls.pipeline.build import build
 from calls.profiles.in_force import CallConfig, Provider
@@ -72,18 +73,15 @@ def longest_step(monkeypatch):
     gc.enable()
 
 
-def conversation(*names, **fields):
+def conversation(*names, prompt="Be brief.", emit=lambda _event: None):
     """A call's pipeline, of the providers of these names, or of one name for all three kinds."""
     stt, llm, tts = map(Provider, names if len(names) == 3 else names * 3)
-    config = CallConfig("Be brief.", "", "", "", "en", stt=stt, llm=llm, tts=tts, **fields)
+    config = CallConfig(prompt, "", "", "", "en", stt=stt, llm=llm, tts=tts)
 
     async def send_audio(_pcm):
         """Nobody listens."""
 
-    def emit(_event):
-        """Nobody wants to know."""
-
-    return build(config, system_prompt="Be brief.", send_audio=send_audio, emit=emit, started=time.time())
+    return build(config, system_prompt=prompt, send_audio=send_audio, emit=emit, started=time.monotonic())
 
 
 async def started(*names):
@@ -150,6 +148,20 @@ async def test_calls_leave_nothing_behind(warm, cloud):
     assert descriptors < before[2] + CALLS // 20
     assert complaints == []
     assert len(made) == 0
+
+
+async def test_a_prompt_that_is_cut_is_told_at_the_start_and_when_it_changes(warm, settings):
+    told, prompt = [], "Be kind. " * 600
+    settings.OPENAI_API_KEY = "sk-made-up"
+    call = conversation("local", prompt=prompt, emit=told.append)
+    assert [(event.part, "5,400" in event.message) for event in told] == [("llm", True)]
+    await call.prompt(prompt * 2)
+    assert [type(event) for event in told] == [events.Shortened] * 2
+    await call.prompt("Be kind.")
+    conversation("local", "openai", "local", prompt=prompt, emit=told.append)
+    assert len(told) == 2
+    conversation("local", "nobody", "local", prompt=prompt, emit=told.append)  # the embedded one stands in
+    assert len(told) == 3
 
 
 async def test_a_changed_key_is_in_force_with_the_next_call(cloud, monkeypatch):

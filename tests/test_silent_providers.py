@@ -135,6 +135,34 @@ def check_stored(silent):
     assert list(session.turns.values_list("speaker", "text")) == turns
 
 
+async def test_a_reply_that_is_cut_ends_with_a_sentence_and_says_so(url, settings):
+    """What RustPBX is told, what is stored, and no error."""
+    settings.CARTESIA_API_KEY, settings.OPENAI_API_KEY = cartesia.KEY, openai.KEY
+    stt, tts = cartesia.SpeechToText(QUESTION), cartesia.TextToSpeech()
+    llm = openai.ChatCompletions([f"{REPLY} You may \ud83d", "\ude00 come and", "length"])
+    async with stt.running() as stt_url, llm.running() as llm_url, tts.running() as tts_url:
+        settings.CARTESIA_STT_URL, settings.OPENAI_BASE_URL, settings.CARTESIA_TTS_URL = (
+            stt_url, llm_url, tts_url,
+        )  # fmt: skip
+        report = await run_call([Say(say(QUESTION)[RATE:]), WaitForAgent(0.5, 20)], url=url, room_id="cut")
+        await asyncio.gather(*(one.life.closed.wait() for one in list(registry.live)))
+        assert await writer.recorder().flush(10)
+    assert report.failure is None
+    assert [(each["text"], each["is_complete"]) for each in report.of("llm_response")] == [
+        (REPLY, False),
+        (REPLY, True),
+    ]
+
+    @sync_to_async
+    def stored():
+        session = CallSession.objects.get(room_id="cut")
+        (event,) = session.events.values_list("kind", "severity", "provider")
+        return session.error_count, event, list(session.turns.values_list("speaker", "text"))
+
+    turns = [("caller", QUESTION), ("agent", REPLY)]
+    assert await stored() == (0, ("shortened", "warning", "llm/openai"), turns)
+
+
 WHY = {
     "dns": "its address cannot be found: DNS has no answer",
     "refused": "the connection was refused: nothing listens there",
