@@ -139,9 +139,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Awaiting:
-    """What is due now: a transcript (stt), the model's first word (llm), its voice (tts), or nothing."""
+    """What is due now: a transcript (stt), the model's next word (llm), its voice (tts), or nothing.
+
+    `goes_on`: of a reply that has begun; else the caller has just said something.
+    """
 
     part: str | None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def test_a_cause_says_more_than_what_it_led_to():
         ("", "no reason was given"),
         ("a\n  b\ud83d\x00 c", "a b c"),
         ("key sk-abcdefgh1234 at https://u:p@host/", "key sk-… at https://…@host/"),
+        ("CartesiaSTTService#4 failed: LocalSTTService#12: no words", "failed: no words"),
         ("x" * 1000, f"{'x' * (MOST_CHARS - 1)}…"),
     ],
 )

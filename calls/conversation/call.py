@@ -161,8 +161,8 @@ class Call:
     def take(self, event: Event) -> None:
         """Something happened in the pipeline: do what has to be done about it, and pass it on."""
         match event:
-            case events.Awaiting(part):
-                self._await(part)
+            case events.Awaiting(part, goes_on):
+                self._await(part, goes_on)
             case events.Failed():
                 self._take_failure(event)
             case events.Shortened(part, message):
@@ -196,10 +196,10 @@ class Call:
 
     # --- What is done about it ----------------------------------------------------------------------------
 
-    def _await(self, part: str | None) -> None:
-        """Give what is due a bounded time to begin."""
+    def _await(self, part: str | None, goes_on: bool) -> None:
+        """Give what is due a bounded time to begin, or to go on."""
         self._watchdog.stop()
-        if part in (STT, LLM):
+        if part in (STT, LLM) and not goes_on:
             self._apologised = False
         if part == TTS and not self._conversation.services.tts.is_usable:
             self._give_up(part, "the voice is out of service")
@@ -207,13 +207,14 @@ class Call:
             self._watchdog.expect(part)
 
     def _take_failure(self, failure: events.Failed) -> None:
-        """Publish it and, if the caller waits in vain, apologise. The call goes on."""
+        """Publish it, once, and apologise if the caller waits in vain. The call goes on."""
         logger.warning("call %s: %s: %s", self.id, failure.part, failure.message)
-        if self._ended or (failure.caller_waits and self._is_known(failure.part)):
+        if self._ended:
             return
         if failure.part in KINDS:
             failure = replace(failure, provider=wanted(self.config, failure.part))
-        self._publish(failure)
+        if not (failure.caller_waits and self._is_known(failure.part)):
+            self._publish(failure)
         if failure.caller_waits:
             self._watchdog.stop()
             self._apologise(failure.part)

@@ -193,7 +193,7 @@ class ConversationObserver:
     def _on_reply_text(self, _frame: LLMTextFrame) -> None:
         """The model writes: as long as nothing can be spoken yet, more has to come."""
         if self._reply.is_open and self._reply.is_empty and not self._bot_speaking:
-            self._emit(events.Awaiting(LLM))
+            self._emit(events.Awaiting(LLM, goes_on=True))
 
     def _on_written(self, frame: WrittenFrame) -> None:
         """The voice gets this to say."""
@@ -250,7 +250,7 @@ class ConversationObserver:
             self._voice_ended = True
             self._emit(events.Failed(TTS, "the voice broke off"))
         if self._reply.is_open:  # all of it that has come is spoken
-            self._emit(events.Awaiting(LLM))
+            self._emit(events.Awaiting(LLM, goes_on=True))
         self._sentences.end()
         if self._agent is not None:
             self._agent = self._turns.emit(replace(self._agent, end_ms=self._turns.ms(time.monotonic())))

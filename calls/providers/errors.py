@@ -1,5 +1,6 @@
 """What went wrong at a provider, in words for whoever runs the server: short, and without secrets."""
 
+import re
 import socket
 import ssl
 
@@ -14,6 +15,9 @@ STATUSES = {
     404: "there is no such model or address",
     429: "too many requests, or the account's credit is used up",
 }
+_PROCESSOR = re.compile(
+    r"\b\w+#\d+:? ?"
+)  # what Pipecat calls the service: the part of the call is told anyway
 # The first that fits. Classes of libraries go by their names: whoever uses a library loads it.
 MEANINGS: list[tuple[type[BaseException] | set[str], str]] = [
     (socket.gaierror, "its address cannot be found: DNS has no answer"),
@@ -30,7 +34,7 @@ MEANINGS: list[tuple[type[BaseException] | set[str], str]] = [
 
 def explained(message: str, exception: BaseException | None = None) -> str:
     """What a provider's error means, if that is known, and what it said: one line, cut and cleaned."""
-    said = " ".join(redacted(whole(message)).split())
+    said = " ".join(_PROCESSOR.sub("", redacted(whole(message))).split())
     meaning = _found(exception, [])
     if meaning and said:
         said = f"{meaning} ({said})"
