@@ -66,7 +66,7 @@ test: .venv/.dev apt check
 
 # What needs no model, browser, service or other program: in a minute and a half.
 QUICK_TESTS := admin admission beat catalogue codec connection decoding docs errors frames health hearing imports limits \
-  migrations models observer outgoing ownership pacer pages phase process profiles recorder requirements \
+  migrations models observer outgoing ownership pacer pages phase process profiles provider_errors recorder requirements \
   routing settings simulator speech
 quick: check
 	$(BIN)/python -m pytest -q $(QUICK_TESTS:%=tests/test_%.py)

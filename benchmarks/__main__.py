@@ -1,11 +1,13 @@
 """`python -m benchmarks COMMAND`: see `--help`."""
 
 import argparse
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks import (
+    building,
     churn,
     coldstart,
     curve,
@@ -74,6 +76,10 @@ def _churn(options: Options) -> None:
 
 def _coldstart(_options: Options) -> None:
     _keep(coldstart=coldstart.measure())
+
+
+def _building(_options: Options) -> None:
+    _say(json.dumps(asyncio.run(building.measure())))
 
 
 def _voice(_options: Options) -> None:
@@ -155,6 +161,9 @@ def main() -> None:
     short.add_argument("--calls", type=int, default=1000)
     short.add_argument("--sides", nargs="+", choices=point.SERVERS, default=["ours"])
     command("coldstart", _coldstart, "from starting a server to its first word")
+    command(
+        "building", _building, "what making a call's services takes of the event loop; prints one JSON line"
+    )
     command("voice", _voice, "from the caller's last word to the agent's first, with the embedded models")
     command("hearing", _hearing, "what the embedded speech-to-text hears on a telephone (about 6 minutes)")
     long = command("longcall", _longcall, "what a call costs as it gets long")

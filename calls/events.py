@@ -139,9 +139,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Awaiting:
-    """What is due now: a transcript (stt), the model's first word (llm), its voice (tts), or nothing."""
+    """What is due now: a transcript (stt), the model's next word (llm), its voice (tts), or nothing.
+
+    `goes_on`: of a reply that has begun; else the caller has just said something.
+    """
 
     part: str | None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,15 @@ class Failed:
     part: str
     message: str
     caller_waits: bool = True
+    provider: str = ""  # of this part, as the catalogue names it
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """Something was left out, of a prompt or of a reply, and why: the part could not do with all of it."""
+
+    part: str
+    message: str
     provider: str = ""  # of this part, as the catalogue names it
 
 
@@ -231,6 +244,7 @@ Event = (
     | Measured
     | Awaiting
     | Failed
+    | Shortened
     | StoodIn
     | Misused
     | KeyPressed

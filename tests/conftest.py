@@ -24,6 +24,8 @@ from calls.models import (
     TurnRow,
 )
 from calls.process import Load, State, this_process
+from calls.providers import clients
+from tests.cloud.tls import Authority
 
 pytest_plugins = ["tests.services"]
 
@@ -49,6 +51,16 @@ async def database_thread():
     """At the end of a test, the thread in which it used the database closes its connections."""
     yield
     await sync_to_async(connections.close_all)()
+
+
+@pytest.fixture
+def authority(tmp_path, monkeypatch):
+    """Signs the certificates of local servers; the product trusts it and no other meanwhile."""
+    made = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.file))
+    clients.tls.cache_clear()
+    yield made
+    clients.tls.cache_clear()
 
 
 def pytest_collection_modifyitems(items):

@@ -105,6 +105,15 @@ def test_settings_are_checked_against_the_chosen_provider(admin_client):
     assert save_new(admin_client, llm_provider="openai", **settings).status_code == 302
 
 
+def test_a_prompt_longer_than_the_model_takes_is_refused(admin_client):
+    prompt = "You answer the telephone of a shop. " * 200
+    (message,) = errors(save_new(admin_client, llm_provider="local", system_prompt=prompt))["system_prompt"]
+    assert f"{len(prompt.strip()):,}" in message
+    assert "takes 4,000" in message
+    assert "system_prompt" in errors(save_new(admin_client, llm_provider="auto", system_prompt=prompt))
+    assert save_new(admin_client, llm_provider="openai", system_prompt=prompt).status_code == 302
+
+
 def test_emptied_settings_become_an_empty_object(admin_client):
     assert save_new(admin_client, llm_settings="").status_code == 302
     assert PromptProfile.objects.get().llm_settings == {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import importlib
 import subprocess
 import sys
 
@@ -50,6 +51,7 @@ def test_defaults_follow_the_settings(settings):
         ("llm", "local", {"max_tokens": 2.0}, "a whole number from 1 to 512, not 2.0"),
         ("llm", "local", {"max_tokens": 513}, "not 513"),
         ("llm", "openai", {"model": "two words"}, "text like gpt-4o-mini, not 'two words'"),
+        ("llm", "openai", {"model": "gpt-\ud83d"}, "text like gpt-4o-mini"),
         ("tts", "local", {"voice": "emma"}, "one of heart, not 'emma'"),
         ("tts", "cartesia", {"speed": 1.6}, "from 0.6 to 1.5"),
         ("stt", "cartesia", {"model": "nova"}, "text like ink-whisper"),
@@ -153,10 +155,61 @@ async def test_the_system_prompt_reaches_the_language_models(cloud_keys):
         assert llm.settings.system_instruction == "Be kind."
 
 
-async def test_a_cloud_service_leaves_no_connection_open(cloud_keys):
+@pytest.mark.parametrize(
+    ("prompt", "fitting"),
+    [
+        ("Be kind. " * 500, ("Be kind. " * 444).strip()),
+        ("kind " * 1000, ("kind " * 800).strip()),
+        ("k" * 5000, "k" * 4000),
+        ("k" * 4000, "k" * 4000),
+        (f"{'k' * 3999}. And so on.", f"{'k' * 3999}."),
+    ],
+)
+def test_a_prompt_is_cut_to_what_the_embedded_model_takes(prompt, fitting):
+    assert catalogue.find("llm", "local").fit_prompt(prompt) == fitting
+    assert len(fitting) <= 4000
+
+
+async def test_a_cut_prompt_is_named(cloud_keys):
+    prompt = "Be kind. " * 500
+    fitting, cut = catalogue.fit_prompt("local", prompt)
+    assert (
+        cut
+        == "the prompt has 4,500 characters; Embedded (SmolLM2 135M) takes 4,000, and the rest is left out"
+    )
+    llm = catalogue.create("llm", "local", {}, language="en", system_prompt=prompt)
+    assert llm.settings.system_instruction == fitting
+    assert catalogue.fit_prompt("auto", prompt) == catalogue.fit_prompt("openai", prompt) == (prompt, "")
+
+
+async def test_shared_connections_are_closed_with_the_catalogue(cloud_keys):
+    """Not with a call: other calls use them."""
     llm = catalogue.create("llm", "openai", {}, language="en")
     await llm.cleanup()
+    assert not llm._client.is_closed()
+    await catalogue.close()
     assert llm._client.is_closed()
+
+
+async def test_everything_is_warmed_with_keys_as_well(cloud_keys):
+    """The embedded models stand in, and speak in an emergency."""
+    await catalogue.warm()
+    for kind in catalogue.KINDS:
+        assert importlib.import_module(catalogue.find(kind, "local").module).is_ready()
+    await catalogue.close()
+
+
+async def test_an_embedded_model_that_only_stands_in_does_not_keep_the_server_from_starting(
+    settings, cloud_keys, caplog
+):
+    settings.LOCAL_LLM_PATH = "/nowhere/model.gguf"
+    await catalogue.close()
+    await catalogue.warm()
+    assert "calls.providers.local.llm cannot be used" in caplog.text
+    settings.OPENAI_API_KEY = ""
+    with pytest.raises(Exception, match=r"."):
+        await catalogue.warm()
+    await catalogue.close()
 
 
 def test_the_catalogue_loads_nothing_heavy():

@@ -1,5 +1,7 @@
 """Pipecat's cloud services against local servers: what they send, and what each fault makes of them."""
 
+from collections import deque
+
 import pytest
 from openai import Timeout
 from pipecat.frames.frames import (
@@ -22,6 +24,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.utils.errors import ErrorCategory
 
 from calls.providers import catalogue, cloud
+from calls.providers.frames import ReplyCutFrame
 from tests.cloud import cartesia, openai
 from tests.cloud.journal import Journal
 from tests.cloud.rig import SAMPLE_RATE, running
@@ -41,6 +44,13 @@ def keys(settings):
     settings.CARTESIA_API_KEY = cartesia.KEY
     settings.OPENAI_API_KEY = openai.KEY
     return settings
+
+
+@pytest.fixture(autouse=True)
+async def closed():
+    """Nothing that calls share outlives a test and its event loop."""
+    yield
+    await catalogue.close()
 
 
 def create(kind, provider, values=None, language="en"):
@@ -331,14 +341,6 @@ async def test_llm_that_is_slow_is_waited_for(thinking):
     assert len(thinking.requests) == 1
 
 
-async def test_llm_leaves_no_connection_behind(thinking):
-    service = create("llm", "openai")
-    async with running(service) as rig:
-        await ask(rig)
-
-    assert service._client.is_closed()
-
-
 async def test_llm_hangs_up_when_interrupted(thinking):
     thinking.faults.silent()
     async with running(create("llm", "openai")) as rig:
@@ -348,6 +350,54 @@ async def test_llm_hangs_up_when_interrupted(thinking):
         assert await thinking.hang_ups.find(lambda _: True) is request
 
     assert rig.errors == []
+
+
+async def test_llm_that_asks_for_a_tool_nobody_offered_is_asked_once(thinking):
+    calls = [
+        {"index": 0, "id": "t1", "type": "function", "function": {"name": "get_weather", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"city": "Paris"}'}},
+    ]
+    thinking.replies = deque([[*({"tool_calls": [call]} for call in calls), "tool_calls"], "Yes."])
+    service = create("llm", "openai")
+    async with running(service) as rig:
+        assert await ask(rig) == ""
+        (error,) = rig.errors
+        assert error.error == "the language model asked for a tool that nobody offered: get_weather"
+        assert await ask(rig) == "Yes."
+
+    assert len(thinking.requests) == 2
+    assert service.is_usable
+
+
+async def test_llm_that_writes_beside_such_a_tool_is_heard(thinking, caplog):
+    tool = {"index": 0, "id": "t1", "type": "function", "function": {"name": "sing", "arguments": "{}"}}
+    thinking.replies = deque([["Let me see.", {"tool_calls": [tool]}, "tool_calls"]])
+    async with running(create("llm", "openai")) as rig:
+        assert await ask(rig) == "Let me see."
+
+    assert rig.errors == []
+    assert "nobody offered: sing" in caplog.text
+    assert len(thinking.requests) == 1
+
+
+@pytest.mark.parametrize(("finish", "by"), [("length", "max_tokens"), ("content_filter", "content_filter")])
+async def test_llm_that_is_cut_says_by_what(thinking, finish, by):
+    thinking.replies = deque([["It is a", finish]])
+    async with running(create("llm", "openai")) as rig:
+        assert await ask(rig) == "It is a"
+        (cut,) = rig.all(ReplyCutFrame)
+
+    assert by in cut.message
+    assert rig.errors == []
+
+
+async def test_llm_whose_reply_is_withheld_has_failed(thinking):
+    thinking.replies = deque([["content_filter"]])
+    async with running(create("llm", "openai")) as rig:
+        assert await ask(rig) == ""
+        (error,) = rig.errors
+
+    assert "withheld" in error.error
 
 
 # --- Text-to-speech ---------------------------------------------------------------------------------------

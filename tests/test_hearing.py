@@ -62,6 +62,12 @@ async def test_a_recogniser_that_ends_with_nothing_has_said_what_it_showed(line)
     assert not line.out.of(SpeechTranscribedFrame)
 
 
+async def test_halves_of_characters_and_controls_are_none(line):
+    await after(line, started(), partial("two \ud83d"), stopped(), final("two\x00 \ud83d\ude00 pizzas\udc00"))
+    assert finals(line) == [("two 😀 pizzas", False)]
+    assert line.out.of(InterimTranscriptionFrame)[0].text == "two "
+
+
 async def test_a_final_without_words_does_not_count(line):
     await after(line, started(), partial("two pizzas"), stopped(), final(" "), SpeechTranscribedFrame())
     assert finals(line) == [("two pizzas", True)]

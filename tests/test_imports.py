@@ -30,7 +30,9 @@ FLOORS = [
         "calls.outage",
         "calls.preparing",
         "calls.process",
+        "calls.redaction",
         "calls.tasks",
+        "calls.text",
     },
     {"calls.simulator", "voiceagent", "voiceagent.settings"},
 ]
@@ -55,7 +57,9 @@ FRAMEWORKS = {
     "calls.models": {"channels", "pipecat"},
     "calls.pages": {"pipecat"},
     "calls.admin": {"channels", "pipecat"},
+    "calls.redaction": {"django", "channels", "pipecat", "asyncio"},
     "calls.simulator": {"django", "channels", "pipecat"},
+    "calls.text": {"django", "channels", "pipecat", "asyncio"},
 }
 
 

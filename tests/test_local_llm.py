@@ -20,6 +20,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.openai.base_llm import OpenAILLMSettings
 
 from calls.providers import catalogue
+from calls.providers.frames import PromptCutFrame, ReplyCutFrame
 from calls.providers.local import llm, llm_server
 from tests.provider_harness import HANG_SECONDS, running
 
@@ -197,8 +198,17 @@ async def test_a_conversation_that_fills_the_context_is_shortened_ahead(small_co
 async def test_a_prompt_longer_than_the_context_is_cut(small_context):
     async with running(make("You are a receptionist. " * 200, max_tokens=10)) as line:
         await ask(line, context("Hello?"))
+        await ask(line, context("Hello?"), 2)
+        (cut,) = line.out.of(PromptCutFrame)
+    assert "256 tokens" in cut.message
     assert reply(line)
     assert not line.back.of(ErrorFrame)
+
+
+async def test_a_reply_that_reaches_max_tokens_says_so():
+    async with running(make("Give long answers.", max_tokens=5)) as line:
+        await ask(line, context("Tell me a long story."))
+        assert line.out.of(ReplyCutFrame)
 
 
 async def test_another_conversation_is_seen_whole_again():

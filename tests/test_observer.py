@@ -33,9 +33,10 @@ from calls.pipeline import observer as module
 from calls.pipeline import turns
 from calls.pipeline.hearing import LateTranscriptionFrame
 from calls.pipeline.observer import ConversationObserver
+from calls.pipeline.reply import WrittenFrame
 from calls.pipeline.sentences import sentences_of
 from calls.pipeline.taps import Services
-from calls.providers.frames import SpeechTranscribedFrame
+from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscribedFrame
 
 STARTED = 1_000.0
 GREETING = "Hello, how can I help you?"
@@ -93,7 +94,7 @@ class Conversation:
     def __init__(self, clock):
         self.clock = clock
         self.told = Told()
-        names = ("stt", "words", "caller", "llm", "tts", "output", "agent")
+        names = ("stt", "words", "caller", "llm", "reply", "tts", "output", "agent")
         self.services = Services(**{name: FrameProcessor(name=name) for name in names})
         self.observer = ConversationObserver(self.services, self.told, started=STARTED, language="en")
 
@@ -110,7 +111,7 @@ class Conversation:
 
     async def follow(self):
         while not self.observer._frames.empty():
-            await self.observer._follow(self.observer._frames.get_nowait())
+            self.observer._follow(self.observer._frames.get_nowait())
 
     # --- What happens in a call, in the frames that Pipecat makes of it -----------------------------------
 
@@ -133,9 +134,12 @@ class Conversation:
         await self.push("caller", LLMContextUserTurnFrame(text, "now"))
 
     async def reply(self, *pieces):
-        """The model writes."""
-        texts = [LLMTextFrame(piece) for piece in pieces]
-        await self.push("llm", LLMFullResponseStartFrame(), *texts, LLMFullResponseEndFrame())
+        """The model writes, and the voice gets it in pieces."""
+        await self.push("reply", LLMFullResponseStartFrame())
+        for piece in pieces:
+            await self.push("llm", LLMTextFrame(piece))
+            await self.push("reply", WrittenFrame(piece))
+        await self.push("reply", LLMFullResponseEndFrame())
 
     async def announce(self, text, *, voice=True):
         """Text-to-speech takes up a text, of which voice comes; the text's id."""
@@ -196,7 +200,7 @@ async def test_a_conversation(call):
     await call.push("words", InterimTranscriptionFrame("two", "caller", "now", "en"))
     await call.question("two large pizzas")
     call.clock.now = STARTED + 13
-    await call.reply("They are", " on their way. Anything", " else?")
+    await call.reply("They are on their way.", "Anything else?")
     segment = await call.announce("They are on their way. Anything else?")
     await call.begin()
     await call.words("They are on their way. Anything else?", segment)
@@ -227,7 +231,7 @@ async def test_a_conversation(call):
     sentences = [GREETING, "They are on their way.", "Anything else?"]
     assert call.told.texts(events.Saying) == call.told.texts(events.Said) == sentences
     assert call.told.failures == call.told.interruptions == []
-    assert call.told.due == [None, "stt", None, "llm", "tts", None]
+    assert call.told.due == [None, "stt", None, "llm", "llm", "tts", "tts", None]
 
 
 async def test_a_turn_in_several_stretches(call):
@@ -362,10 +366,13 @@ async def test_interrupted_before_any_word(call, voice):
 
 
 async def test_interrupted_while_the_model_writes(call):
-    await call.push("llm", LLMFullResponseStartFrame(), LLMTextFrame("We are open"))
+    await call.push("reply", LLMFullResponseStartFrame(), WrittenFrame("We are open."))
     await call.interrupt()
-    await call.push("llm", LLMFullResponseEndFrame())
-    assert [(m.text, m.is_complete) for m in call.told.of(events.Wrote)] == [("We are open", True)]
+    await call.push("reply", LLMFullResponseEndFrame())
+    assert [(m.text, m.is_complete) for m in call.told.of(events.Wrote)] == [
+        ("We are open.", False),
+        ("We are open.", True),
+    ]
     assert call.told.interruptions == call.told.failures == []
 
 
@@ -457,7 +464,7 @@ async def test_the_call_ends_while_the_agent_speaks(call):
     segment = await call.announce(GREETING)
     await call.begin()
     await call.words("Hello, how", segment)
-    await call.observer.drain()
+    call.observer.drain()
     assert call.told.said == [("agent", "Hello, how", False)]
     assert call.told.turns[0].end_ms == 400
     assert call.told.texts(events.Said) == ["Hello, how"]
@@ -469,7 +476,7 @@ async def test_the_caller_hangs_up_in_the_middle_of_a_sentence(call):
     await call.push("words", VADUserStartedSpeakingFrame(start_secs=0.2, timestamp=call.clock.now))
     await call.push("words", TranscriptionFrame("My number is", "caller", "now", "en"))
     await call.push("words", InterimTranscriptionFrame("five five", "caller", "now", "en"))
-    await call.observer.drain()
+    call.observer.drain()
     assert call.told.said == [("caller", "My number is five five", False)]
     assert call.told.turns[0].end_ms is not None
 
@@ -496,10 +503,30 @@ async def test_a_voice_that_breaks_off(call):
 
 
 async def test_a_pause_of_the_voice_while_the_model_writes_is_none(call):
-    await call.push("llm", LLMFullResponseStartFrame(), LLMTextFrame("One moment."))
+    await call.push("reply", LLMFullResponseStartFrame(), WrittenFrame("One moment."))
     await call.announce("One moment.", voice=False)
     await call.begin()
     await call.stop()
+    assert call.told.failures == []
+    assert call.told.due[-1] == "llm"  # the rest is not waited for without end
+
+
+async def test_a_slow_model_is_waited_for_word_by_word_until_the_voice_has_its_text(call):
+    await call.push("reply", LLMFullResponseStartFrame())
+    await call.push("llm", LLMTextFrame("The"), LLMTextFrame(" capital"))
+    await call.push("reply", WrittenFrame("The capital of France"))
+    await call.push("llm", LLMTextFrame(" is"))
+    assert call.told.due == ["llm", "llm", "tts"]
+    await call.begin()
+    await call.push("llm", LLMTextFrame(" Paris."))
+    await call.push("reply", WrittenFrame("is Paris."))
+    assert call.told.due == ["llm", "llm", "tts", None]
+
+
+async def test_what_was_left_out_is_told(call):
+    await call.push("llm", ReplyCutFrame("the reply was cut"), PromptCutFrame("the prompt was cut"))
+    told = [(event.part, event.message) for event in call.told.of(events.Shortened)]
+    assert told == [("llm", "the reply was cut"), ("llm", "the prompt was cut")]
     assert call.told.failures == []
 
 

@@ -20,8 +20,8 @@ from tests.documents import DOCS, ROOT, rows
 DOCUMENTED = {"_meta", "_state", "_base_manager", "_typeshed"}
 PRIVATE = {
     "calls/gateway/server/daphne.py": {"_dataReceived", "_perMessageCompress", "_tempDataBuffer"},
-    "calls/providers/cloud.py": {"_client", "_websocket_connect", "_process_response"},
-    "calls/providers/local/llm.py": {"_settings", "_update_settings"},
+    "calls/providers/cloud.py": {"_websocket_connect", "_process_response"},
+    "calls/providers/local/llm.py": {"_client", "_settings", "_update_settings"},
     "calls/providers/local/stt.py": {"_user_id"},
 }
 

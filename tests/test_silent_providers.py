@@ -1,11 +1,12 @@
-"""Providers that accept everything and answer nothing: each call notices, apologises and goes on.
+"""Providers that answer nothing, or cannot be reached: each call notices, says so, apologises and goes on.
 
 Real calls through Cartesia's and OpenAI's services, in this process, where what is waited for can be short.
 """
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import product
 
 import pytest
 import uvicorn
@@ -132,3 +133,104 @@ def check_stored(silent):
     if silent == "stt":
         del turns[0]  # was not heard
     assert list(session.turns.values_list("speaker", "text")) == turns
+
+
+async def test_a_reply_that_is_cut_ends_with_a_sentence_and_says_so(url, settings):
+    """What RustPBX is told, what is stored, and no error."""
+    settings.CARTESIA_API_KEY, settings.OPENAI_API_KEY = cartesia.KEY, openai.KEY
+    stt, tts = cartesia.SpeechToText(QUESTION), cartesia.TextToSpeech()
+    llm = openai.ChatCompletions([f"{REPLY} You may \ud83d", "\ude00 come and", "length"])
+    async with stt.running() as stt_url, llm.running() as llm_url, tts.running() as tts_url:
+        settings.CARTESIA_STT_URL, settings.OPENAI_BASE_URL, settings.CARTESIA_TTS_URL = (
+            stt_url, llm_url, tts_url,
+        )  # fmt: skip
+        report = await run_call([Say(say(QUESTION)[RATE:]), WaitForAgent(0.5, 20)], url=url, room_id="cut")
+        await asyncio.gather(*(one.life.closed.wait() for one in list(registry.live)))
+        assert await writer.recorder().flush(10)
+    assert report.failure is None
+    assert [(each["text"], each["is_complete"]) for each in report.of("llm_response")] == [
+        (REPLY, False),
+        (REPLY, True),
+    ]
+
+    @sync_to_async
+    def stored():
+        session = CallSession.objects.get(room_id="cut")
+        (event,) = session.events.values_list("kind", "severity", "provider")
+        return session.error_count, event, list(session.turns.values_list("speaker", "text"))
+
+    turns = [("caller", QUESTION), ("agent", REPLY)]
+    assert await stored() == (0, ("shortened", "warning", "llm/openai"), turns)
+
+
+WHY = {
+    "dns": "its address cannot be found: DNS has no answer",
+    "refused": "the connection was refused: nothing listens there",
+    "expired": "its TLS certificate has expired",
+}
+ADDRESSES = {"stt": "CARTESIA_STT_URL", "llm": "OPENAI_BASE_URL", "tts": "CARTESIA_TTS_URL"}
+SCHEMES = {"stt": "ws", "llm": "http", "tts": "ws"}
+PATHS = {"stt": "", "llm": "/v1", "tts": "/tts/websocket"}
+
+
+@asynccontextmanager
+async def unreachable(kind, fault, tls):
+    """Where a provider would be that cannot be reached for this reason."""
+    if fault == "expired":
+        servers = {"stt": cartesia.SpeechToText(tls=tls), "llm": openai.ChatCompletions(REPLY, tls=tls)}
+        async with (servers.get(kind) or cartesia.TextToSpeech(tls)).running() as address:
+            yield address
+        return
+    host = "nowhere.invalid"
+    if fault == "refused":
+        with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+            host = f"127.0.0.1:{closed_soon.getsockname()[1]}"
+    yield f"{SCHEMES[kind]}://{host}{PATHS[kind]}"
+
+
+async def test_an_unreachable_provider_is_named_and_the_call_goes_on(url, settings, authority, caplog):
+    """Nine calls: each provider, for each reason. The other two work."""
+    settings.CARTESIA_API_KEY, settings.OPENAI_API_KEY = cartesia.KEY, openai.KEY
+    tls = authority.server(expired=True)
+    question = say(QUESTION)[RATE:]
+    script = [Say(question), WaitForAgent(0.5, 20), Say(question), WaitForAgent(0.5, 20)]
+    calls = {}
+    async with AsyncExitStack() as running:
+        for kind, fault in product(catalogue.KINDS, WHY):
+            stt, llm = cartesia.SpeechToText(*[QUESTION] * 9), openai.ChatCompletions(REPLY)
+            settings.CARTESIA_STT_URL = await running.enter_async_context(stt.running())
+            settings.OPENAI_BASE_URL = await running.enter_async_context(llm.running())
+            settings.CARTESIA_TTS_URL = await running.enter_async_context(cartesia.TextToSpeech().running())
+            address = await running.enter_async_context(unreachable(kind, fault, tls))
+            setattr(settings, ADDRESSES[kind], address)
+            configured = asyncio.Event()
+
+            def follow(event, configured=configured):
+                if event.kind == "configured":
+                    configured.set()
+
+            room = f"{kind}-{fault}"
+            calling = run_call(script, url=url, room_id=room, on_event=follow)
+            calls[kind, fault] = asyncio.create_task(calling)
+            await asyncio.wait_for(configured.wait(), 10)  # the next call has providers of its own
+        await asyncio.gather(*calls.values())
+        await asyncio.gather(*(one.life.closed.wait() for one in list(registry.live)))
+        assert await writer.recorder().flush(10)
+    for (kind, fault), calling in calls.items():
+        report, told = calling.result(), f"{kind}: {WHY[fault]} ("
+        assert report.in_vain == []
+        assert [e["code"] for e in report.of("error") if e["message"].startswith(told)][:1] == [502]
+        assert report.talkspurts
+        await check_stored_failure(kind, fault)
+        assert any(told in record.getMessage() for record in caplog.records)
+
+
+@sync_to_async
+def check_stored_failure(kind, fault):
+    session = CallSession.objects.get(room_id=f"{kind}-{fault}")
+    assert (session.status, session.end_reason) == ("completed", "disconnect")
+    wanted = f"{kind}/{'openai' if kind == 'llm' else 'cartesia'}"
+    failures = session.events.filter(kind="provider_failure", provider=wanted)
+    assert any(event.message.startswith(f"{WHY[fault]} (") for event in failures)
+    # Perhaps the caller spoke into it: the failure shows when the call begins.
+    assert any(APOLOGY.startswith(turn.text) for turn in session.turns.filter(speaker="agent"))

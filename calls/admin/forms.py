@@ -1,6 +1,7 @@
 """The forms of a prompt profile and of a provider account. The providers offered are the catalogue's."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -62,6 +63,11 @@ class PromptProfileForm(forms.ModelForm):
             settings, provider = cleaned.get(name), cleaned.get(f"{kind}_provider")
             if provider and isinstance(settings, dict):
                 self._check(kind, provider, settings)
+        if cleaned.get("system_prompt") and (llm := cleaned.get("llm_provider")):
+            with suppress(ValueError):  # a provider that is gone, which has been said
+                _fitting, cut = catalogue.fit_prompt(llm, cleaned["system_prompt"])
+                if cut:
+                    self.add_error("system_prompt", f"For the chosen language model {cut}. Shorten it.")
         self._ask_first(cleaned)
         return cleaned
 

@@ -24,6 +24,7 @@ from calls.pipeline.build import Conversation, build
 from calls.profiles.choosing import ChosenProfile
 from calls.profiles.in_force import for_request, in_force, wanted
 from calls.providers.catalogue import KINDS
+from calls.providers.errors import explained
 from calls.recorder.rows import CallRows
 from calls.recorder.writer import Recorder
 from calls.tasks import Tasks
@@ -95,7 +96,7 @@ class Call:
                 voice=client.voice,
             )
         except Exception as e:
-            error = f"the pipeline could not be built: {e}"
+            error = f"the pipeline could not be built: {explained(str(e))}"
             self._publish_end(EndReason.ERROR, "", error, self._now())
             raise
         stood_in = self._conversation.stood_in
@@ -210,10 +211,13 @@ class Call:
     def take(self, event: Event) -> None:
         """Something happened in the pipeline: do what has to be done about it, and pass it on."""
         match event:
-            case events.Awaiting(part):
-                self._await(part)
+            case events.Awaiting(part, goes_on):
+                self._await(part, goes_on)
             case events.Failed():
                 self._take_failure(event)
+            case events.Shortened(part, message):
+                logger.warning("call %s: %s: %s", self.id, part, message)
+                self._publish(replace(event, provider=wanted(self.config, part)))
             case _:
                 if isinstance(event, events.Interrupted):
                     self._apologised = False
@@ -242,10 +246,10 @@ class Call:
 
     # --- What is done about it ----------------------------------------------------------------------------
 
-    def _await(self, part: str | None) -> None:
-        """Give what is due a bounded time to begin."""
+    def _await(self, part: str | None, goes_on: bool) -> None:
+        """Give what is due a bounded time to begin, or to go on."""
         self._watchdog.stop()
-        if part in (STT, LLM):
+        if part in (STT, LLM) and not goes_on:
             self._apologised = False
         if part == TTS and not self._conversation.services.tts.is_usable:
             self._give_up(part, "the voice is out of service")
@@ -253,13 +257,14 @@ class Call:
             self._watchdog.expect(part)
 
     def _take_failure(self, failure: events.Failed) -> None:
-        """Publish it and, if the caller waits in vain, apologise. The call goes on."""
+        """Publish it, once, and apologise if the caller waits in vain. The call goes on."""
         logger.warning("call %s: %s: %s", self.id, failure.part, failure.message)
-        if self._ended or (failure.caller_waits and self._is_known(failure.part)):
+        if self._ended:
             return
         if failure.part in KINDS:
             failure = replace(failure, provider=wanted(self.config, failure.part))
-        self._publish(failure)
+        if not (failure.caller_waits and self._is_known(failure.part)):
+            self._publish(failure)
         if failure.caller_waits:
             self._watchdog.stop()
             self._apologise(failure.part)

@@ -27,6 +27,7 @@ class EventKind(models.TextChoices):
     CONFIGURATION = "configuration", "Configuration"
     PROVIDER_FAILURE = "provider_failure", "Provider failure"
     KEY = "key", "Key"
+    SHORTENED = "shortened", "Shortened"
 
 
 class Severity(models.TextChoices):

@@ -39,7 +39,7 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import AS_A_TELEPHONE, SAMPLE_RATE, VoiceOut
-from calls.events import Sink
+from calls.events import LLM, Shortened, Sink
 from calls.pipeline import silero, smart_turn
 from calls.pipeline.hearing import HeardWords
 from calls.pipeline.input import RustPBXInput
@@ -47,6 +47,7 @@ from calls.pipeline.keys import Keys, key_of
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import SendAudio
+from calls.pipeline.reply import Reply
 from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.taps import Services
 from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
@@ -71,6 +72,7 @@ class Conversation:
     observer: ConversationObserver
     stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
     voice: VoiceOut
+    fit_prompt: Callable[[str], str]  # what the model takes of a prompt; tells if that is not all
     task: asyncio.Task[None] | None = None
     finishing: bool = False  # what is queued is still spoken
 
@@ -86,7 +88,8 @@ class Conversation:
             await self.runner.run()
         finally:
             observing.cancel()
-            await self.observer.drain()
+            await asyncio.wait({observing})
+            self.observer.drain()
 
     @property
     def cadence_bytes(self) -> int:
@@ -116,7 +119,7 @@ class Conversation:
 
     async def prompt(self, system_prompt: str) -> None:
         """Put another system prompt in force, from the next answer on."""
-        settings = OpenAILLMSettings(system_instruction=system_prompt)
+        settings = OpenAILLMSettings(system_instruction=self.fit_prompt(system_prompt))
         await self.worker.queue_frame(LLMUpdateSettingsFrame(delta=settings))
 
     async def give_up_reply(self) -> None:
@@ -192,11 +195,13 @@ def build(
     )
     agent = LLMAssistantAggregator(context)
     hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio, voice)
-    words = HeardWords()
-    services = Services(stt=stt, words=words, caller=caller, llm=llm, tts=tts, output=speaking, agent=agent)
+    words, reply = HeardWords(), Reply(config.language)
+    services = Services(
+        stt=stt, words=words, caller=caller, llm=llm, reply=reply, tts=tts, output=speaking, agent=agent
+    )
     observer = ConversationObserver(services, emit, started=started, language=config.language)
     keys = Keys(interrupt=config.allow_interruptions)
-    pipeline = Pipeline([hearing, stt, keys, words, caller, llm, tts, speaking, agent])
+    pipeline = Pipeline([hearing, stt, keys, words, caller, llm, reply, tts, speaking, agent])
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(
@@ -210,7 +215,16 @@ def build(
         start_timeout_secs=10,
     )
     runner = WorkerRunner(handle_sigint=False)
-    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in, voice)
+
+    def fit_prompt(prompt: str) -> str:
+        answering = catalogue.LOCAL if "llm" in stood_in else config.llm.name
+        fitting, cut = catalogue.fit_prompt(answering, prompt)
+        if cut:
+            emit(Shortened(LLM, cut))
+        return fitting
+
+    fit_prompt(system_prompt)
+    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in, voice, fit_prompt)
 
 
 class CallerAggregator(LLMUserAggregator):
@@ -223,13 +237,13 @@ class CallerAggregator(LLMUserAggregator):
 
 
 async def warm() -> None:
-    """Load every model, all at once, then make one pipeline and throw it away: no call waits for either."""
+    """Load every model, all at once, then make pipelines and throw them away: no call waits for either."""
     loading = (asyncio.to_thread(silero.warm), asyncio.to_thread(smart_turn.warm), catalogue.warm())
     await asyncio.gather(*loading)
-    auto = Provider(catalogue.AUTO)
-    config = CallConfig("", "", "", "", "en", stt=auto, llm=auto, tts=auto)
     nobody = cast(Any, None)  # a pipeline that never runs calls nobody
-    build(config, system_prompt="", send_audio=nobody, emit=nobody, started=0.0)
+    for provider in (Provider(catalogue.AUTO), Provider(catalogue.LOCAL)):
+        config = CallConfig("", "", "", "", "en", stt=provider, llm=provider, tts=provider)
+        build(config, system_prompt="", send_audio=nobody, emit=nobody, started=0.0)
 
 
 def _service(

@@ -18,6 +18,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
+from calls.text import whole
 
 LATE_S = 2.5  # after the end of speech: a final that has not come by then is not waited for
 SAME = 0.6  # share of letters that two transcripts of the same speech have in common, at least
@@ -60,6 +61,8 @@ class HeardWords(FrameProcessor):
 
     async def _follow(self, frame: Frame) -> bool:
         """Note what a frame means; whether it goes on."""
+        if isinstance(frame, (InterimTranscriptionFrame, TranscriptionFrame)):
+            frame.text = whole(frame.text)
         match frame:
             case InterimTranscriptionFrame():
                 self._shown = frame

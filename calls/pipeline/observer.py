@@ -6,7 +6,7 @@ events (`calls.events`).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -33,26 +33,15 @@ from pipecat.frames.frames import (
 )
 from pipecat.metrics.metrics import TTFBMetricsData
 
-from calls.events import (
-    AGENT,
-    CALLER,
-    LLM,
-    PIPELINE,
-    STT,
-    TTS,
-    Awaiting,
-    Failed,
-    Heard,
-    Interrupted,
-    Measured,
-    Sink,
-    Turn,
-)
+from calls import events
+from calls.events import AGENT, CALLER, LLM, PIPELINE, STT, TTS, Sink, Turn
 from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
+from calls.pipeline.reply import WrittenFrame
 from calls.pipeline.sentences import SpokenSentences, WrittenReply
 from calls.pipeline.taps import Services, tap
 from calls.pipeline.turns import Turns, monotonic_of
-from calls.providers.frames import SpeechTranscribedFrame
+from calls.providers.errors import explained
+from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscribedFrame
 
 WORDS_S = 1.0  # speech this long holds words: a service that hears none has failed
 
@@ -88,7 +77,7 @@ class ConversationObserver:
         self._failed = False  # a service, since the caller's last turn
         self._reply = WrittenReply(emit)
         self._sentences = SpokenSentences(emit)
-        self._handlers: dict[type[Frame], Callable[[Any], Awaitable[None] | None]] = {
+        self._handlers: dict[type[Frame], Callable[[Any], None]] = {
             InterimTranscriptionFrame: self._on_partial,
             TranscriptionFrame: self._on_final,
             LateTranscriptionFrame: self._on_late,
@@ -98,6 +87,9 @@ class ConversationObserver:
             LLMContextUserTurnFrame: self._on_caller_turn,
             LLMFullResponseStartFrame: self._on_reply_started,
             LLMTextFrame: self._on_reply_text,
+            WrittenFrame: self._on_written,
+            ReplyCutFrame: self._on_cut,
+            PromptCutFrame: self._on_cut,
             LLMFullResponseEndFrame: self._on_reply_ended,
             AggregatedTextFrame: self._sentences.announce,
             TTSStartedFrame: self._on_voice_started,
@@ -115,12 +107,12 @@ class ConversationObserver:
     async def run(self) -> None:
         """Follow the conversation, until cancelled."""
         while True:
-            await self._follow(await self._frames.get())
+            self._follow(await self._frames.get())
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Follow what is left once the pipeline has stopped, and end what it was saying."""
         while not self._frames.empty():
-            await self._follow(self._frames.get_nowait())
+            self._follow(self._frames.get_nowait())
         if self._shown is not None:  # the caller hung up in the middle of a sentence
             self._speech_end = time.monotonic()
             self._on_final(TranscriptionFrame(self._shown.text, "", "", self._shown.language))
@@ -128,17 +120,15 @@ class ConversationObserver:
             self._voice_ended = True  # by us: it did not break off
             self._on_bot_stopped(BotStoppedSpeakingFrame())
 
-    async def _follow(self, frame: Frame) -> None:
-        waiting = self._handlers[type(frame)](frame)
-        if waiting is not None:
-            await waiting
+    def _follow(self, frame: Frame) -> None:
+        self._handlers[type(frame)](frame)
 
     def _on_error(self, frame: ErrorFrame) -> None:
         self._failed = True
         part = self._services.part_of(frame.processor)
         if part == TTS:
             self._voice_ended = True  # and its end is not reported again
-        self._emit(Failed(part, frame.error))
+        self._emit(events.Failed(part, explained(frame.error, frame.exception)))
 
     # --- The caller ---------------------------------------------------------------------------------------
 
@@ -152,18 +142,18 @@ class ConversationObserver:
     def _on_speech_stopped(self, frame: VADUserStoppedSpeakingFrame) -> None:
         self._speech_end = self._unanswered_since = monotonic_of(frame.timestamp) - frame.stop_secs
         if not self._bot_speaking and self._speech_end - self._speech_began >= WORDS_S:
-            self._emit(Awaiting(STT))
+            self._emit(events.Awaiting(STT))
 
     def _on_partial(self, frame: InterimTranscriptionFrame) -> None:
         self._shown = frame
-        self._emit(Heard(frame.text, is_final=False, language=self._language_of(frame)))
+        self._emit(events.Heard(frame.text, is_final=False, language=self._language_of(frame)))
 
     def _on_final(self, frame: TranscriptionFrame) -> None:
         """Store what the caller said at once: the turn may go on for seconds, the process may not."""
         self._shown = None
-        self._emit(Awaiting(None))
+        self._emit(events.Awaiting(None))
         language = self._language_of(frame)
-        self._emit(Heard(frame.text, is_final=True, language=language))
+        self._emit(events.Heard(frame.text, is_final=True, language=language))
         turn = self._caller or self._turns.open(CALLER, self._speech_start or time.monotonic())
         text = f"{turn.text} {frame.text}".strip()
         end_ms = self._turns.ms(self._speech_end)
@@ -172,12 +162,12 @@ class ConversationObserver:
     def _on_late(self, frame: LateTranscriptionFrame) -> None:
         """The recogniser showed words and made no final of them."""
         message = f"no final words came within {LATE_S:g} s; those shown count"
-        self._emit(Failed(STT, message, caller_waits=False))
+        self._emit(events.Failed(STT, message, caller_waits=False))
         self._on_final(frame)
 
     def _on_nothing_heard(self, _frame: SpeechTranscribedFrame) -> None:
         """There were no words in the speech: none are waited for."""
-        self._emit(Awaiting(None))
+        self._emit(events.Awaiting(None))
 
     def _language_of(self, frame: InterimTranscriptionFrame | TranscriptionFrame) -> str:
         return str(frame.language or self._language)
@@ -193,31 +183,40 @@ class ConversationObserver:
         self._caller = None
         self._speech_start = None
         self._failed = False
-        self._emit(Awaiting(LLM))
+        self._emit(events.Awaiting(LLM))
 
     # --- The model ----------------------------------------------------------------------------------------
 
-    async def _on_reply_started(self, _frame: LLMFullResponseStartFrame) -> None:
-        await self._reply.start()
+    def _on_reply_started(self, _frame: LLMFullResponseStartFrame) -> None:
+        self._reply.start()
 
-    async def _on_reply_text(self, frame: LLMTextFrame) -> None:
-        if self._reply.is_open and self._reply.is_empty:
-            self._emit(Awaiting(None if self._bot_speaking else TTS))
-        await self._reply.add(frame.text)
+    def _on_reply_text(self, _frame: LLMTextFrame) -> None:
+        """The model writes: as long as nothing can be spoken yet, more has to come."""
+        if self._reply.is_open and self._reply.is_empty and not self._bot_speaking:
+            self._emit(events.Awaiting(LLM, goes_on=True))
 
-    async def _on_reply_ended(self, _frame: LLMFullResponseEndFrame) -> None:
+    def _on_written(self, frame: WrittenFrame) -> None:
+        """The voice gets this to say."""
+        if self._reply.is_open and not self._bot_speaking:
+            self._emit(events.Awaiting(TTS))
+        self._reply.add(frame.text)
+
+    def _on_reply_ended(self, _frame: LLMFullResponseEndFrame) -> None:
         if not self._reply.is_open:  # interrupted, and closed already
             return
         if self._reply.is_empty and not self._failed:
-            self._emit(Failed(LLM, "the language model wrote nothing"))
-        await self._reply.end()
+            self._emit(events.Failed(LLM, "the language model wrote nothing"))
+        self._reply.close()
+
+    def _on_cut(self, frame: ReplyCutFrame | PromptCutFrame) -> None:
+        self._emit(events.Shortened(LLM, frame.message))
 
     # --- The agent's voice --------------------------------------------------------------------------------
 
     def _on_bot_started(self, _frame: BotStartedSpeakingFrame) -> None:
         now = time.monotonic()
         self._bot_speaking = True
-        self._emit(Awaiting(None))
+        self._emit(events.Awaiting(None))
         agent = self._agent_turn(now)
         if self._unanswered_since is not None:
             self._measured("total", now - self._unanswered_since)
@@ -250,7 +249,9 @@ class ConversationObserver:
         self._bot_speaking = False
         if not self._voice_ended and not self._reply.is_open:
             self._voice_ended = True
-            self._emit(Failed(TTS, "the voice broke off"))
+            self._emit(events.Failed(TTS, "the voice broke off"))
+        if self._reply.is_open:  # all of it that has come is spoken
+            self._emit(events.Awaiting(LLM, goes_on=True))
         self._sentences.end()
         if self._agent is not None:
             self._agent = self._turns.emit(replace(self._agent, end_ms=self._turns.ms(time.monotonic())))
@@ -271,10 +272,10 @@ class ConversationObserver:
         self._reply.close()
         self._sentences.interrupt()
         self._voice_ended = True
-        self._emit(Awaiting(None))
+        self._emit(events.Awaiting(None))
         if self._agent is not None and self._bot_speaking and self._interruptible:
             turn = replace(self._agent, interrupted=True, end_ms=self._turns.ms(time.monotonic()))
-            self._emit(Interrupted(turn.text, turn.number))
+            self._emit(events.Interrupted(turn.text, turn.number))
             self._agent = self._turns.emit(turn) if turn.text else None
 
     # --- Figures ------------------------------------------------------------------------------------------
@@ -289,4 +290,4 @@ class ConversationObserver:
     def _measured(self, what: str, seconds: float) -> None:
         ms = max(0, round(seconds * 1000))
         self._latencies[f"{what}_ms"] = ms
-        self._emit(Measured(what, ms))
+        self._emit(events.Measured(what, ms))

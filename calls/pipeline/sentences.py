@@ -4,7 +4,6 @@ from collections import deque
 
 from pipecat.frames.frames import AggregatedTextFrame, TTSTextFrame
 from pipecat.utils.string import match_endofsentence
-from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
 from calls.events import Said, Saying, Sink, Wrote
 
@@ -19,12 +18,11 @@ def sentences_of(text: str) -> list[str]:
 
 
 class WrittenReply:
-    """The model's reply while it is being written."""
+    """The model's reply while it is being written, as far as the voice gets it."""
 
     def __init__(self, emit: Sink) -> None:
         self._emit = emit
         self._pieces: list[str] | None = None  # None: nothing is being written
-        self._splitter = SimpleTextAggregator()
 
     @property
     def is_open(self) -> bool:
@@ -36,34 +34,21 @@ class WrittenReply:
         """Whether nothing has been written yet."""
         return not self._pieces
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """The model begins a reply."""
         self._pieces = []
-        await self._splitter.reset()
 
-    async def add(self, text: str) -> None:
+    def add(self, piece: str) -> None:
         """The model wrote so much more."""
-        if self._pieces is None:
-            return
-        self._pieces.append(text)
-        async for sentence in self._splitter.aggregate(text):
-            self._write(sentence.text, is_complete=False)
-
-    async def end(self) -> None:
-        """The model is done."""
-        if rest := await self._splitter.flush():
-            self._write(rest.text, is_complete=False)
-        self.close()
+        if self._pieces is not None:
+            self._pieces.append(piece)
+            self._emit(Wrote(piece, is_complete=False))
 
     def close(self) -> None:
         """The reply is what has been written so far: it ended, or was interrupted."""
         if self._pieces:
-            self._write("".join(self._pieces), is_complete=True)
+            self._emit(Wrote(" ".join(self._pieces), is_complete=True))
         self._pieces = None
-
-    def _write(self, text: str, *, is_complete: bool) -> None:
-        if text := text.strip():
-            self._emit(Wrote(text, is_complete))
 
 
 class SpokenSentences:

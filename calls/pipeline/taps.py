@@ -32,7 +32,8 @@ from pipecat.processors.frame_processor import FrameProcessor
 
 from calls.events import LLM, PIPELINE, STT, TTS
 from calls.pipeline.hearing import LateTranscriptionFrame
-from calls.providers.frames import SpeechTranscribedFrame
+from calls.pipeline.reply import WrittenFrame
+from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscribedFrame
 
 Take = Callable[[Frame], None]
 
@@ -48,7 +49,8 @@ TAKEN: dict[str, tuple[type[Frame], ...]] = {
         VADUserStoppedSpeakingFrame,
     ),
     "caller": (LLMContextUserTurnFrame, InterruptionFrame),
-    "llm": (LLMFullResponseStartFrame, LLMTextFrame, LLMFullResponseEndFrame, MetricsFrame),
+    "llm": (LLMTextFrame, ReplyCutFrame, PromptCutFrame, MetricsFrame),
+    "reply": (LLMFullResponseStartFrame, WrittenFrame, LLMFullResponseEndFrame),
     "tts": (AggregatedTextFrame, TTSStartedFrame, TTSStoppedFrame, MetricsFrame),
     "output": (BotStartedSpeakingFrame, TTSTextFrame, BotStoppedSpeakingFrame),
     "agent": (LLMContextAssistantTurnFrame,),
@@ -63,6 +65,7 @@ class Services:
     words: FrameProcessor  # what the recogniser says, and nothing it said lost
     caller: FrameProcessor  # the aggregator of the caller's turns
     llm: FrameProcessor
+    reply: FrameProcessor  # what the model writes, in pieces that can be spoken
     tts: FrameProcessor
     output: FrameProcessor
     agent: FrameProcessor  # the aggregator of the agent's turns

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
+from calls import redaction
+
 logger = logging.getLogger(__name__)
 
 
@@ -17,6 +19,10 @@ class Account:
 
     key: str = field(repr=False)
     base_url: str = ""
+
+    def __post_init__(self) -> None:
+        """The key is written to no log and no page."""
+        redaction.remember(self.key)
 
 
 _stored: dict[str, Account] = {}

@@ -65,6 +65,7 @@ PROVIDERS = [
             _TEMPERATURE, _TOP_P,
             Setting("max_tokens", int, _MAX_TOKENS, default=80, low=1, high=512),
         ),
+        prompt_chars=4000,  # 820 tokens of its 2048: 6 s on one core, while the greeting is spoken
     ),
     Provider(
         "llm", "openai", "OpenAI", "calls.providers.cloud", "openai_llm",
@@ -169,6 +170,18 @@ def validate(kind: str, provider: str, settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{kind}: {name} must be {wanted}, not {value!r}")
 
 
+def fit_prompt(provider: str, prompt: str) -> tuple[str, str]:
+    """What a language model takes of a system prompt, and why that is not all; "" if it is.
+
+    Raises ValueError for an unknown provider.
+    """
+    chosen = find("llm", resolve("llm", provider))
+    if (fitting := chosen.fit_prompt(prompt)) == prompt:
+        return prompt, ""
+    lengths = f"the prompt has {len(prompt):,} characters; {chosen.label} takes {chosen.prompt_chars:,}"
+    return fitting, f"{lengths}, and the rest is left out"
+
+
 def accepted(kind: str, provider: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a foreign configuration that the provider takes as it is; the rest is left out."""
     known = {s.name: s for s in find(kind, resolve(kind, provider)).settings}
@@ -191,7 +204,7 @@ def create(
         raise ProviderUnavailable(f"{chosen.label} needs an enabled account with a key, or {chosen.key}")
     values = defaults(kind, chosen.name) | accepted(kind, chosen.name, settings)
     if kind == "llm" and system_prompt:
-        values["system_instruction"] = system_prompt
+        values["system_instruction"] = chosen.fit_prompt(system_prompt)
     language = str(values.pop("language", "") or language)
     if chosen.languages and language.split("-")[0].lower() not in chosen.languages:
         raise ProviderUnavailable(
@@ -214,34 +227,51 @@ def _module(kind: str) -> ModuleType:
     return importlib.import_module(find(kind, LOCAL).module)
 
 
-def _used_modules() -> dict[str, ModuleType]:
-    """Those of the modules, by kind, that have been imported so far."""
-    names = {kind: find(kind, LOCAL).module for kind in KINDS}
-    return {kind: sys.modules[name] for kind, name in names.items() if name in sys.modules}
+def _imported() -> list[ModuleType]:
+    """The providers' modules that have been imported so far, each once."""
+    return [sys.modules[name] for name in _names() if name in sys.modules]
+
+
+def _names() -> list[str]:
+    return list(dict.fromkeys(provider.module for provider in PROVIDERS))
 
 
 async def warm() -> None:
-    """Load and exercise every embedded model that "auto" stands for now, all at once."""
-    kinds = _embedded_kinds()
+    """Get every provider ready: profiles may choose any of them, and embedded ones stand in for the rest.
+
+    Raises what an embedded model raises that "auto" stands for now; other failures are logged.
+    """
     # Importing the libraries takes up to a second: not on the event loop, and one after the other, as
     # concurrent first imports of one library can meet half-made modules.
-    modules = await asyncio.to_thread(lambda: [_module(kind) for kind in kinds])
-    await asyncio.gather(*(module.warm() for module in modules))
+    modules = await asyncio.to_thread(lambda: [importlib.import_module(name) for name in _names()])
+    warming = [module for module in modules if hasattr(module, "warm")]
+    results = await asyncio.gather(*(module.warm() for module in warming), return_exceptions=True)
+    needed = [_module(kind) for kind in _embedded_kinds()]
+    for module, failure in zip(warming, results, strict=True):
+        if failure is not None and (module in needed or not isinstance(failure, Exception)):
+            raise failure
+        if failure is not None:
+            logger.error("%s cannot be used: %s", module.__name__, failure)
 
 
 def ready() -> dict[str, bool]:
     """Whether each kind can serve a call at once; a cloud provider counts as ready when its key is set."""
-    embedded, used = _embedded_kinds(), _used_modules()
-    return {kind: kind not in embedded or (kind in used and used[kind].is_ready()) for kind in KINDS}
+    embedded, imported = _embedded_kinds(), {module.__name__: module for module in _imported()}
+
+    def is_ready(kind: str) -> bool:
+        module = imported.get(find(kind, LOCAL).module)
+        return module is not None and module.is_ready()
+
+    return {kind: kind not in embedded or is_ready(kind) for kind in KINDS}
 
 
 async def close() -> None:
-    """Stop the embedded models' processes and threads, within 2 s. Safe to call again."""
+    """Stop the embedded models' threads and close shared connections, within 2 s. Safe to call again."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
-            await asyncio.gather(*(module.close() for module in _used_modules().values()))
+            await asyncio.gather(*(module.close() for module in _imported() if hasattr(module, "close")))
     except TimeoutError:
-        logger.error("the embedded models did not stop within %g s", CLOSE_SECONDS)
+        logger.error("the providers did not close within %g s", CLOSE_SECONDS)
 
 
 async def emergency_speech(text: str, sample_rate: int) -> bytes:

@@ -16,3 +16,17 @@ class CallerPausedFrame(SystemFrame):
 @dataclass
 class SpeechTranscribedFrame(DataFrame):
     """The recogniser has said all it has to say, possibly nothing, about the speech that ended last."""
+
+
+@dataclass
+class ReplyCutFrame(DataFrame):
+    """The language model was stopped within its reply, whose end follows; `message` says by what."""
+
+    message: str
+
+
+@dataclass
+class PromptCutFrame(DataFrame):
+    """The language model cannot take all of its prompt; `message` says what it takes."""
+
+    message: str

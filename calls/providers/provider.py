@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from django.conf import settings as django_settings
 
+from calls.text import whole
+
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -46,7 +48,7 @@ class Setting:
     def accepts(self, value: object) -> bool:
         """Whether `value` is of the right type and within what is permitted."""
         if self.type is str:
-            if not isinstance(value, str):
+            if not isinstance(value, str) or whole(value) != value:
                 return False
             return value in self.choices if self.choices else re.fullmatch(self.pattern, value) is not None
         number_types = (int, float) if self.type is float else (int,)
@@ -60,7 +62,8 @@ class Provider:
     """A provider of one kind: its settings, and the function that makes its service.
 
     `key` names the Django setting with its key, for when no account in the database has one. The function of
-    such a provider finds its `accounts.Account` as "account" among the values.
+    such a provider finds its `accounts.Account` as "account" among the values. `prompt_chars` is the longest
+    system prompt that a language model can take and read before an answer is due; 0 is one nobody reaches.
     """
 
     kind: str
@@ -71,3 +74,12 @@ class Provider:
     settings: tuple[Setting, ...]
     key: str = ""
     languages: tuple[str, ...] = ()
+    prompt_chars: int = 0
+
+    def fit_prompt(self, prompt: str) -> str:
+        """The prompt, as far as the model takes it: whole sentences, or words of one that is too long."""
+        if not self.prompt_chars or len(prompt) <= self.prompt_chars:
+            return prompt
+        head = prompt[: self.prompt_chars + 1]
+        ends = [match.start() + 1 for match in re.finditer(r"[.!?…。！？\n](?=\s|$)", head[:-1] + " ")]
+        return head[: ends[-1] if ends else head.rfind(" ") if " " in head else self.prompt_chars].rstrip()

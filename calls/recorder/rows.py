@@ -66,6 +66,8 @@ class CallRows:
                 self._failure(event, severity)
             case events.StoodIn():
                 self._failure(event, Severity.ERROR)
+            case events.Shortened():
+                self._about_provider(EventKind.SHORTENED, event, Severity.WARNING)
 
     def _begin(self, event: events.Began) -> None:
         self._began = time.monotonic()
@@ -121,8 +123,13 @@ class CallRows:
         )
 
     def _failure(self, event: events.Failed | events.StoodIn, severity: Severity) -> None:
+        self._about_provider(EventKind.PROVIDER_FAILURE, event, severity)
+
+    def _about_provider(
+        self, kind: EventKind, event: events.Failed | events.StoodIn | events.Shortened, severity: Severity
+    ) -> None:
         provider = f"{event.part}/{event.provider}" if event.provider else event.part
-        self._event(EventKind.PROVIDER_FAILURE, severity, event.message, provider=provider)
+        self._event(kind, severity, event.message, provider=provider)
 
     def _event(
         self,

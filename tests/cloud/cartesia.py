@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -41,7 +42,8 @@ class _Server:
 
     path = ""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.faults = Faults()
         self.sessions: Journal[Session] = Journal()
         self.refusals: Journal[int] = Journal()
@@ -55,12 +57,18 @@ class _Server:
 
     @asynccontextmanager
     async def _listen(self) -> AsyncIterator[str]:
-        """Serve on a free port of the loopback address, the next time on the same; gives `ws://host:port`."""
+        """Serve on a free port of the loopback address, then on the same; gives `ws(s)://host:port`."""
         async with serve(
-            self._handle, "127.0.0.1", self._port, process_request=self._admit, close_timeout=0.2
+            self._handle,
+            "127.0.0.1",
+            self._port,
+            process_request=self._admit,
+            close_timeout=0.2,
+            ssl=self.tls,
         ) as server:
             self._port = server.sockets[0].getsockname()[1]
-            yield f"ws://127.0.0.1:{self._port}"
+            scheme = "wss" if self.tls else "ws"
+            yield f"{scheme}://127.0.0.1:{self._port}"
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse the handshake for a fault, a wrong key or another path."""
@@ -98,8 +106,8 @@ class SpeechToText(_Server):
 
     path = "/stt/websocket"
 
-    def __init__(self, *texts: str) -> None:
-        super().__init__()
+    def __init__(self, *texts: str, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self.texts = deque(texts)
 
     @asynccontextmanager
@@ -181,8 +189,8 @@ class TextToSpeech(_Server):
 
     path = "/tts/websocket"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self.requests: Journal[dict[str, Any]] = Journal()
 
     @asynccontextmanager

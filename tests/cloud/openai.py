@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,9 +29,13 @@ class Completion:
 
 
 class ChatCompletions:
-    """`POST /v1/chat/completions`: streams the next of `replies` word by word; the last one repeats."""
+    """`POST /v1/chat/completions`: streams the next of `replies` word by word; the last one repeats.
 
-    def __init__(self, *replies: str) -> None:
+    A reply that is a list is streamed in its pieces, a text or a delta each; the last is the finish_reason.
+    """
+
+    def __init__(self, *replies: str | list[Any], tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.faults = Faults()
         self.replies = deque(replies)
         self.requests: Journal[Completion] = Journal()
@@ -52,11 +57,11 @@ class ChatCompletions:
             address = (
                 web.SockSite(runner, listening.dup())
                 if listening
-                else web.TCPSite(runner, "127.0.0.1", self._port)
+                else web.TCPSite(runner, "127.0.0.1", self._port, ssl_context=self.tls)
             )
             await address.start()
             self._port = runner.addresses[0][1]
-            yield f"http://127.0.0.1:{self._port}/v1"
+            yield f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}/v1"
         finally:
             await runner.cleanup()
 
@@ -85,13 +90,13 @@ class ChatCompletions:
     async def _stream(self, response: web.StreamResponse, body: dict[str, Any]) -> None:
         """Send the next reply as server-sent events."""
         reply = self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
-        words = re.findall(r"\s*\S+", reply)
+        *words, finish = reply if isinstance(reply, list) else [*re.findall(r"\s*\S+", reply), "stop"]
         await _event(response, body, choice={"role": "assistant", "content": ""})
         for sent, word in enumerate(words):
             self.faults.before_chunk(sent)
-            await _event(response, body, choice={"content": word})
+            await _event(response, body, choice={"content": word} if isinstance(word, str) else word)
         self.faults.before_chunk(len(words))
-        await _event(response, body, choice={}, finish_reason="stop")
+        await _event(response, body, choice={}, finish_reason=finish)
         if (body.get("stream_options") or {}).get("include_usage"):
             prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
             tokens = {"prompt_tokens": prompt, "completion_tokens": len(words)}
@@ -103,7 +108,7 @@ async def _event(
     response: web.StreamResponse,
     body: dict[str, Any],
     *,
-    choice: dict[str, str] | None = None,
+    choice: dict[str, Any] | None = None,
     finish_reason: str | None = None,
     usage: dict[str, int] | None = None,
 ) -> None:

@@ -30,6 +30,11 @@ PROFILE = {"slug": "default", "is_default": True, "greeting": GREETING, "apology
 
 SERVICES = ["stt", "llm", "tts"]
 REFUSED = {"401": 401, "429": 429, "500": 500}
+WHY = {
+    "401": "the key was refused",
+    "429": "too many requests, or the account's credit is used up",
+    "500": "the provider failed on its side",
+}
 FAULTS = [*REFUSED, "dropped"]
 AT_ONCE = 8
 FAILURES = list(product(SERVICES, FAULTS))
@@ -198,6 +203,8 @@ async def test_rustpbx_is_told(calls, service, fault):
     assert errors
     assert {error["code"] for error in errors} == {502}
     assert {error["message"].split(":")[0] for error in errors} == {service}
+    if fault in REFUSED:
+        assert errors[0]["message"].startswith(f"{service}: {WHY[fault]} (HTTP {fault})")
 
 
 @pytest.mark.parametrize(("service", "fault"), FAILURES)

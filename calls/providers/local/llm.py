@@ -1,25 +1,25 @@
 """The embedded language model as a Pipecat service: OpenAI's protocol to a server in this process."""
 
 import asyncio
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
-from openai import AsyncOpenAI, AsyncStream, BadRequestError, DefaultAsyncHttpxClient, OpenAIError, Timeout
-from openai.types.chat import ChatCompletionChunk
+from openai import AsyncOpenAI, BadRequestError, DefaultAsyncHttpxClient, OpenAIError, Timeout
 from pipecat.frames.frames import StartFrame
 from pipecat.metrics.metrics import LLMTokenUsage
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameProcessorSetup
 from pipecat.services.openai.base_llm import OpenAILLMSettings
-from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.services.settings import LLMSettings
-from pipecat.utils.http import connection_limits
+from pipecat.utils.http import AsyncHTTPClient, connection_limits
 from pipecat.utils.types import assert_given
 
+from calls.providers.clients import MOST_CONNECTIONS, SharedClient
+from calls.providers.frames import PromptCutFrame
 from calls.providers.local import llm_server
 from calls.providers.local.llm_server import ModelServer
+from calls.providers.replies import Chunks, FollowedReplies
 
 # Replies wait for a slot when more are written than there are slots.
 TIMEOUT = Timeout(20, connect=2)
@@ -27,18 +27,14 @@ MAX_SHORTENINGS = 12
 NEARLY_FULL = 0.75
 
 _server = ModelServer()
-# The server ends only once its connections have: those of all services are closed before it.
-_clients: weakref.WeakSet[AsyncOpenAI] = weakref.WeakSet()
 
 
 async def warm() -> None:
     """Start the server and have it answer one token."""
     await asyncio.to_thread(_server.start)
-    async with _client() as client:
-        client.base_url = _server.url
-        await client.chat.completions.create(
-            model="embedded", messages=[{"role": "user", "content": "Hello"}], max_tokens=1
-        )
+    await _on_loopback(_server.url).chat.completions.create(
+        model="embedded", messages=[{"role": "user", "content": "Hello"}], max_tokens=1
+    )
 
 
 def is_ready() -> bool:
@@ -48,8 +44,7 @@ def is_ready() -> bool:
 
 async def close() -> None:
     """Stop the server; replies under way break off. Safe to call again."""
-    await asyncio.gather(*(client.close() for client in list(_clients)))
-    _clients.clear()
+    await _http.close()  # the server ends only once its connections have
     await asyncio.to_thread(_server.stop)
 
 
@@ -58,23 +53,25 @@ def build(values: Mapping[str, Any], language: str) -> "LocalLLMService":
     return LocalLLMService(settings=OpenAILLMSettings(**values))
 
 
-def _client() -> AsyncOpenAI:
-    """A client for the server in this process: no proxy in between, no certificates to load (20 ms)."""
+def _unverifying() -> AsyncHTTPClient:
+    """A client for the server in this process: no proxy in between, no certificates to load."""
+    # The server closes idle connections at times of its own: a kept one may fail the next request.
+    limits = connection_limits(
+        max_keepalive_connections=0, max_connections=MOST_CONNECTIONS, keepalive_expiry=None
+    )
+    return DefaultAsyncHttpxClient(trust_env=False, verify=False, limits=limits)
+
+
+_http = SharedClient(_unverifying)
+
+
+def _on_loopback(url: str) -> AsyncOpenAI:
     return AsyncOpenAI(
-        api_key=_server.key,
-        base_url="http://127.0.0.1",  # the port is known once the server runs
-        timeout=TIMEOUT,
-        max_retries=0,
-        http_client=DefaultAsyncHttpxClient(
-            trust_env=False,
-            verify=False,
-            # The server closes idle connections at times of its own: a kept one may fail the next request.
-            limits=connection_limits(max_keepalive_connections=0, max_connections=10, keepalive_expiry=None),
-        ),
+        api_key=_server.key, base_url=url, timeout=TIMEOUT, max_retries=0, http_client=_http.get()
     )
 
 
-class LocalLLMService(OpenAILLMService):
+class LocalLLMService(FollowedReplies):
     """Writes replies with the embedded model; starts its server if that is not running yet."""
 
     supports_developer_role = False
@@ -88,9 +85,7 @@ class LocalLLMService(OpenAILLMService):
 
     def create_client(self, *args: Any, **kwargs: Any) -> AsyncOpenAI:
         """The client of the server in this process."""
-        client = _client()
-        _clients.add(client)
-        return client
+        return _on_loopback("http://127.0.0.1")  # the port is known once the server runs
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's does
         """Start the server if need be. Raises what that raises."""
@@ -104,12 +99,11 @@ class LocalLLMService(OpenAILLMService):
         await self._read_ahead(LLMContext())
 
     async def cleanup(self) -> None:
-        """Stop reading ahead and close the connections to the server."""
+        """Stop reading ahead."""
         await super().cleanup()
         await self._stop_reading_ahead()
-        await self._client.close()
 
-    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
+    async def get_chat_completions(self, context: LLMContext) -> Chunks:
         """Ask for a reply, leaving out the oldest of a conversation that has grown too long for the model."""
         if self._reading_ahead and not self._reading_ahead.done():
             # It reads what this request begins with: asking at once would have it read twice.
@@ -122,11 +116,11 @@ class LocalLLMService(OpenAILLMService):
                 stream = await self._client.chat.completions.create(
                     **params | {"messages": self._history.fit(messages)}
                 )
-                return cast("AsyncStream[ChatCompletionChunk]", stream)
+                return self.followed(cast(Chunks, stream))
             except BadRequestError as error:
                 if error.type != "exceed_context_size_error":
                     raise
-                self._history.shorten(messages)
+                await self._shorten(messages)
         raise ValueError("the conversation can't be made short enough for the embedded model")
 
     async def _request(self, context: LLMContext) -> dict[str, Any]:
@@ -151,8 +145,18 @@ class LocalLLMService(OpenAILLMService):
         """
         await super().start_llm_usage_metrics(tokens)
         if self._context and tokens.total_tokens > NEARLY_FULL * llm_server.CONTEXT_TOKENS:
-            self._history.shorten((await self._request(self._context))["messages"])
+            await self._shorten((await self._request(self._context))["messages"])
             await self._read_ahead(self._context)
+
+    async def _shorten(self, messages: list[Any]) -> None:
+        """Leave more out of these messages; tell the first time that it is not only of the past."""
+        cut_before = self._history.cuts_texts
+        self._history.shorten(messages)
+        if self._history.cuts_texts and not cut_before:
+            limit = f"{llm_server.CONTEXT_TOKENS} tokens at once"
+            await self.push_frame(
+                PromptCutFrame(f"the model takes {limit}: the ends of prompt and texts are left out")
+            )
 
     async def _read_ahead(self, context: LLMContext) -> None:
         """Have the model read the system prompt and the conversation while there is time for it.
@@ -187,6 +191,11 @@ class _History:
     def __init__(self) -> None:
         self._left_out = 0
         self._max_characters = 0
+
+    @property
+    def cuts_texts(self) -> bool:
+        """Whether leaving out the past is not enough."""
+        return self._max_characters > 0
 
     def fit(self, messages: list[Any]) -> list[Any]:
         """The messages to send: the system's, and of the others the latest."""

@@ -73,8 +73,9 @@ def desk() -> Desk:
 
 
 async def warm() -> None:
-    """Load Moonshine tiny and transcribe a second of silence."""
-    await desk().transcribe(bytes(BYTES_PER_SECOND))
+    """Load Moonshine tiny, and base if it is installed, and have each transcribe a second of silence."""
+    for model in (TINY, BASE) if base_folder().is_dir() else (TINY,):
+        await desk().transcribe(bytes(BYTES_PER_SECOND), model=model)
 
 
 def is_ready() -> bool:

@@ -1,0 +1,181 @@
+"""Between the language model, whichever it is, and the voice: the reply in pieces that can be spoken.
+
+A piece is a sentence. One that is long in coming is spoken as far as it has come, once the agent has nothing
+else to say: the caller does not wait for a slow model's full stop.
+"""
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    DataFrame,
+    Frame,
+    InterruptionFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.utils.string import match_endofsentence
+from pipecat.utils.text.base_text_aggregator import TextType
+from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
+
+from calls.providers.frames import ReplyCutFrame
+from calls.text import WholeText
+
+# A sentence seems over, but only its next word would prove it ("Dr." is none): wait so long for one.
+SENTENCE_S = 0.5
+# Its first word came so long ago and it is not over: speak what there is, once the voice has nothing else.
+UNFINISHED_S = 1.5
+FEWEST_WORDS = 4  # of an unfinished sentence that are spoken by themselves
+SPOKEN_S = 0.06  # a character, at people's usual pace
+AHEAD_S = 0.5  # the voice gets its text so long before it has said all
+_CLAUSE_END = re.compile(r"[,;:—–](?=\s)")
+
+
+@dataclass
+class WrittenFrame(DataFrame):
+    """The language model has written this piece of its reply, which the voice gets next."""
+
+    text: str
+
+
+class Reply(FrameProcessor):
+    """Makes sentences of the model's text.
+
+    Args:
+        language: of the text, such as "en", whose abbreviations end no sentence.
+    """
+
+    def __init__(self, language: str) -> None:
+        super().__init__(enable_direct_mode=True)
+        self._sentences = SimpleTextAggregator(language=language)
+        self._characters = WholeText()
+        self._turn = asyncio.Lock()  # of the model's words and of the timer
+        self._timer: asyncio.TimerHandle | None = None
+        self._speaking_up: asyncio.Task[None] | None = None
+        self._unfinished_since: float | None = None  # when the first word came of what is not spoken yet
+        self._ends_in_space = False  # the text so far
+        self._silent_at = 0.0  # when the voice will have said all it was given, by the event loop
+        self._given = False  # something of this reply
+        self._is_cut = False  # the model was stopped before the reply's end
+
+    async def cleanup(self) -> None:
+        """Wait for no more words."""
+        await super().cleanup()
+        self._stop_waiting()
+        if self._speaking_up:
+            await self.cancel_task(self._speaking_up)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Follow the model's text."""
+        await super().process_frame(frame, direction)
+        match frame:
+            case LLMTextFrame():
+                async with self._turn:
+                    await self._add(self._characters.add(frame.text))
+                return
+            case ReplyCutFrame():
+                self._is_cut = True
+            case LLMFullResponseStartFrame():
+                await self._begin()
+            case LLMFullResponseEndFrame():
+                async with self._turn:
+                    await self._end()
+            case InterruptionFrame():
+                await self._begin()
+                self._silent_at = 0.0
+        await self.push_frame(frame, direction)
+
+    async def _begin(self) -> None:
+        """Forget what came before."""
+        self._stop_waiting()
+        await self._sentences.reset()
+        self._characters.end()
+        self._unfinished_since = None
+        self._given = self._is_cut = False
+
+    async def _add(self, text: str) -> None:
+        if text:
+            self._ends_in_space = text[-1].isspace()
+        async for sentence in self._sentences.aggregate(text):
+            await self._give(sentence.text)
+        if self._sentences.text.text.strip():
+            self._unfinished_since = self._unfinished_since or asyncio.get_running_loop().time()
+        self._wait()
+
+    async def _end(self) -> None:
+        """Give what is left, unless it is the ragged end of a reply that was cut."""
+        self._stop_waiting()
+        rest = await self._sentences.flush()
+        text = rest.text.strip() if rest else ""
+        if self._is_cut:
+            whole = match_endofsentence(text, language=self._sentences.language)
+            text = text[:whole] if whole or self._given else text[: _clause_end(text)]
+        if text:
+            await self._give(text)
+
+    async def _give(self, text: str) -> None:
+        """Hand a piece to the voice."""
+        self._unfinished_since = None
+        if text := text.strip():
+            self._given = True
+            self._silent_at = max(self._silent_at, asyncio.get_running_loop().time()) + len(text) * SPOKEN_S
+            await self.push_frame(WrittenFrame(text))
+            await self.push_frame(AggregatedTextFrame(text, TextType.SENTENCE, raw_text=text))
+
+    # --- What is long in coming ---------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Set the time at which what there is will be spoken, if no more comes."""
+        self._stop_waiting()
+        if self._unfinished_since is None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._seems_over():
+            at = loop.time() + SENTENCE_S
+        else:
+            at = max(self._unfinished_since + UNFINISHED_S, self._silent_at - AHEAD_S)
+        self._timer = loop.call_at(at, self._speak_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _seems_over(self) -> bool:
+        text = self._sentences.text.text.rstrip()
+        if text[-1:].isalnum():  # as nearly always; the look below takes 30 µs
+            return False
+        return match_endofsentence(text, language=self._sentences.language) == len(text)
+
+    def _speak_up(self) -> None:
+        self._speaking_up = self.create_task(self._give_what_there_is(), name="speak_up")
+
+    async def _give_what_there_is(self) -> None:
+        async with self._turn:
+            if self._unfinished_since is None:
+                return  # it was given, or interrupted, meanwhile
+            # The aggregator keeps the blank at the end to itself, which says that the last word is whole.
+            text = self._sentences.text.text + " " * self._ends_in_space
+            cut = len(text) if self._seems_over() else _unfinished_cut(text)
+            if not cut:
+                return  # too little; looked at again with the next word
+            await self._sentences.reset()
+            await self._give(text[:cut])
+            await self._add(text[cut:].lstrip())
+
+
+def _clause_end(text: str) -> int:
+    """Where the last clause ends; the text's length if there is but one."""
+    return max((match.end() for match in _CLAUSE_END.finditer(text)), default=len(text))
+
+
+def _unfinished_cut(text: str) -> int:
+    """Where to cut a sentence that goes on: behind a clause, else behind a word; 0 if it is too short."""
+    clauses = [match.end() for match in _CLAUSE_END.finditer(text)]
+    # The last word may be half of one: a piece of text need not end where a word does.
+    cut = clauses[-1] if clauses else text.rfind(" ") + 1
+    return cut if len(text[:cut].split()) >= FEWEST_WORDS else 0
