@@ -6,13 +6,16 @@ import pytest
 from django.contrib import admin as django_admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.forms.models import model_to_dict
 from django.urls import reverse
 from django.utils import timezone
 
+from calls.admin.forms import PromptProfileForm
 from calls.models import CallEvent, CallSession, PromptProfile, ProviderAccount, Turn
 from calls.providers import catalogue
+from calls.templatetags.call_format import pretty_json
 from tests.conftest import PASSWORD, end_row, event_row, publish_profile
 
 pytestmark = pytest.mark.django_db
@@ -97,6 +100,45 @@ def test_every_mistake_in_settings_is_reported_at_once(admin_client):
         ("temperature must", "unknown setting", "max_tokens must"), said["llm_settings"], strict=True
     ):
         assert mistake in each
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (r'{"model": "a\ud800b"}', "half of a character"),
+        (r'{"model": "a\u0000b"}', "cannot be stored"),
+        (r'{"\udfff": 1}', "cannot be stored"),
+        ('{"temperature": NaN}', "a number that is none"),
+        ('{"temperature": 1e999}', "a number that is none"),
+        ("[" * 5000, "nested too deep"),
+        ('{"a":' * 5000, "nested too deep"),
+        ('{"a":' * 500 + "1" + "}" * 500, "nested too deep"),
+        ('{"max_tokens": ' + "9" * 5000 + "}", "too long a number"),
+        ('{"max_tokens": ' + "9" * 4000 + "}", "max_tokens must be"),
+    ],
+)
+@pytest.mark.parametrize("provider", ["auto", "openai"])
+def test_settings_that_cannot_be_stored_are_explained_on_their_field(admin_client, provider, settings, says):
+    """And what was typed is still there."""
+    response = save_new(admin_client, llm_provider=provider, llm_settings=settings)
+    assert list(errors(response)) == ["llm_settings"]
+    assert says in str(errors(response)["llm_settings"])
+    assert len(str(errors(response)["llm_settings"])) < 1000
+    assert settings in unescape(response.content.decode())
+    assert not PromptProfile.objects.exists()
+
+
+def test_a_profile_is_not_valid_with_settings_that_cannot_be_stored():
+    profile = PromptProfile(name="A", slug="a", system_prompt="x", llm_settings={"model": "a\ud800b"})
+    with pytest.raises(ValidationError, match="cannot be stored"):
+        profile.full_clean()
+
+
+def test_what_sqlite_stored_before_can_be_shown():
+    settings = {"model": "a\ud800b"}
+    form = PromptProfileForm(instance=PromptProfile(llm_settings=settings))
+    assert "a?b" in str(form["llm_settings"])
+    assert r"a\ud800b" in pretty_json(settings)
 
 
 def test_settings_are_checked_against_the_chosen_provider(admin_client):

@@ -10,6 +10,7 @@ from calls.conversation.failures import SAME_S, Failures
 from calls.events import LLM, STT, TTS
 from calls.profiles import choosing
 from calls.recorder import writer
+from tests.cloud.journal import Journal
 from tests.conftest import publish_profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,7 +35,7 @@ def profile(db):
 async def call(profile, monkeypatch):
     """A call with the embedded services, and what its client is told, as `told`."""
     monkeypatch.setattr(choosing, "_remembered", {})
-    told = []
+    told = Journal()
 
     async def send_audio(pcm):
         """The caller listens."""
@@ -55,10 +56,12 @@ def failures(call):
 
 async def spoken(call, sentences):
     """Wait until the agent has spoken so many sentences; which those are."""
-    async with asyncio.timeout(30):
-        while len(said := [event.text for event in call.told if isinstance(event, events.Said)]) < sentences:
-            await asyncio.sleep(0.02)
-    return said
+
+    def said():
+        return [event.text for event in call.told if isinstance(event, events.Said)]
+
+    await call.told.find(lambda _: len(said()) >= sentences)
+    return said()
 
 
 async def test_errors_of_one_failure_get_one_apology_and_each_is_told_once(call):

@@ -1,33 +1,16 @@
 """The forms of a prompt profile and of a provider account. The providers offered are the catalogue's."""
 
-import json
 from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget
-from django.core.exceptions import ValidationError
 
+from calls.admin.fields import SettingsField
 from calls.models import PromptProfile, ProviderAccount
 from calls.profiles import succession
 from calls.providers import catalogue
 
 SETTINGS = [f"{kind}_settings" for kind in catalogue.KINDS]
-
-
-class SettingsField(forms.JSONField):
-    """JSON that says where it is wrong."""
-
-    def to_python(self, value: Any) -> Any:
-        """Return what the JSON says. Raises ValidationError with line and column of a mistake."""
-        try:
-            return super().to_python(value)
-        except ValidationError as error:
-            try:
-                json.loads(value)
-            except json.JSONDecodeError as wrong:
-                where = f"Enter valid JSON: line {wrong.lineno}, column {wrong.colno}: {wrong.msg}."
-                raise ValidationError(where, code="invalid", params={"value": value}) from None
-            raise error
 
 
 class PromptProfileForm(forms.ModelForm):

@@ -14,6 +14,7 @@ from django.core.validators import (
 from django.db import models, transaction
 from django.db.models import Exists, OuterRef, Q
 
+from .storable import is_storable
 from .version import NOTE_CHARS, ProfileVersion
 
 if TYPE_CHECKING:
@@ -252,14 +253,17 @@ class PromptProfile(models.Model):
             super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """Raise ValidationError for an unpublished default or for settings that are no JSON object."""
+        """Raise ValidationError for an unpublished default and settings that are no storable JSON object."""
         errors = {}
         if self.is_default and not self.is_published:
             errors["is_published"] = "The default profile has to be published."
         for name in ("stt_settings", "llm_settings", "tts_settings"):
             # Not a validator of the field: Django skips those for [] and "".
-            if not isinstance(getattr(self, name), dict):
+            settings = getattr(self, name)
+            if not isinstance(settings, dict):
                 errors[name] = 'Enter a JSON object in braces, such as {"model": "name"} or {}.'
+            elif not is_storable(settings):
+                errors[name] = "These settings cannot be stored."
         if errors:
             raise ValidationError(errors)
 

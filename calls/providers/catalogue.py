@@ -7,6 +7,7 @@ The heavy libraries are imported when a service is first made or warmed, so that
 import asyncio
 import importlib
 import logging
+import reprlib
 import sys
 from collections.abc import Mapping
 from types import ModuleType
@@ -163,10 +164,10 @@ def validate(kind: str, provider: str, settings: Mapping[str, Any]) -> None:
         known = [s for p in candidates for s in p.settings if s.name == name]
         if not known:
             names = ", ".join(dict.fromkeys(s.name for p in candidates for s in p.settings))
-            raise ValueError(f"{kind}: unknown setting {name!r}; expected {names}")
+            raise ValueError(f"{kind}: unknown setting {reprlib.repr(name)}; expected {names}")
         if not any(s.accepts(value) for s in known):
             wanted = " or ".join(dict.fromkeys(s.expected for s in known))
-            raise ValueError(f"{kind}: {name} must be {wanted}, not {value!r}")
+            raise ValueError(f"{kind}: {name} must be {wanted}, not {reprlib.repr(value)}")
 
 
 def accepted(kind: str, provider: str, settings: Mapping[str, Any]) -> dict[str, Any]:

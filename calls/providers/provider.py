@@ -50,7 +50,9 @@ class Setting:
                 return False
             return value in self.choices if self.choices else re.fullmatch(self.pattern, value) is not None
         number_types = (int, float) if self.type is float else (int,)
-        if isinstance(value, bool) or not isinstance(value, number_types) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, number_types):
+            return False
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         return self.low is None or self.high is None or self.low <= value <= self.high
 
