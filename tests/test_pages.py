@@ -236,6 +236,14 @@ class TestList:
         assert sorted(listed(browse(has_errors="on"))) == ["Bob", "Cid"]
         assert len(listed(browse(has_errors=""))) == 3
 
+    def test_a_call_that_failed_as_a_whole_has_errors(self, browse, make_call):
+        """Though nothing is counted in it."""
+        failed = {"status": "failed", "end_reason": "error", "error": "the pipeline could not be built"}
+        for caller, end in (("Ann", {}), ("Bob", failed)):
+            CallSession.objects.finish(end_row(make_call(caller=caller).id, **end))
+        assert listed(browse(has_errors="on")) == ["Bob"]
+        assert browse().content.decode().count('class="has-errors"') == 1
+
     def test_filters_in_force_are_shown_and_can_be_taken_away_one_by_one(self, browse, make_call):
         PromptProfile.objects.ensure_default()
         query = {

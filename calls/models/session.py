@@ -135,8 +135,8 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return self.active().filter(Q(node__in=Node.objects.gone()) | abandoned)
 
     def with_errors(self) -> "CallSessionQuerySet":
-        """Return the calls in which something failed."""
-        return self.filter(error_count__gt=0)
+        """Return the calls in which something failed, or that failed as a whole."""
+        return self.filter(Q(error_count__gt=0) | Q(status=CallStatus.FAILED))
 
     def expired(self) -> "CallSessionQuerySet":
         """Return the calls that are not to be kept any longer."""
@@ -289,6 +289,11 @@ class CallSession(models.Model):
     def is_active(self) -> bool:
         """Whether the call is going on."""
         return self.status == CallStatus.ACTIVE
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether it is one of `with_errors`."""
+        return self.error_count > 0 or self.status == CallStatus.FAILED
 
     @property
     def duration(self) -> timedelta | None:
