@@ -1,4 +1,6 @@
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
@@ -8,7 +10,9 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
+from django.db import connection, connections, transaction
 from django.forms.models import model_to_dict
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -502,3 +506,93 @@ class TestHowAProfilesCallsWent:
         )
         client.force_login(clerk)
         assert self.line(client, profile) is None
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTwoAtOnce:
+    """The second has sent its form when the first is saved and not yet committed."""
+
+    def both(self, first, second):
+        """What two people are answered. Each is given a client, already logged in."""
+        clients = [Client(), Client()]
+        for number, client in enumerate(clients):
+            client.force_login(User.objects.create_superuser(f"root{number}"))
+        saved = threading.Event()
+
+        def begin():
+            with transaction.atomic():
+                answer = first(clients[0])
+                saved.set()
+                with connection.cursor() as cursor:
+                    while connection.vendor == "postgresql" and not waiting(cursor):
+                        cursor.execute("SELECT pg_sleep(0.01)")
+                return answer
+
+        def waiting(cursor):
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return cursor.fetchone()[0]
+
+        def follow():
+            saved.wait(20)
+            return second(clients[1])
+
+        def closing(work):
+            try:
+                return work()
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(2) as threads:
+            return [
+                answer.result(30) for answer in [threads.submit(closing, each) for each in (begin, follow)]
+            ]
+
+    def test_the_same_slug(self):
+        first, second = self.both(save_new, save_new)
+        assert first.status_code == 302
+        assert "already exists" in str(errors(second))
+
+    def test_two_defaults(self):
+        """Choosing one takes it from the other, as ever."""
+        first, second = self.both(
+            lambda client: save_new(client, is_default="on"),
+            lambda client: save_new(client, is_default="on", slug="other"),
+        )
+        assert first.status_code == second.status_code == 302
+        assert [profile.slug for profile in PromptProfile.objects.filter(is_default=True)] == ["other"]
+
+    def test_two_enabled_accounts(self):
+        first, second = self.both(save_account, save_account)
+        assert first.status_code == 302
+        assert "Another account of this provider is enabled" in str(errors(second))
+
+    @pytest.mark.parametrize("deletes", ["first", "second", "second, from the list"])
+    def test_one_saves_what_the_other_deletes(self, deletes):
+        profile = PromptProfile.objects.create(name="A", slug="a", system_prompt="x", is_published=True)
+        profile.publish()
+        change = reverse("admin:calls_promptprofile_change", args=[profile.pk])
+        chosen = {"action": "delete_selected", "_selected_action": [profile.pk], "post": "yes"}
+
+        def save(client):
+            return client.post(change, profile_form(greeting="Good day"), follow=True)
+
+        def delete(client):
+            if "list" in deletes:
+                return client.post(PROFILES, chosen, follow=True)
+            return client.post(
+                f"/admin/calls/promptprofile/{profile.pk}/delete/", {"post": "yes"}, follow=True
+            )
+
+        answers = self.both(*((delete, save) if deletes == "first" else (save, delete)))
+        said = [[str(message) for message in answer.context["messages"]] for answer in answers]
+        second = "Perhaps it was deleted?" if deletes == "first" else "deleted"
+        assert [len(each) for each in said] == [1, 1]
+        assert second in said[1][0]
+        assert not PromptProfile.objects.exists()
+
+    def test_a_default_saved_elsewhere(self):
+        """Not by a form, as from a shell."""
+        names = ("a", "b")
+        profiles = [PromptProfile(name=name, slug=name, is_default=True, is_published=True) for name in names]
+        self.both(*(lambda _, profile=profile: profile.save() for profile in profiles))
+        assert PromptProfile.objects.get(is_default=True).slug == "b"

@@ -8,11 +8,12 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from calls.admin.forms import ProviderAccountForm
+from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import ProviderAccount
 
 
 @admin.register(ProviderAccount)
-class ProviderAccountAdmin(admin.ModelAdmin):
+class ProviderAccountAdmin(OneAtATimeAdmin):
     """Provider accounts: the keys that calls use."""
 
     form = ProviderAccountForm
