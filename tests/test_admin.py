@@ -367,6 +367,77 @@ def test_a_key_is_kept_replaced_and_forgotten(admin_client):
     assert ">not set<" in page
 
 
+KEY_AGAIN = "enter the key again"
+
+
+@pytest.mark.parametrize(
+    ("fields", "stays"),
+    [
+        ({"label": "Other", "is_enabled": ""}, True),
+        ({"base_url": "https://api.example.com/v2"}, True),
+        ({"base_url": "https://api.example.org/v1"}, False),
+        ({"base_url": "http://api.example.com/v1"}, False),
+        ({"base_url": "https://api.example.com:8443/v1"}, False),
+        ({"base_url": ""}, False),
+        ({"provider": "cartesia", "base_url": "wss://api.example.com/v1"}, False),
+    ],
+)
+def test_a_key_goes_nowhere_else(admin_client, fields, stays):
+    """It is kept for the provider and the server that it was entered for."""
+    there = {"base_url": "https://api.example.com/v1"}
+    save_account(admin_client, new_key="sk-one", **there)
+    account = ProviderAccount.objects.get()
+    response = save_account(admin_client, account, **there | fields)
+    account.refresh_from_db()
+    assert account.key == "sk-one"
+    assert response.status_code == (302 if stays else 200)
+    if not stays:
+        assert KEY_AGAIN in str(errors(response)["new_key"])
+        assert account.base_url == there["base_url"]
+        for last, key in (({"forget_key": "on"}, ""), ({"new_key": "sk-two"}, "sk-two")):
+            assert save_account(admin_client, account, **there | fields | last).status_code == 302
+            account.refresh_from_db()
+            assert account.key == key
+
+
+@pytest.mark.parametrize(
+    ("provider", "url", "wrong"),
+    [
+        ("openai", "http://ollama:11434/v1", ""),
+        ("openai", "http://[::1]:8000/v1", ""),
+        ("openai", "https://user@api.openai.com", ""),
+        ("cartesia", "ws://cartesia:9", ""),
+        ("openai", "wss://api.openai.com", "reached by https:// or http://"),
+        ("cartesia", "https://api.cartesia.ai", "reached by wss:// or ws://"),
+        ("openai", "ollama:11434", "Enter a URL"),
+        ("openai", "http://", "Enter a URL"),
+        ("openai", "http://ollama:port", "Enter a URL"),
+        ("openai", "http://[::1", "Enter a URL"),
+        ("openai", "http://two words/", "Enter a URL"),
+        ("openai", "http://ollama/v1?key=1", "Enter a URL"),
+        ("openai", "file://ollama/etc/passwd", "Enter a URL"),
+    ],
+)
+def test_a_base_url_is_one_the_provider_is_reached_by(admin_client, provider, url, wrong):
+    response = save_account(admin_client, provider=provider, base_url=url)
+    if wrong:
+        assert wrong in str(errors(response)["base_url"])
+    else:
+        assert response.status_code == 302
+        assert ProviderAccount.objects.get().base_url == url
+
+
+def test_a_key_that_cannot_be_read_is_said_to_be_so(admin_client, settings):
+    account = ProviderAccount(provider="openai")
+    settings.SECRET_KEY, here = "another", settings.SECRET_KEY
+    account.key = "sk-secret"
+    account.save()
+    settings.SECRET_KEY = here
+    for page in ("changelist", "change"):
+        where = reverse(f"admin:calls_provideraccount_{page}", args=[account.pk] if page == "change" else [])
+        assert "cannot be read: enter it again" in admin_client.get(where).content.decode()
+
+
 def test_two_enabled_accounts_of_one_provider_are_explained(admin_client):
     save_account(admin_client)
     response = save_account(admin_client)

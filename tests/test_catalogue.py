@@ -150,6 +150,21 @@ def test_a_registered_provider_is_had_by_name_only(monkeypatch, cloud_keys):
         catalogue.register(dataclasses.replace(extra, kind="vad"))
 
 
+def test_a_registered_provider_needs_no_settings_of_the_server(monkeypatch):
+    """Its key, its default and its code may be missing: it is unavailable then, and another stands in."""
+    monkeypatch.setattr(catalogue, "PROVIDERS", list(catalogue.PROVIDERS))
+    setting = catalogue.Setting("voice", str, "The voice.", default_from="ACME_VOICE")
+    for name, key, module, factory in (
+        ("keyless", "ACME_KEY", "builtins", "dict"),
+        ("no-module", "", "acme.voices", "dict"),
+        ("no-factory", "", "builtins", "voice"),
+    ):
+        catalogue.register(catalogue.Provider("tts", name, "Acme", module, factory, (setting,), key=key))
+        assert catalogue.defaults("tts", name) == {}
+        with pytest.raises(catalogue.ProviderUnavailable, match="Acme"):
+            catalogue.create("tts", name, {}, language="en")
+
+
 async def test_the_system_prompt_reaches_the_language_models(cloud_keys):
     for provider in ("local", "openai"):
         llm = catalogue.create("llm", provider, {}, language="en", system_prompt="Be kind.")

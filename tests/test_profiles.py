@@ -160,6 +160,29 @@ async def test_the_accounts_are_read_with_the_profile(sales, settings):
     assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-settings", f"{settings.OPENAI_BASE_URL}/")
 
 
+async def test_an_account_without_a_key_has_the_servers(sales, settings):
+    settings.OPENAI_API_KEY = "sk-settings"
+    await make_account("")
+    await choosing.choose("sales")
+    llm = catalogue.create("llm", "openai", {}, language="en")
+    assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-settings", "http://127.0.0.1:9/v1/")
+
+
+async def test_a_base_url_alone_is_an_account(sales):
+    """For servers that need no key; without either there is none."""
+    await make_account("")
+    await make_account("", provider="cartesia", base_url="ws://127.0.0.1:9")
+    await choosing.choose("sales")
+    assert [catalogue.resolve(kind, "auto") for kind in catalogue.KINDS] == ["cartesia", "openai", "cartesia"]
+    for kind in catalogue.KINDS:
+        catalogue.create(kind, "auto", {}, language="en")
+    await sync_to_async(ProviderAccount.objects.update)(base_url="")
+    await choosing.choose("sales")
+    assert catalogue.resolve("llm", "auto") == "local"
+    with pytest.raises(catalogue.ProviderUnavailable, match="OPENAI_API_KEY"):
+        catalogue.create("llm", "openai", {}, language="en")
+
+
 async def test_accounts_alone_make_the_cloud_the_automatic_choice(sales):
     await make_account()
     await choosing.choose("sales")

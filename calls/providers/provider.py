@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.conf import settings as django_settings
 
+SCHEMES = ("https", "http", "wss", "ws")
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -41,7 +42,7 @@ class Setting:
     @property
     def initial(self) -> str | float | None:
         """The value used when a profile sets none."""
-        return getattr(django_settings, self.default_from) if self.default_from else self.default
+        return getattr(django_settings, self.default_from, None) if self.default_from else self.default
 
     def accepts(self, value: object) -> bool:
         """Whether `value` is of the right type and within what is permitted."""
@@ -73,3 +74,4 @@ class Provider:
     settings: tuple[Setting, ...]
     key: str = ""
     languages: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = SCHEMES  # of an account's base URL
