@@ -43,7 +43,7 @@ async def call(profile, monkeypatch):
     client = Client(told.append, send_audio, told.append, "127.0.0.1")
     call = Call(client, events.Request(), await choosing.choose(""), writer.recorder())
     call.told = told
-    await call.start()
+    call.start(lambda: ("seed", None))
     yield call
     await call.end("disconnect", "seed")
     await writer.close()

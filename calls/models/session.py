@@ -8,6 +8,7 @@ from uuid import UUID
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -21,8 +22,7 @@ from .storable import columns, storable_json, storable_text
 from .transcript import Turn
 from .version import ProfileVersion
 
-# No call may last longer, so an older active one has lost its server, whichever that was.
-ABANDONED_AFTER = timedelta(hours=24)
+ABANDONED_AFTER = timedelta(hours=24)  # no call may last longer
 ERASED_AT_ONCE = 500  # calls in one transaction
 
 
@@ -130,8 +130,8 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return self.filter(status=CallStatus.ACTIVE)
 
     def orphaned(self) -> "CallSessionQuerySet":
-        """Return the active calls whose node is gone, and any older than the longest possible call."""
-        abandoned = Q(started_at__lt=timezone.now() - ABANDONED_AFTER)
+        """Return the active calls whose node is gone; of those without a node, what no call outlasts."""
+        abandoned = Q(node=None, started_at__lt=Now() - ABANDONED_AFTER)
         return self.active().filter(Q(node__in=Node.objects.gone()) | abandoned)
 
     def with_errors(self) -> "CallSessionQuerySet":
@@ -140,7 +140,7 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
 
     def expired(self) -> "CallSessionQuerySet":
         """Return the calls that are not to be kept any longer."""
-        return self.filter(expires_at__lte=timezone.now())
+        return self.filter(expires_at__lte=Now())
 
     def of_caller(self, caller: str) -> "CallSessionQuerySet":
         """Return the calls of one caller, however the number is written; none for ""."""

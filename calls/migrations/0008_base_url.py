@@ -7,7 +7,7 @@ import calls.models.account
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("calls", "0004_event_key"),
+        ("calls", "0007_draining"),
     ]
 
     operations = [
