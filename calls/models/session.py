@@ -96,15 +96,12 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
                 turns = list(session.turns.all())
                 last_ms = max((turn.end_ms or turn.start_ms for turn in turns), default=0)
                 known_at = session.last_audio_at or session.started_at
-                won = (
-                    self.orphaned()
-                    .filter(pk=session.pk)
-                    .update(
-                        status=CallStatus.INTERRUPTED,
-                        end_reason=EndReason.CRASH,
-                        ended_at=max(session.started_at + timedelta(milliseconds=last_ms), known_at),
-                        **facts.turn_totals(turn.total_ms for turn in turns),
-                    )
+                still = self.orphaned().filter(pk=session.pk)
+                won = still.update(
+                    status=CallStatus.INTERRUPTED,
+                    end_reason=EndReason.CRASH,
+                    ended_at=max(session.started_at + timedelta(milliseconds=last_ms), known_at),
+                    **facts.turn_totals(turn.total_ms for turn in turns),
                 )
             if won:
                 Turn.objects.using(self.db).filter(session=session).settle()
