@@ -247,11 +247,9 @@ class PromptProfile(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; a profile saved as the default takes that from the one that had it."""
         fields = kwargs.get("update_fields")
-        if not self.is_default or (fields is not None and "is_default" not in fields):
-            super().save(*args, **kwargs)
-            return
         with one_at_a_time(type(self), kwargs.get("using")):
-            type(self).objects.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
+            if self.is_default and (fields is None or "is_default" in fields):
+                type(self).objects.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
             super().save(*args, **kwargs)
 
     def clean(self) -> None:
@@ -261,8 +259,7 @@ class PromptProfile(models.Model):
             errors["is_published"] = "The default profile has to be published."
         for name in ("stt_settings", "llm_settings", "tts_settings"):
             # Not a validator of the field: Django skips those for [] and "".
-            settings = getattr(self, name)
-            if not isinstance(settings, dict):
+            if not isinstance(settings := getattr(self, name), dict):
                 errors[name] = 'Enter a JSON object in braces, such as {"model": "name"} or {}.'
             elif not is_storable(settings):
                 errors[name] = "These settings cannot be stored."
