@@ -537,6 +537,21 @@ class TestCall:
         assert anchors
         assert all(f'id="{anchor}"' in html for anchor in anchors)
 
+    def test_of_many_different_failures_the_most_frequent_are_told(self, browse, make_call):
+        call = make_call()
+        messages = [*(f"error {n} {'x' * 1000}" for n in range(300)), "last", "last"]
+        CallEvent.objects.record(event_row(call.id, message, ms=n) for n, message in enumerate(messages))
+        response = browse(call.get_absolute_url())
+        failures = response.context["failures"]
+        assert [failure.first_ms for failure in failures] == [*range(19), 300]
+        assert failures[-1].count == 2
+        text = text_of(response)
+        assert "and 281 more, which are among the events" in text
+        (section,) = re.findall(
+            r'<section class="failures.*?</section>', response.content.decode(), re.DOTALL
+        )
+        assert len(section) < 20_000
+
     def test_a_call_without_failures_says_nothing_of_them(self, browse, make_call):
         call = make_call(said=[("caller", "hi")])
         CallEvent.objects.record([event_row(call.id, "cut", ms=1000, kind="interruption", severity="info")])
