@@ -358,6 +358,30 @@ class TestList:
         make_call(caller="Ann")
         assert listed(browse(**{name: place})) == ["Ann"]
 
+    @pytest.mark.parametrize(
+        ("time", "seen"),
+        [
+            ("2199-12-31T23:59:59-23:59", True),  # PostgreSQL knows zones up to 15:59
+            ("2026-03-04T10:00:01+00:00:00.5", True),
+            ("9999-12-31T23:59:59-23:59", True),  # is in no calendar of UTC: the newest page
+            ("0001-01-01T00:00:00+23:59", True),
+            ("2026-03-04T15:30:00+05:45", False),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["before", "after"])
+    def test_a_place_may_be_in_any_zone(self, browse, make_call, name, time, seen):
+        make_call(caller="Ann", started_at=STARTED_AT)
+        make_call(caller="Bob", started_at=STARTED_AT - timedelta(hours=1))
+        page = listed(browse(**{name: f"{time}_{'f' * 32}"}))
+        assert page == (["Bob"] if name == "before" and not seen else ["Ann", "Bob"])
+
+    def test_calls_of_another_century_have_their_pages(self, browse, make_call):
+        for number in range(60):
+            make_call(caller=f"c{number}", started_at=datetime(1999, 1, 1, 0, number, tzinfo=UTC))
+        second = browse(CALLS + link(browse(), "next"))
+        assert listed(second) == [f"c{number}" for number in range(34, 9, -1)]
+        assert listed(browse(CALLS + link(second, "next"))) == [f"c{number}" for number in range(9, -1, -1)]
+
     def test_before_all_calls_is_the_newest_page(self, browse, make_call):
         make_call(caller="Ann")
         assert listed(browse(before=f"2020-01-01T00:00:00+00:00_{uuid4().hex}")) == ["Ann"]
