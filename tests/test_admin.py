@@ -1,4 +1,6 @@
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
@@ -6,13 +8,18 @@ import pytest
 from django.contrib import admin as django_admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
+from django.db import connection, connections, transaction
 from django.forms.models import model_to_dict
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from calls.admin.forms import PromptProfileForm
 from calls.models import CallEvent, CallSession, PromptProfile, ProviderAccount, Turn
 from calls.providers import catalogue
+from calls.templatetags.call_format import pretty_json
 from tests.conftest import PASSWORD, end_row, event_row, publish_profile
 
 pytestmark = pytest.mark.django_db
@@ -97,6 +104,45 @@ def test_every_mistake_in_settings_is_reported_at_once(admin_client):
         ("temperature must", "unknown setting", "max_tokens must"), said["llm_settings"], strict=True
     ):
         assert mistake in each
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (r'{"model": "a\ud800b"}', "half of a character"),
+        (r'{"model": "a\u0000b"}', "cannot be stored"),
+        (r'{"\udfff": 1}', "cannot be stored"),
+        ('{"temperature": NaN}', "a number that is none"),
+        ('{"temperature": 1e999}', "a number that is none"),
+        ("[" * 5000, "nested too deep"),
+        ('{"a":' * 5000, "nested too deep"),
+        ('{"a":' * 500 + "1" + "}" * 500, "nested too deep"),
+        ('{"max_tokens": ' + "9" * 5000 + "}", "too long a number"),
+        ('{"max_tokens": ' + "9" * 4000 + "}", "max_tokens must be"),
+    ],
+)
+@pytest.mark.parametrize("provider", ["auto", "openai"])
+def test_settings_that_cannot_be_stored_are_explained_on_their_field(admin_client, provider, settings, says):
+    """And what was typed is still there."""
+    response = save_new(admin_client, llm_provider=provider, llm_settings=settings)
+    assert list(errors(response)) == ["llm_settings"]
+    assert says in str(errors(response)["llm_settings"])
+    assert len(str(errors(response)["llm_settings"])) < 1000
+    assert settings in unescape(response.content.decode())
+    assert not PromptProfile.objects.exists()
+
+
+def test_a_profile_is_not_valid_with_settings_that_cannot_be_stored():
+    profile = PromptProfile(name="A", slug="a", system_prompt="x", llm_settings={"model": "a\ud800b"})
+    with pytest.raises(ValidationError, match="cannot be stored"):
+        profile.full_clean()
+
+
+def test_what_sqlite_stored_before_can_be_shown():
+    settings = {"model": "a\ud800b"}
+    form = PromptProfileForm(instance=PromptProfile(llm_settings=settings))
+    assert "a?b" in str(form["llm_settings"])
+    assert r"a\ud800b" in pretty_json(settings)
 
 
 def test_settings_are_checked_against_the_chosen_provider(admin_client):
@@ -330,6 +376,77 @@ def test_a_key_is_kept_replaced_and_forgotten(admin_client):
     assert ">not set<" in page
 
 
+KEY_AGAIN = "enter the key again"
+
+
+@pytest.mark.parametrize(
+    ("fields", "stays"),
+    [
+        ({"label": "Other", "is_enabled": ""}, True),
+        ({"base_url": "https://api.example.com/v2"}, True),
+        ({"base_url": "https://api.example.org/v1"}, False),
+        ({"base_url": "http://api.example.com/v1"}, False),
+        ({"base_url": "https://api.example.com:8443/v1"}, False),
+        ({"base_url": ""}, False),
+        ({"provider": "cartesia", "base_url": "wss://api.example.com/v1"}, False),
+    ],
+)
+def test_a_key_goes_nowhere_else(admin_client, fields, stays):
+    """It is kept for the provider and the server that it was entered for."""
+    there = {"base_url": "https://api.example.com/v1"}
+    save_account(admin_client, new_key="sk-one", **there)
+    account = ProviderAccount.objects.get()
+    response = save_account(admin_client, account, **there | fields)
+    account.refresh_from_db()
+    assert account.key == "sk-one"
+    assert response.status_code == (302 if stays else 200)
+    if not stays:
+        assert KEY_AGAIN in str(errors(response)["new_key"])
+        assert account.base_url == there["base_url"]
+        for last, key in (({"forget_key": "on"}, ""), ({"new_key": "sk-two"}, "sk-two")):
+            assert save_account(admin_client, account, **there | fields | last).status_code == 302
+            account.refresh_from_db()
+            assert account.key == key
+
+
+@pytest.mark.parametrize(
+    ("provider", "url", "wrong"),
+    [
+        ("openai", "http://ollama:11434/v1", ""),
+        ("openai", "http://[::1]:8000/v1", ""),
+        ("openai", "https://user@api.openai.com", ""),
+        ("cartesia", "ws://cartesia:9", ""),
+        ("openai", "wss://api.openai.com", "reached by https:// or http://"),
+        ("cartesia", "https://api.cartesia.ai", "reached by wss:// or ws://"),
+        ("openai", "ollama:11434", "Enter a URL"),
+        ("openai", "http://", "Enter a URL"),
+        ("openai", "http://ollama:port", "Enter a URL"),
+        ("openai", "http://[::1", "Enter a URL"),
+        ("openai", "http://two words/", "Enter a URL"),
+        ("openai", "http://ollama/v1?key=1", "Enter a URL"),
+        ("openai", "file://ollama/etc/passwd", "Enter a URL"),
+    ],
+)
+def test_a_base_url_is_one_the_provider_is_reached_by(admin_client, provider, url, wrong):
+    response = save_account(admin_client, provider=provider, base_url=url)
+    if wrong:
+        assert wrong in str(errors(response)["base_url"])
+    else:
+        assert response.status_code == 302
+        assert ProviderAccount.objects.get().base_url == url
+
+
+def test_a_key_that_cannot_be_read_is_said_to_be_so(admin_client, settings):
+    account = ProviderAccount(provider="openai")
+    settings.SECRET_KEY, here = "another", settings.SECRET_KEY
+    account.key = "sk-secret"
+    account.save()
+    settings.SECRET_KEY = here
+    for page in ("changelist", "change"):
+        where = reverse(f"admin:calls_provideraccount_{page}", args=[account.pk] if page == "change" else [])
+        assert "cannot be read: enter it again" in admin_client.get(where).content.decode()
+
+
 def test_two_enabled_accounts_of_one_provider_are_explained(admin_client):
     save_account(admin_client)
     response = save_account(admin_client)
@@ -456,10 +573,11 @@ class TestHowAProfilesCallsWent:
         assert "3 calls , none with errors" in self.words(self.line(admin_client, profile))
         CallEvent.objects.record([event_row(calls[0].id, "no answer"), event_row(calls[0].id, "again")])
         CallEvent.objects.record([event_row(calls[1].id, kind="interruption", severity="info")])
+        CallSession.objects.finish(end_row(calls[2].id, status="failed", end_reason="error", error="gone"))
         line = self.line(admin_client, profile)
-        assert "⚠︎ 1 of 3 calls had errors" in self.words(line)
+        assert "⚠︎ 2 of 3 calls had errors" in self.words(line)
         there = admin_client.get(unescape(re.search('href="([^"]*)"', line)[1]))
-        assert list(there.context["page"]) == [calls[0]]
+        assert {*there.context["page"]} == {calls[0], calls[2]}
 
     def test_only_those_see_it_who_may_see_calls(self, client, profile):
         clerk = User.objects.create_user("clerk", is_staff=True)
@@ -468,3 +586,93 @@ class TestHowAProfilesCallsWent:
         )
         client.force_login(clerk)
         assert self.line(client, profile) is None
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTwoAtOnce:
+    """The second has sent its form when the first is saved and not yet committed."""
+
+    def both(self, first, second):
+        """What two people are answered. Each is given a client, already logged in."""
+        clients = [Client(), Client()]
+        for number, client in enumerate(clients):
+            client.force_login(User.objects.create_superuser(f"root{number}"))
+        saved = threading.Event()
+
+        def begin():
+            with transaction.atomic():
+                answer = first(clients[0])
+                saved.set()
+                with connection.cursor() as cursor:
+                    while connection.vendor == "postgresql" and not waiting(cursor):
+                        cursor.execute("SELECT pg_sleep(0.01)")
+                return answer
+
+        def waiting(cursor):
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return cursor.fetchone()[0]
+
+        def follow():
+            saved.wait(20)
+            return second(clients[1])
+
+        def closing(work):
+            try:
+                return work()
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(2) as threads:
+            return [
+                answer.result(30) for answer in [threads.submit(closing, each) for each in (begin, follow)]
+            ]
+
+    def test_the_same_slug(self):
+        first, second = self.both(save_new, save_new)
+        assert first.status_code == 302
+        assert "already exists" in str(errors(second))
+
+    def test_two_defaults(self):
+        """Choosing one takes it from the other, as ever."""
+        first, second = self.both(
+            lambda client: save_new(client, is_default="on"),
+            lambda client: save_new(client, is_default="on", slug="other"),
+        )
+        assert first.status_code == second.status_code == 302
+        assert [profile.slug for profile in PromptProfile.objects.filter(is_default=True)] == ["other"]
+
+    def test_two_enabled_accounts(self):
+        first, second = self.both(save_account, save_account)
+        assert first.status_code == 302
+        assert "Another account of this provider is enabled" in str(errors(second))
+
+    @pytest.mark.parametrize("deletes", ["first", "second", "second, from the list"])
+    def test_one_saves_what_the_other_deletes(self, deletes):
+        profile = PromptProfile.objects.create(name="A", slug="a", system_prompt="x", is_published=True)
+        profile.publish()
+        change = reverse("admin:calls_promptprofile_change", args=[profile.pk])
+        chosen = {"action": "delete_selected", "_selected_action": [profile.pk], "post": "yes"}
+
+        def save(client):
+            return client.post(change, profile_form(greeting="Good day"), follow=True)
+
+        def delete(client):
+            if "list" in deletes:
+                return client.post(PROFILES, chosen, follow=True)
+            return client.post(
+                f"/admin/calls/promptprofile/{profile.pk}/delete/", {"post": "yes"}, follow=True
+            )
+
+        answers = self.both(*((delete, save) if deletes == "first" else (save, delete)))
+        said = [[str(message) for message in answer.context["messages"]] for answer in answers]
+        second = "Perhaps it was deleted?" if deletes == "first" else "deleted"
+        assert [len(each) for each in said] == [1, 1]
+        assert second in said[1][0]
+        assert not PromptProfile.objects.exists()
+
+    def test_a_default_saved_elsewhere(self):
+        """Not by a form, as from a shell."""
+        names = ("a", "b")
+        profiles = [PromptProfile(name=name, slug=name, is_default=True, is_published=True) for name in names]
+        self.both(*(lambda _, profile=profile: profile.save() for profile in profiles))
+        assert PromptProfile.objects.get(is_default=True).slug == "b"

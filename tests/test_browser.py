@@ -4,6 +4,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from playwright.sync_api import expect, sync_playwright
 
 from calls.models import CallEvent, PromptProfile, Turn
@@ -150,6 +151,8 @@ def test_every_page_can_be_read_and_fits_a_phone(live_server, admin, stored_call
     """The product's pages and the admin's, with words that stand out from what is behind them."""
     PromptProfile.objects.ensure_default()
     profile = f"/admin/calls/promptprofile/{PromptProfile.objects.get().pk}/"
+    for flag in (ADDITION, CHANGE, DELETION):  # which the admin's index lists
+        LogEntry.objects.log_actions(admin.pk, [PromptProfile.objects.get()], flag)
     pages = [
         "/calls/", "/calls/?q=umbrella&status=nope", "/calls/?q=nothing+like+this",
         stored_call.get_absolute_url(), "/nothing-here/", "/admin/",

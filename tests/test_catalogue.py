@@ -52,6 +52,8 @@ def test_defaults_follow_the_settings(settings):
         ("llm", "local", {"max_tokens": 513}, "not 513"),
         ("llm", "openai", {"model": "two words"}, "text like gpt-4o-mini, not 'two words'"),
         ("llm", "openai", {"model": "gpt-\ud83d"}, "text like gpt-4o-mini"),
+        ("llm", "local", {"max_tokens": 10**4000}, "from 1 to 512, not 1000000000"),
+        ("llm", "local", {"temperature": 10**4000}, "from 0 to 2, not 1000000000"),
         ("tts", "local", {"voice": "emma"}, "one of heart, not 'emma'"),
         ("tts", "cartesia", {"speed": 1.6}, "from 0.6 to 1.5"),
         ("stt", "cartesia", {"model": "nova"}, "text like ink-whisper"),
@@ -66,6 +68,7 @@ def test_validate_says_what_was_expected(kind, provider, given, message):
     with pytest.raises(ValueError, match=r"expected|must be|unknown") as error:
         catalogue.validate(kind, provider, given)
     assert message in str(error.value)
+    assert len(str(error.value)) < 200
 
 
 def test_auto_takes_settings_of_either_provider():
@@ -147,6 +150,21 @@ def test_a_registered_provider_is_had_by_name_only(monkeypatch, cloud_keys):
         catalogue.register(dataclasses.replace(extra, name="auto"))
     with pytest.raises(ValueError, match="unknown kind 'vad'"):
         catalogue.register(dataclasses.replace(extra, kind="vad"))
+
+
+def test_a_registered_provider_needs_no_settings_of_the_server(monkeypatch):
+    """Its key, its default and its code may be missing: it is unavailable then, and another stands in."""
+    monkeypatch.setattr(catalogue, "PROVIDERS", list(catalogue.PROVIDERS))
+    setting = catalogue.Setting("voice", str, "The voice.", default_from="ACME_VOICE")
+    for name, key, module, factory in (
+        ("keyless", "ACME_KEY", "builtins", "dict"),
+        ("no-module", "", "acme.voices", "dict"),
+        ("no-factory", "", "builtins", "voice"),
+    ):
+        catalogue.register(catalogue.Provider("tts", name, "Acme", module, factory, (setting,), key=key))
+        assert catalogue.defaults("tts", name) == {}
+        with pytest.raises(catalogue.ProviderUnavailable, match="Acme"):
+            catalogue.create("tts", name, {}, language="en")
 
 
 async def test_the_system_prompt_reaches_the_language_models(cloud_keys):

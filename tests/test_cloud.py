@@ -23,7 +23,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.utils.errors import ErrorCategory
 
-from calls.providers import catalogue, cloud
+from calls.providers import accounts, catalogue, cloud
 from calls.providers.frames import ReplyCutFrame
 from tests.cloud import cartesia, openai
 from tests.cloud.journal import Journal
@@ -233,6 +233,14 @@ async def thinking(settings):
     async with server.running() as url:
         settings.OPENAI_BASE_URL = url
         yield server
+
+
+async def test_a_server_that_needs_no_key_answers(thinking, settings, monkeypatch):
+    settings.OPENAI_API_KEY, thinking.key = "", None
+    account = accounts.Account("", settings.OPENAI_BASE_URL)
+    monkeypatch.setattr(accounts, "_stored", {"openai": account})
+    async with running(create("llm", "openai")) as rig:
+        assert await ask(rig) == "It is a quarter past nine."
 
 
 async def ask(rig):

@@ -411,14 +411,22 @@ class TestCloseOrphans:
         make_node(name="agent-1")
         assert CallSession.objects.close_orphans() == []
 
-    def test_a_day_old_call_is_closed_whoever_ran_it(self, make_call, make_node):
-        node = make_node()
-        old = make_call(node_id=node.id, started_at=timezone.now() - timedelta(hours=24, seconds=1))
+    def test_a_day_old_call_is_closed_unless_a_node_runs_it(self, make_call, make_node):
+        day = timezone.now() - timedelta(hours=24, seconds=1)
+        old, run = make_call(started_at=day), make_call(started_at=day, node_id=make_node().id)
         young = make_call(started_at=timezone.now() - timedelta(hours=23))
         assert CallSession.objects.close_orphans() == [old.id]
-        assert list(CallSession.objects.active()) == [young]
+        assert {*CallSession.objects.active()} == {run, young}
         old.refresh_from_db()
         assert old.ended_at == old.started_at
+
+    def test_a_node_whose_clock_is_wrong_closes_and_erases_nothing(self, make_call, make_node, monkeypatch):
+        now = timezone.now()
+        make_call(started_at=now)
+        CallSession.objects.update(expires_at=now + timedelta(hours=1))
+        monkeypatch.setattr(timezone, "now", lambda: now + timedelta(hours=25))
+        assert CallSession.objects.close_orphans() == []
+        assert not CallSession.objects.expired().exists()
 
 
 class TestErasing:

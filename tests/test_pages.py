@@ -236,6 +236,14 @@ class TestList:
         assert sorted(listed(browse(has_errors="on"))) == ["Bob", "Cid"]
         assert len(listed(browse(has_errors=""))) == 3
 
+    def test_a_call_that_failed_as_a_whole_has_errors(self, browse, make_call):
+        """Though nothing is counted in it."""
+        failed = {"status": "failed", "end_reason": "error", "error": "the pipeline could not be built"}
+        for caller, end in (("Ann", {}), ("Bob", failed)):
+            CallSession.objects.finish(end_row(make_call(caller=caller).id, **end))
+        assert listed(browse(has_errors="on")) == ["Bob"]
+        assert browse().content.decode().count('class="has-errors"') == 1
+
     def test_filters_in_force_are_shown_and_can_be_taken_away_one_by_one(self, browse, make_call):
         PromptProfile.objects.ensure_default()
         query = {
@@ -349,6 +357,30 @@ class TestList:
     def test_a_place_that_is_none_is_the_newest_page(self, browse, make_call, name, place):
         make_call(caller="Ann")
         assert listed(browse(**{name: place})) == ["Ann"]
+
+    @pytest.mark.parametrize(
+        ("time", "seen"),
+        [
+            ("2199-12-31T23:59:59-23:59", True),  # PostgreSQL knows zones up to 15:59
+            ("2026-03-04T10:00:01+00:00:00.5", True),
+            ("9999-12-31T23:59:59-23:59", True),  # is in no calendar of UTC: the newest page
+            ("0001-01-01T00:00:00+23:59", True),
+            ("2026-03-04T15:30:00+05:45", False),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["before", "after"])
+    def test_a_place_may_be_in_any_zone(self, browse, make_call, name, time, seen):
+        make_call(caller="Ann", started_at=STARTED_AT)
+        make_call(caller="Bob", started_at=STARTED_AT - timedelta(hours=1))
+        page = listed(browse(**{name: f"{time}_{'f' * 32}"}))
+        assert page == (["Bob"] if name == "before" and not seen else ["Ann", "Bob"])
+
+    def test_calls_of_another_century_have_their_pages(self, browse, make_call):
+        for number in range(60):
+            make_call(caller=f"c{number}", started_at=datetime(1999, 1, 1, 0, number, tzinfo=UTC))
+        second = browse(CALLS + link(browse(), "next"))
+        assert listed(second) == [f"c{number}" for number in range(34, 9, -1)]
+        assert listed(browse(CALLS + link(second, "next"))) == [f"c{number}" for number in range(9, -1, -1)]
 
     def test_before_all_calls_is_the_newest_page(self, browse, make_call):
         make_call(caller="Ann")
@@ -528,6 +560,21 @@ class TestCall:
         anchors = re.findall(r'href="#(event-\d+)"', html)
         assert anchors
         assert all(f'id="{anchor}"' in html for anchor in anchors)
+
+    def test_of_many_different_failures_the_most_frequent_are_told(self, browse, make_call):
+        call = make_call()
+        messages = [*(f"error {n} {'x' * 1000}" for n in range(300)), "last", "last"]
+        CallEvent.objects.record(event_row(call.id, message, ms=n) for n, message in enumerate(messages))
+        response = browse(call.get_absolute_url())
+        failures = response.context["failures"]
+        assert [failure.first_ms for failure in failures] == [*range(19), 300]
+        assert failures[-1].count == 2
+        text = text_of(response)
+        assert "and 281 more, which are among the events" in text
+        (section,) = re.findall(
+            r'<section class="failures.*?</section>', response.content.decode(), re.DOTALL
+        )
+        assert len(section) < 20_000
 
     def test_a_call_without_failures_says_nothing_of_them(self, browse, make_call):
         call = make_call(said=[("caller", "hi")])

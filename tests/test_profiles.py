@@ -8,9 +8,10 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError
 
 from calls.database import DatabaseThreads
+from calls.events import Request
 from calls.models import PromptProfile, ProviderAccount
 from calls.profiles import choosing
-from calls.profiles.in_force import CallConfig
+from calls.profiles.in_force import CallConfig, for_request, in_force, wanted
 from calls.providers import accounts, catalogue
 from tests.conftest import publish_profile
 
@@ -100,7 +101,43 @@ async def test_a_version_older_than_a_field_still_answers(sales):
 async def test_a_version_is_what_a_call_is_configured_by(sales):
     chosen = await choosing.choose("sales")
     config = CallConfig.from_profile(chosen.configuration)
-    assert (config.greeting, config.stt.name, config.max_duration_s) == ("Hi", "auto", 3600)
+    assert (config.greeting, config.stt.name, config.max_duration_s) == ("Hi", "local", 3600)
+
+
+CLOUD_VOICE = "71a7ad14-091c-4e8e-a314-022ece01c121"
+
+
+@pytest.mark.parametrize(
+    ("has_keys", "provider", "taken"),
+    [
+        (False, "local", {"voice": "heart", "speed": 1.2}),
+        (True, "cartesia", {"voice": CLOUD_VOICE, "speed": 1.2}),
+    ],
+)
+def test_what_is_in_force_is_what_the_service_is_made_with(settings, has_keys, provider, taken):
+    """Settings for the other provider are in force nowhere; nor does a key that is set later count."""
+    if has_keys:
+        settings.CARTESIA_API_KEY = settings.OPENAI_API_KEY = "key"
+    draft = PromptProfile(tts_settings={"voice": CLOUD_VOICE, "speed": 1.2})
+    config = CallConfig.from_profile(draft.configuration())
+    settings.CARTESIA_API_KEY = settings.OPENAI_API_KEY = "" if has_keys else "key"
+    assert config.tts.name == provider
+    assert in_force(config, {})["tts"] == {"provider": provider, "settings": taken}
+    assert wanted(config, "tts") == provider
+
+
+def test_a_provider_that_is_gone_takes_no_settings_of_the_client():
+    draft = PromptProfile(use_client_settings=True, tts_provider="gone", stt_provider="local")
+    config = for_request(draft.configuration(), Request(tts={"voice": "heart"}, stt={"language": "en"}))
+    assert (config.tts.name, config.tts.settings) == ("gone", {})
+    assert config.stt.settings == {"language": "en"}
+
+
+def test_settings_that_nobody_takes_stay_to_be_told():
+    draft = PromptProfile(tts_settings={"colour": "red"})
+    config = CallConfig.from_profile(draft.configuration())
+    with pytest.raises(ValueError, match="unknown setting 'colour'"):
+        catalogue.create("tts", config.tts.name, config.tts.settings, language="en")
 
 
 @sync_to_async
@@ -121,6 +158,29 @@ async def test_the_accounts_are_read_with_the_profile(sales, settings):
     await choosing.choose("sales")
     llm = catalogue.create("llm", "openai", {}, language="en")
     assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-settings", f"{settings.OPENAI_BASE_URL}/")
+
+
+async def test_an_account_without_a_key_has_the_servers(sales, settings):
+    settings.OPENAI_API_KEY = "sk-settings"
+    await make_account("")
+    await choosing.choose("sales")
+    llm = catalogue.create("llm", "openai", {}, language="en")
+    assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-settings", "http://127.0.0.1:9/v1/")
+
+
+async def test_a_base_url_alone_is_an_account(sales):
+    """For servers that need no key; without either there is none."""
+    await make_account("")
+    await make_account("", provider="cartesia", base_url="ws://127.0.0.1:9")
+    await choosing.choose("sales")
+    assert [catalogue.resolve(kind, "auto") for kind in catalogue.KINDS] == ["cartesia", "openai", "cartesia"]
+    for kind in catalogue.KINDS:
+        catalogue.create(kind, "auto", {}, language="en")
+    await sync_to_async(ProviderAccount.objects.update)(base_url="")
+    await choosing.choose("sales")
+    assert catalogue.resolve("llm", "auto") == "local"
+    with pytest.raises(catalogue.ProviderUnavailable, match="OPENAI_API_KEY"):
+        catalogue.create("llm", "openai", {}, language="en")
 
 
 async def test_accounts_alone_make_the_cloud_the_automatic_choice(sales):

@@ -8,11 +8,13 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from calls.admin.forms import ProviderAccountForm
+from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import ProviderAccount
+from calls.models.sealing import Unreadable
 
 
 @admin.register(ProviderAccount)
-class ProviderAccountAdmin(admin.ModelAdmin):
+class ProviderAccountAdmin(OneAtATimeAdmin):
     """Provider accounts: the keys that calls use."""
 
     form = ProviderAccountForm
@@ -32,5 +34,8 @@ class ProviderAccountAdmin(admin.ModelAdmin):
 
     @admin.display(description="key")
     def key_state(self, account: ProviderAccount) -> str:
-        """Return whether the account has a key; never the key."""
-        return "set" if account.has_key else "not set"
+        """Return whether the account has a key, and one that can be used; never the key."""
+        try:
+            return "set" if account.key else "not set"
+        except Unreadable:
+            return "cannot be read: enter it again"

@@ -1,34 +1,19 @@
 """The forms of a prompt profile and of a provider account. The providers offered are the catalogue's."""
 
-import json
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget
-from django.core.exceptions import ValidationError
 
+from calls.admin.fields import SettingsField
 from calls.models import PromptProfile, ProviderAccount
+from calls.models.account import validate_base_url
 from calls.profiles import succession
 from calls.providers import catalogue
 
 SETTINGS = [f"{kind}_settings" for kind in catalogue.KINDS]
-
-
-class SettingsField(forms.JSONField):
-    """JSON that says where it is wrong."""
-
-    def to_python(self, value: Any) -> Any:
-        """Return what the JSON says. Raises ValidationError with line and column of a mistake."""
-        try:
-            return super().to_python(value)
-        except ValidationError as error:
-            try:
-                json.loads(value)
-            except json.JSONDecodeError as wrong:
-                where = f"Enter valid JSON: line {wrong.lineno}, column {wrong.colno}: {wrong.msg}."
-                raise ValidationError(where, code="invalid", params={"value": value}) from None
-            raise error
 
 
 class PromptProfileForm(forms.ModelForm):
@@ -109,6 +94,30 @@ class ProviderAccountForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         _offer(self, "provider", catalogue.account_choices())
 
+    def clean_base_url(self) -> str:
+        """Return the base URL, which `clean` takes apart. Raises ValidationError if it is none."""
+        url: str = self.cleaned_data["base_url"]
+        if url:
+            validate_base_url(url)
+        return url
+
+    def clean(self) -> dict[str, Any]:
+        """Report a base URL the provider is not reached by, and a key that would go somewhere else."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        provider, url = cleaned.get("provider"), cleaned.get("base_url")
+        if provider and url and urlsplit(url).scheme not in (schemes := catalogue.schemes(provider)):
+            expected = " or ".join(f"{scheme}://" for scheme in schemes)
+            self.add_error("base_url", f"This provider is reached by {expected}.")
+        if self.instance.has_key and not (cleaned.get("new_key") or cleaned.get("forget_key")):
+            stored = self.instance.provider, _origin(self.instance.base_url)
+            if not self.errors and stored != (provider, _origin(url)):
+                self.add_error(
+                    "new_key",
+                    "The key that is set was entered for another provider or server, and is not sent to this "
+                    "one: enter the key again, or have it forgotten.",
+                )
+        return cleaned
+
     def save(self, commit: bool = True) -> ProviderAccount:
         """Save the account, with the new key if there is one."""
         if self.cleaned_data["forget_key"]:
@@ -117,6 +126,12 @@ class ProviderAccountForm(forms.ModelForm):
             self.instance.key = key
         account: ProviderAccount = super().save(commit)
         return account
+
+
+def _origin(url: str | None) -> tuple[str, str]:
+    """Return whom a URL leads to; of "" where the server's settings lead."""
+    parts = urlsplit(url or "")
+    return parts.scheme, parts.netloc.lower()
 
 
 def _offer(form: forms.ModelForm, name: str, choices: list[tuple[str, str]]) -> None:

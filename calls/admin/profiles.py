@@ -9,6 +9,7 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
 from calls.admin.forms import PromptProfileForm
+from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import PromptProfile
 
 admin.site.site_header = "Voice agent"
@@ -17,7 +18,7 @@ admin.site.index_title = "Administration"
 
 
 @admin.register(PromptProfile)
-class PromptProfileAdmin(admin.ModelAdmin):
+class PromptProfileAdmin(OneAtATimeAdmin):
     """Prompt profiles: how the agent behaves on a call."""
 
     form = PromptProfileForm

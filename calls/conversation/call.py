@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from calls import events
 from calls.audio.format import AS_A_TELEPHONE, BYTES_PER_SECOND, FRAME_MS, VoiceOut
+from calls.conversation.failures import Failures
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM, STT, TTS, Event, Request
 from calls.models import CallStatus, EndReason
@@ -31,7 +32,6 @@ from calls.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-SAME_FAILURE_S = 3.0  # one failure often comes as several errors
 FAREWELL_S = 20.0
 HEARS_WITHIN_S = 5.0  # then the greeting is spoken to whom it may concern
 PROGRESS_S = 5.0  # between two notes of how far the call has got
@@ -76,8 +76,7 @@ class Call:
         self._client = client
         self._rows = CallRows(recorder, self.id)
         self._client_prompt = request.system_prompt
-        self._apologised = False  # since the caller last said something
-        self._failed_at: dict[str, float] = {}  # by part
+        self._failures = Failures()
         self._watchdog = Watchdog(self._overdue)
         self._tasks = Tasks()
         self._hears = asyncio.Event()  # the caller: his first audio shows that his side is up
@@ -220,7 +219,7 @@ class Call:
                 self._publish(replace(event, provider=wanted(self.config, part)))
             case _:
                 if isinstance(event, events.Interrupted):
-                    self._apologised = False
+                    self._failures.caller_spoke()
                 self._publish(event)
 
     def _publish(self, event: Event) -> None:
@@ -250,7 +249,7 @@ class Call:
         """Give what is due a bounded time to begin, or to go on."""
         self._watchdog.stop()
         if part in (STT, LLM) and not goes_on:
-            self._apologised = False
+            self._failures.caller_spoke()
         if part == TTS and not self._conversation.services.tts.is_usable:
             self._give_up(part, "the voice is out of service")
         elif part is not None:
@@ -263,23 +262,15 @@ class Call:
             return
         if failure.part in KINDS:
             failure = replace(failure, provider=wanted(self.config, failure.part))
-        if not (failure.caller_waits and self._is_known(failure.part)):
+        if not failure.caller_waits or self._failures.is_new(failure.part, failure.message):
             self._publish(failure)
         if failure.caller_waits:
             self._watchdog.stop()
             self._apologise(failure.part)
 
-    def _is_known(self, part: str) -> bool:
-        """Whether this part has failed a moment ago: then this is the same failure once more."""
-        now = asyncio.get_running_loop().time()
-        if now - self._failed_at.get(part, -SAME_FAILURE_S) < SAME_FAILURE_S:
-            return True
-        self._failed_at[part] = now
-        return False
-
     def _apologise(self, part: str) -> None:
-        if self.config.apology and not self._apologised:
-            self._apologised = True
+        if self.config.apology and not self._failures.is_apologised:
+            self._failures.is_apologised = True
             # When the call's own voice is what failed, the embedded one speaks, though the other may recover.
             say = self._conversation.say_with_embedded_voice if part == TTS else self._conversation.say
             self._tasks.spawn(say(self.config.apology))

@@ -1,11 +1,26 @@
 """Provider accounts: the keys and addresses with which cloud providers are used."""
 
-from django.core.validators import URLValidator
+import re
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
 from .profile import PROVIDER_CHARS
 from .sealing import seal, unseal
+
+
+def validate_base_url(url: str) -> None:
+    """Raise ValidationError unless `url` is that of a web server, of whatever name: "ollama" is one, too."""
+    try:
+        parts = urlsplit(url)
+        named = re.fullmatch(r"[\w.:-]+", parts.hostname or "") and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket too many
+        named = False
+    is_plain = re.search(r"[\s?#\\]", url) is None
+    if not (named and is_plain and parts.scheme in ("http", "https", "ws", "wss")):
+        raise ValidationError("Enter a URL such as https://api.openai.com/v1 or http://ollama:11434/v1.")
 
 
 class ProviderAccountQuerySet(models.QuerySet["ProviderAccount"]):
@@ -26,7 +41,7 @@ class ProviderAccount(models.Model):
         "base URL",
         max_length=500,
         blank=True,
-        validators=[URLValidator(schemes=["http", "https", "ws", "wss"])],
+        validators=[validate_base_url],
         help_text="Where the provider is reached, such as https://api.openai.com/v1 or "
         "wss://api.cartesia.ai. Empty: where the server's settings say.",
     )

@@ -11,9 +11,11 @@ from django.core.validators import (
     MinValueValidator,
     RegexValidator,
 )
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
+from .storable import is_storable
+from .turntaking import one_at_a_time
 from .version import NOTE_CHARS, ProfileVersion
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
         """Publish the profile "Receptionist" if there is no profile at all; return its version if it did."""
         if self.exists():
             return None
-        with transaction.atomic(using=self.db):
+        with one_at_a_time(self.model, self.db):
             profile, created = self.get_or_create(slug="default", defaults=RECEPTIONIST)
             return profile.publish() if created else None
 
@@ -246,21 +248,22 @@ class PromptProfile(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; a profile saved as the default takes that from the one that had it."""
         fields = kwargs.get("update_fields")
-        with transaction.atomic(using=kwargs.get("using")):
+        with one_at_a_time(type(self), kwargs.get("using")):
             if self.is_default and (fields is None or "is_default" in fields):
-                others = type(self).objects.filter(is_default=True).exclude(pk=self.pk)
-                others.update(is_default=False)
+                type(self).objects.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
             super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """Raise ValidationError for an unpublished default or for settings that are no JSON object."""
+        """Raise ValidationError for an unpublished default and settings that are no storable JSON object."""
         errors = {}
         if self.is_default and not self.is_published:
             errors["is_published"] = "The default profile has to be published."
         for name in ("stt_settings", "llm_settings", "tts_settings"):
             # Not a validator of the field: Django skips those for [] and "".
-            if not isinstance(getattr(self, name), dict):
+            if not isinstance(settings := getattr(self, name), dict):
                 errors[name] = 'Enter a JSON object in braces, such as {"model": "name"} or {}.'
+            elif not is_storable(settings):
+                errors[name] = "These settings cannot be stored."
         if errors:
             raise ValidationError(errors)
 
@@ -275,9 +278,9 @@ class PromptProfile(models.Model):
         PromptProfile.DoesNotExist for a profile that is not saved.
         """
         database = self._state.db
-        with transaction.atomic(using=database):
-            # The lock makes two who publish at once take turns: each gets a number of its own.
-            saved = PromptProfile.objects.using(database).select_for_update().get(pk=self.pk)
+        # Of two who publish at once, each gets a number of its own.
+        with one_at_a_time(PromptProfile, database):
+            saved = PromptProfile.objects.using(database).get(pk=self.pk)
             if not saved.is_published:
                 PromptProfile.objects.using(database).filter(pk=self.pk).update(is_published=True)
             self.is_published = True

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -21,8 +22,7 @@ from .storable import columns, storable_json, storable_text
 from .transcript import Turn
 from .version import ProfileVersion
 
-# No call may last longer, so an older active one has lost its server, whichever that was.
-ABANDONED_AFTER = timedelta(hours=24)
+ABANDONED_AFTER = timedelta(hours=24)  # no call may last longer
 ERASED_AT_ONCE = 500  # calls in one transaction
 
 
@@ -96,15 +96,12 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
                 turns = list(session.turns.all())
                 last_ms = max((turn.end_ms or turn.start_ms for turn in turns), default=0)
                 known_at = session.last_audio_at or session.started_at
-                won = (
-                    self.orphaned()
-                    .filter(pk=session.pk)
-                    .update(
-                        status=CallStatus.INTERRUPTED,
-                        end_reason=EndReason.CRASH,
-                        ended_at=max(session.started_at + timedelta(milliseconds=last_ms), known_at),
-                        **facts.turn_totals(turn.total_ms for turn in turns),
-                    )
+                still = self.orphaned().filter(pk=session.pk)
+                won = still.update(
+                    status=CallStatus.INTERRUPTED,
+                    end_reason=EndReason.CRASH,
+                    ended_at=max(session.started_at + timedelta(milliseconds=last_ms), known_at),
+                    **facts.turn_totals(turn.total_ms for turn in turns),
                 )
             if won:
                 Turn.objects.using(self.db).filter(session=session).settle()
@@ -130,17 +127,17 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         return self.filter(status=CallStatus.ACTIVE)
 
     def orphaned(self) -> "CallSessionQuerySet":
-        """Return the active calls whose node is gone, and any older than the longest possible call."""
-        abandoned = Q(started_at__lt=timezone.now() - ABANDONED_AFTER)
+        """Return the active calls whose node is gone; of those without a node, what no call outlasts."""
+        abandoned = Q(node=None, started_at__lt=Now() - ABANDONED_AFTER)
         return self.active().filter(Q(node__in=Node.objects.gone()) | abandoned)
 
     def with_errors(self) -> "CallSessionQuerySet":
-        """Return the calls in which something failed."""
-        return self.filter(error_count__gt=0)
+        """Return the calls in which something failed, or that failed as a whole."""
+        return self.filter(Q(error_count__gt=0) | Q(status=CallStatus.FAILED))
 
     def expired(self) -> "CallSessionQuerySet":
         """Return the calls that are not to be kept any longer."""
-        return self.filter(expires_at__lte=timezone.now())
+        return self.filter(expires_at__lte=Now())
 
     def of_caller(self, caller: str) -> "CallSessionQuerySet":
         """Return the calls of one caller, however the number is written; none for ""."""
@@ -289,6 +286,11 @@ class CallSession(models.Model):
     def is_active(self) -> bool:
         """Whether the call is going on."""
         return self.status == CallStatus.ACTIVE
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether it is one of `with_errors`."""
+        return self.error_count > 0 or self.status == CallStatus.FAILED
 
     @property
     def duration(self) -> timedelta | None:

@@ -56,6 +56,11 @@ def storable_json(value: Any, depth: int = 0) -> Any:
             return storable_text(str(value))
 
 
+def is_storable(value: Any) -> bool:
+    """Whether the JSON can be stored as it is."""
+    return bool(storable_json(value) == value)
+
+
 def columns(model: type[Model], row: "DataclassInstance") -> dict[str, Any]:
     """Return the row's values by column: each field of the dataclass is stored in the column of its name.
 

@@ -11,6 +11,8 @@ from django.db.models import Count, Max, Min
 from .folding import folded
 from .storable import columns
 
+MOST_FAILURES = 20  # different ones that are told of a call
+
 
 class Speaker(models.TextChoices):
     """Who speaks in a turn."""
@@ -150,10 +152,16 @@ class CallEventQuerySet(models.QuerySet["CallEvent"]):
         return self.filter(severity=Severity.ERROR)
 
     def failures_of(self, session_id: UUID) -> list[Failure]:
-        """Return every error of the call, those that say the same as one, in the order they first came."""
+        """Return the call's errors, those that say the same as one, in the order they first came.
+
+        Of more than `MOST_FAILURES` those that came most often.
+        """
         groups = self.errors().filter(session_id=session_id).values("provider", "message")
         counted = groups.annotate(count=Count("id"), first_ms=Min("ms"), last_ms=Max("ms"))
-        return [Failure(**group) for group in counted.order_by("first_ms", "message")]
+        most = [
+            Failure(**group) for group in counted.order_by("-count", "first_ms", "message")[:MOST_FAILURES]
+        ]
+        return sorted(most, key=lambda failure: (failure.first_ms, failure.message))
 
 
 class Turn(models.Model):

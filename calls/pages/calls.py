@@ -46,6 +46,7 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if call.is_active:  # these are stored at its end
         for name, value in turn_totals(call.turns.values_list("total_ms", flat=True)).items():
             setattr(call, name, value)
+    failures = CallEvent.objects.failures_of(call.pk) if call.error_count else []
     context = {
         "call": call,
         "list_query": list_left(request),
@@ -53,7 +54,8 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "turns_part": turns,
         "events": events.rows,
         "events_part": events,
-        "failures": CallEvent.objects.failures_of(call.pk) if call.error_count else [],
+        "failures": failures,
+        "other_failures": call.error_count - sum(failure.count for failure in failures),
         "timeline": timeline.draw(call, turns.rows, marks, *span),
     }
     return render(request, "calls/call_detail.html", context)

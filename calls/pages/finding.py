@@ -5,7 +5,7 @@ take reading up to it: a page begins at a call, and its address says at which.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -42,10 +42,11 @@ class Place:
         time, _, id = text.partition("_")
         try:
             # A blank for the plus of a zone is what comes of copying an address by hand.
-            place = cls(datetime.fromisoformat(time.replace(" ", "+")), UUID(id))
-        except ValueError:
+            started_at = datetime.fromisoformat(time.replace(" ", "+"))
+            # In UTC: databases do not know every zone that Python does.
+            return cls(started_at.astimezone(UTC), UUID(id)) if started_at.tzinfo else None
+        except (ValueError, OverflowError):
             return None
-        return place if place.started_at.tzinfo and 2000 <= place.started_at.year < 2200 else None
 
     def older(self, *, itself: bool = False) -> Q:
         """Return the condition on calls that they come after this place."""

@@ -19,7 +19,10 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class CallConfig:
-    """A call's frozen configuration. Durations are in seconds."""
+    """A call's frozen configuration. Durations are in seconds.
+
+    Made of a profile, it names each provider for good: what "auto" stands for is decided once for a call.
+    """
 
     system_prompt: str
     greeting: str
@@ -43,9 +46,9 @@ class CallConfig:
             KeyError: the version lacks a field.
         """
         return cls(
-            stt=Provider(profile["stt_provider"], profile["stt_settings"]),
-            llm=Provider(profile["llm_provider"], profile["llm_settings"]),
-            tts=Provider(profile["tts_provider"], profile["tts_settings"]),
+            stt=_resolved("stt", profile["stt_provider"], profile["stt_settings"]),
+            llm=_resolved("llm", profile["llm_provider"], profile["llm_settings"]),
+            tts=_resolved("tts", profile["tts_provider"], profile["tts_settings"]),
             **{name: profile[name] for name in _SAME_NAMES},
         )
 
@@ -56,6 +59,19 @@ class CallConfig:
         if self.prompt_policy == "replace" or not self.system_prompt:
             return client_prompt
         return f"{self.system_prompt}\n\n{client_prompt}"
+
+
+def _resolved(kind: str, name: str, settings: Mapping[str, Any]) -> Provider:
+    """The provider meant, with those of the settings that it takes.
+
+    What the catalogue does not know, or nobody takes, stays: the service cannot be made, which tells why.
+    """
+    try:
+        catalogue.validate(kind, name, settings)
+    except ValueError:
+        return Provider(name, settings)
+    provider = catalogue.resolve(kind, name)
+    return Provider(provider, catalogue.accepted(kind, provider, settings))
 
 
 _SAME_NAMES = [f.name for f in fields(CallConfig) if f.name not in catalogue.KINDS]
@@ -72,8 +88,10 @@ def for_request(configuration: Mapping[str, Any], request: Request) -> CallConfi
         return config
 
     def merged(kind: str, provider: Provider, wish: Mapping[str, Any] | None) -> Provider:
-        accepted = catalogue.accepted(kind, provider.name, wish or {})
-        return Provider(provider.name, {**provider.settings, **accepted})
+        with suppress(ValueError):  # a provider that is gone, which has no service either
+            accepted = catalogue.accepted(kind, provider.name, wish or {})
+            return Provider(provider.name, {**provider.settings, **accepted})
+        return provider
 
     return replace(
         config,

@@ -4,7 +4,7 @@ The event loop asks what was read last; `refresh` reads, in a thread, whenever a
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from django.conf import settings
 
@@ -15,7 +15,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a provider's service is made with; `base_url` is "" if the server's settings say where it is."""
+    """What a provider's service is made with; `base_url` is "" if the server's settings say where it is.
+
+    The key is "" for a server that needs none, which only an account with a base URL can be.
+    """
 
     key: str = field(repr=False)
     base_url: str = ""
@@ -23,6 +26,11 @@ class Account:
     def __post_init__(self) -> None:
         """The key is written to no log and no page."""
         redaction.remember(self.key)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a service can be made with it."""
+        return bool(self.key or self.base_url)
 
 
 _stored: dict[str, Account] = {}
@@ -40,8 +48,7 @@ def refresh() -> None:
     found = {}
     for account in ProviderAccount.objects.enabled():
         try:
-            if key := account.key:
-                found[account.provider] = Account(key, account.base_url)
+            found[account.provider] = Account(account.key, account.base_url)
         except ValueError as e:
             logger.error("the key of the account %s cannot be read: %s", account, e)
     _stored = found
@@ -50,9 +57,10 @@ def refresh() -> None:
 def account_of(provider: str, setting: str) -> Account:
     """The account for a provider of the catalogue, by its name and the setting that may hold its key.
 
-    Its key is "" if there is none.
+    What it leaves empty is the server's; a provider from elsewhere may have no such setting.
     """
-    return _stored.get(provider) or Account(getattr(settings, setting))
+    stored = _stored.get(provider, Account(""))
+    return replace(stored, key=stored.key or getattr(settings, setting, ""))
 
 
 def forget() -> None:

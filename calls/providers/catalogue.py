@@ -7,13 +7,14 @@ The heavy libraries are imported when a service is first made or warmed, so that
 import asyncio
 import importlib
 import logging
+import reprlib
 import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from calls.providers import accounts
-from calls.providers.provider import Provider, Setting
+from calls.providers.provider import SCHEMES, Provider, Setting
 
 if TYPE_CHECKING:
     from pipecat.processors.frame_processor import FrameProcessor
@@ -55,7 +56,7 @@ PROVIDERS = [
             Setting("model", str, "Cartesia's speech-to-text model.", default="ink-whisper",
                     pattern=r"ink-[\w.-]+", example="ink-whisper"),
         ),
-        key="CARTESIA_API_KEY",
+        key="CARTESIA_API_KEY", schemes=("wss", "ws"),
     ),
     Provider(
         "llm", LOCAL, "Embedded (SmolLM2 135M)", "calls.providers.local.llm", "build",
@@ -76,7 +77,7 @@ PROVIDERS = [
             Setting("top_p", float, _TOP_P.help, low=0, high=1),
             Setting("max_tokens", int, _MAX_TOKENS, default=150, low=1, high=4096),
         ),
-        key="OPENAI_API_KEY",
+        key="OPENAI_API_KEY", schemes=("https", "http"),
     ),
     Provider(
         "tts", LOCAL, "Embedded (Hibari)", "calls.providers.local.tts", "build",
@@ -94,7 +95,7 @@ PROVIDERS = [
                     example="71a7ad14-091c-4e8e-a314-022ece01c121"),
             Setting("speed", float, "Pace of speech; 1 is the voice's own.", default=1.0, low=0.6, high=1.5),
         ),
-        key="CARTESIA_API_KEY",
+        key="CARTESIA_API_KEY", schemes=("wss", "ws"),
     ),
 ]  # fmt: skip
 
@@ -107,6 +108,11 @@ def choices(kind: str) -> list[tuple[str, str]]:
 def account_choices() -> list[tuple[str, str]]:
     """The providers that need a key, as a form's field takes them, each once."""
     return list({p.name: (p.name, p.label) for p in PROVIDERS if p.key}.values())
+
+
+def schemes(provider: str) -> tuple[str, ...]:
+    """The schemes that a base URL of this provider may have; all there are for one that is not known."""
+    return next((p.schemes for p in PROVIDERS if p.name == provider), SCHEMES)
 
 
 def register(provider: Provider) -> None:
@@ -144,7 +150,7 @@ def resolve(kind: str, provider: str) -> str:
         return find(kind, provider).name
     embedded, cloud, *_ = providers(kind)
     clouds = [providers(each)[1] for each in KINDS]
-    keys_set = all(accounts.account_of(each.name, each.key).key for each in clouds)
+    keys_set = all(accounts.account_of(each.name, each.key).is_usable for each in clouds)
     return cloud.name if keys_set else embedded.name
 
 
@@ -164,10 +170,10 @@ def validate(kind: str, provider: str, settings: Mapping[str, Any]) -> None:
         known = [s for p in candidates for s in p.settings if s.name == name]
         if not known:
             names = ", ".join(dict.fromkeys(s.name for p in candidates for s in p.settings))
-            raise ValueError(f"{kind}: unknown setting {name!r}; expected {names}")
+            raise ValueError(f"{kind}: unknown setting {reprlib.repr(name)}; expected {names}")
         if not any(s.accepts(value) for s in known):
             wanted = " or ".join(dict.fromkeys(s.expected for s in known))
-            raise ValueError(f"{kind}: {name} must be {wanted}, not {value!r}")
+            raise ValueError(f"{kind}: {name} must be {wanted}, not {reprlib.repr(value)}")
 
 
 def fit_prompt(provider: str, prompt: str) -> tuple[str, str]:
@@ -195,12 +201,12 @@ def create(
 
     `system_prompt` is for a language model only: the embedded one reads it before the first reply is asked
     for. An LLMUpdateSettingsFrame changes it later. Raises ValueError for settings that don't validate and
-    ProviderUnavailable when the provider's key is not set or it doesn't know the language.
+    ProviderUnavailable when the provider has no key or no code, or doesn't know the language.
     """
     validate(kind, provider, settings)
     chosen = find(kind, resolve(kind, provider))
     account = accounts.account_of(chosen.name, chosen.key) if chosen.key else None
-    if account is not None and not account.key:
+    if account is not None and not account.is_usable:
         raise ProviderUnavailable(f"{chosen.label} needs an enabled account with a key, or {chosen.key}")
     values = defaults(kind, chosen.name) | accepted(kind, chosen.name, settings)
     if kind == "llm" and system_prompt:
@@ -212,7 +218,10 @@ def create(
         )
     if account is not None:
         values["account"] = account
-    factory = getattr(importlib.import_module(chosen.module), chosen.factory)
+    try:
+        factory = getattr(importlib.import_module(chosen.module), chosen.factory)
+    except (ImportError, AttributeError) as e:
+        raise ProviderUnavailable(f"{chosen.label} cannot be loaded: {e}") from e
     service: FrameProcessor = factory(values, language)
     return service
 

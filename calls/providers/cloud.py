@@ -23,6 +23,7 @@ from calls.providers.replies import FollowedReplies
 # The client library waits ten minutes by default; a caller hangs up long before.
 OPENAI_TIMEOUT = Timeout(10, connect=5)
 OPENAI_RETRIES = 1
+NO_KEY = "none"  # the client library refuses an empty one; servers that need none do not look at it
 # The pipeline starts once its services have connected: a handshake nobody answers must not hold the greeting.
 CONNECT_S = 3.0
 
@@ -93,7 +94,7 @@ def openai_llm(values: Mapping[str, Any], language: str) -> OpenAILLMService:
     account: Account = values["account"]
     optional = {n: values[n] for n in ("temperature", "top_p", "system_instruction") if n in values}
     return TelephoneOpenAILLMService(
-        api_key=account.key,
+        api_key=account.key or NO_KEY,
         base_url=account.base_url or django_settings.OPENAI_BASE_URL,
         # Newer models refuse the older name, max_tokens.
         settings=OpenAILLMService.Settings(

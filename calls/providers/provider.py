@@ -8,6 +8,7 @@ from django.conf import settings as django_settings
 
 from calls.text import whole
 
+SCHEMES = ("https", "http", "wss", "ws")
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -43,7 +44,7 @@ class Setting:
     @property
     def initial(self) -> str | float | None:
         """The value used when a profile sets none."""
-        return getattr(django_settings, self.default_from) if self.default_from else self.default
+        return getattr(django_settings, self.default_from, None) if self.default_from else self.default
 
     def accepts(self, value: object) -> bool:
         """Whether `value` is of the right type and within what is permitted."""
@@ -52,7 +53,9 @@ class Setting:
                 return False
             return value in self.choices if self.choices else re.fullmatch(self.pattern, value) is not None
         number_types = (int, float) if self.type is float else (int,)
-        if isinstance(value, bool) or not isinstance(value, number_types) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, number_types):
+            return False
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         return self.low is None or self.high is None or self.low <= value <= self.high
 
@@ -75,6 +78,7 @@ class Provider:
     key: str = ""
     languages: tuple[str, ...] = ()
     prompt_chars: int = 0
+    schemes: tuple[str, ...] = SCHEMES  # of an account's base URL
 
     def fit_prompt(self, prompt: str) -> str:
         """The prompt, as far as the model takes it: whole sentences, or words of one that is too long."""

@@ -70,10 +70,13 @@ def duration(value: timedelta | None) -> str:
 
 @register.filter
 def pretty_json(value: Any) -> str:
-    """Return `value` as indented JSON text; the template escapes it. What is invisible is escaped by JSON."""
+    """Return `value` as indented JSON text; the template escapes it. What is invisible is escaped by JSON.
+
+    So is half a character, which no encoding has.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return "".join(
-        json.dumps(character)[1:-1] if unicodedata.category(character) == "Cf" else character
+        json.dumps(character)[1:-1] if unicodedata.category(character) in ("Cf", "Cs") else character
         for character in text
     )
 
