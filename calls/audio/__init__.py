@@ -1,1 +1,1 @@
-"""What a frame of telephone voice is, and the beat that frames keep."""
+"""The format of telephone voice, resampling, and the beat that sending and reading are timed by."""

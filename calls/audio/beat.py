@@ -1,7 +1,7 @@
-"""The beat that calls share. All but `until` is pure.
+"""The beat: points in time, 10 ms apart, at which the timers of all calls fire together.
 
-What has a few ms to spare waits for the beat, so that one waking of the process serves many calls: with ten
-calls on a core, the event loop works a fifth less with a beat of 10 ms than with one of 5 ms.
+Work that can be a few ms late waits for the next beat, so that the process wakes up once for many calls: with
+ten calls on a core, the event loop uses a fifth less CPU with a beat of 10 ms than with one of 5 ms.
 """
 
 import asyncio
@@ -13,29 +13,29 @@ ROUNDING_SLACK = 1e-4  # beats
 
 
 def next_beat(at: float) -> float:
-    """The first beat at this time or after it, in seconds of the event loop."""
+    """The first beat at or after `at`. Times are in seconds of the event loop's clock."""
     return math.ceil(at * BEATS_PER_S - ROUNDING_SLACK) / BEATS_PER_S
 
 
 def nearest_beat(at: float) -> float:
-    """The beat that is nearest to this time, in seconds of the event loop."""
+    """The beat nearest to `at`. Times are in seconds of the event loop's clock."""
     return round(at * BEATS_PER_S) / BEATS_PER_S
 
 
 async def until(at: float) -> None:
-    """Wait until this time of the event loop.
+    """Wait until `at`, in seconds of the event loop's clock.
 
-    Unlike `asyncio.sleep`, which counts from now, all who wait for one beat wake up at once.
+    All who wait for the same beat wake up together. `asyncio.sleep` counts from now, so theirs would differ.
     """
     loop = asyncio.get_running_loop()
     due = loop.create_future()
-    timer = loop.call_at(at, _let_go, due)
+    timer = loop.call_at(at, _set_due, due)
     try:
         await due
     finally:
         timer.cancel()
 
 
-def _let_go(due: "asyncio.Future[None]") -> None:
-    if not due.done():  # who waited may have been cancelled this very moment
+def _set_due(due: "asyncio.Future[None]") -> None:
+    if not due.done():  # the waiting task may have been cancelled in this same moment
         due.set_result(None)

@@ -1,12 +1,11 @@
-"""What a frame of telephone voice is, and how the agent's is sent."""
+"""The format of telephone voice in frames, and how the agent's voice is sent."""
 
 from dataclasses import dataclass
 
-SAMPLE_RATE = (
-    16_000  # Hz, mono, s16le; the caller's voice, and the agent's unless the client asks for another
-)
+# Hz, mono, s16le; of the caller's voice, and of the agent's unless the client asks for another rate.
+SAMPLE_RATE = 16_000
 BYTES_PER_SECOND = SAMPLE_RATE * 2
-FRAME_MS = 20  # a packet of telephone voice, which RustPBX plays from each message
+FRAME_MS = 20  # RustPBX plays each message as one packet of this length
 
 
 def frame_bytes(rate: int) -> int:
@@ -19,9 +18,9 @@ FRAME_BYTES = frame_bytes(SAMPLE_RATE)
 
 @dataclass(frozen=True, slots=True)
 class VoiceOut:
-    """How the agent's voice is sent: `rate` in Hz, and `lead_s` seconds before it is to be heard.
+    """How the agent's voice is sent: at `rate` Hz, each frame `lead_s` seconds before it is to be played.
 
-    A client that plays voice by a clock of its own needs the lead; what it has got, it plays.
+    A client that plays voice by its own clock needs the lead. It plays all that it has received.
     """
 
     rate: int = SAMPLE_RATE
@@ -29,4 +28,4 @@ class VoiceOut:
 
 
 AS_A_TELEPHONE = VoiceOut()
-"""Voice at 16 kHz, each frame when it is to be heard."""
+"""Voice at 16 kHz, each frame at the time when it is to be played."""

@@ -1,4 +1,4 @@
-"""A caller's voice at another sample rate, as it comes in."""
+"""Resamples a stream of voice as it arrives."""
 
 import numpy as np
 import soxr
@@ -12,15 +12,15 @@ class Resampler:
     """Changes the rate of one stream of s16le mono audio.
 
     Args:
-        rate: of what comes, in Hz.
-        to: of what is wanted, in Hz.
+        rate: sample rate of the input, in Hz.
+        to: sample rate of the output, in Hz.
     """
 
     def __init__(self, rate: int, to: int) -> None:
         self._stream = None if rate == to else soxr.ResampleStream(rate, to, 1, "int16", QUALITY)
 
     def __call__(self, pcm: bytes) -> bytes:
-        """Take audio of any length and return what has become of it so far, which may be nothing."""
+        """Resample a piece of any length; return the output that is ready, which may be empty."""
         if self._stream is None or not pcm:
             return pcm
         samples: bytes = self._stream.resample_chunk(np.frombuffer(pcm, np.int16)).tobytes()

@@ -1,1 +1,1 @@
-"""Made-up calls, to try the pages with and to measure them: what `manage.py fill` stores."""
+"""The made-up calls that `manage.py fill` stores, for trying and measuring the pages."""

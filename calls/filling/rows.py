@@ -1,4 +1,4 @@
-"""Made-up calls as rows: when they were, how they went, who said what and what failed."""
+"""The rows of made-up calls: the calls, their turns and their events."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ TURNS = 10  # of a call, on average
 MOST_TURNS = 60  # of all calls but the long one
 PROFILES = ("Front desk", "Sales desk", "Workshop", "Night line", "Complaints")
 BUSY_HOURS = (8, 19)  # nine of ten calls are between these hours
-NAMED_CALLERS = 0.05  # of the calls, who have a name and no number
+NAMED_CALLERS = 0.05  # the share of calls whose caller is a name instead of a number
 RARE = ("zebra", "quince", "ukulele")  # each is said once in many thousand turns
 RARE_SHARE = 1 / 20_000  # of the turns
 OUTCOMES = (
@@ -52,7 +52,7 @@ class MadeUpCall:
 
 
 def versions() -> list[ProfileVersion]:
-    """Return the versions that made-up calls have; missing profiles are made, and not published."""
+    """Return the versions that made-up calls use; missing profiles are created, and not published."""
     PromptProfile.objects.ensure_default()
     found = []
     for name in PROFILES:
@@ -70,7 +70,7 @@ def made_up(
 ) -> Iterator[MadeUpCall]:
     """Yield so many calls of the year before `until`, the oldest first.
 
-    One in the middle has `long_turns` turns. The same dice give the same calls.
+    One in the middle has `long_turns` turns. The same seed gives the same calls.
     """
     year_s = 365 * 86_400
     starts = sorted(dice.uniform(0, year_s) for _ in range(calls))
@@ -83,7 +83,7 @@ def made_up(
 
 
 def _at_work(dice: random.Random, at: datetime) -> datetime:
-    """Return a time of the same day, most often in the busy hours."""
+    """Return a time on the day of `at`, most often in the busy hours."""
     hour = dice.randrange(*BUSY_HOURS) if dice.random() < 0.9 else at.hour
     # Never later than it was, so that no call lies in the future.
     return at.replace(hour=min(hour, at.hour))
@@ -125,7 +125,7 @@ def _call(dice: random.Random, version: ProfileVersion, at: datetime, turns: int
 def _turns(
     dice: random.Random, session: CallSession, language: texts.Language, number: str, turns: int
 ) -> Iterator[Turn]:
-    """Yield the turns of a call, which takes turns between agent and caller."""
+    """Yield the turns of a call: the agent's and the caller's alternate."""
     ms = 300
     for index in range(turns):
         by_agent = index % 2 == 0
@@ -152,7 +152,7 @@ def _turns(
 
 
 def _events(session: CallSession, turns: Sequence[Turn]) -> Iterator[CallEvent]:
-    """Yield what happened besides: interruptions, and what made the call fail."""
+    """Yield the events of a call: interruptions, and the failure that ended it."""
     for turn in turns:
         if turn.interrupted:
             yield CallEvent(

@@ -98,7 +98,7 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 
 @dataclass(frozen=True)
 class Language:
-    """What is said in one language; `{…}` is filled in. `weight` is its share of the calls."""
+    """What is said in one language, as templates with `{…}`. `weight` is its relative share of the calls."""
 
     tag: str
     weight: float
@@ -204,7 +204,7 @@ LANGUAGES = (
 
 
 def language(dice: random.Random) -> Language:
-    """Return the language of a call."""
+    """Return a random language for a call."""
     return dice.choices(LANGUAGES, [each.weight for each in LANGUAGES])[0]
 
 
@@ -214,13 +214,13 @@ def phone(dice: random.Random) -> str:
 
 
 def spoken_number(dice: random.Random, number: str) -> str:
-    """Return the digits of a number in groups of one size, as speech-to-text writes what was dictated."""
+    """Return a number's digits in groups of one size, as speech-to-text writes dictated numbers."""
     digits, size = number.lstrip("+"), dice.choice((1, 2, 3, 3, len(number)))
     return " ".join(digits[n : n + size] for n in range(0, len(digits), size))
 
 
 def sentence(dice: random.Random, template: str, number: str) -> str:
-    """Return a template with its gaps filled; `number` is the caller's."""
+    """Return a template filled in; `number` is the caller's."""
     if "{" not in template:
         return template
     day, day2 = dice.sample(DAYS, 2)

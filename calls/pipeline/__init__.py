@@ -11,7 +11,7 @@ def _to_logging(message: Any) -> None:
     logging.getLogger(record["name"]).log(record["level"].no, record["message"])
 
 
-# From warnings on: writing its debug log would cost more than the audio. Set before Pipecat is imported, as
-# it greets whoever imports it.
+# Warnings and above only: the debug log would cost more CPU than the audio. This is set before Pipecat is
+# imported, as Pipecat logs a greeting at its import.
 pipecat_logger.remove()
 pipecat_logger.add(_to_logging, level="WARNING", format="{message}")

@@ -1,4 +1,4 @@
-"""From a call's frozen configuration to a running Pipecat pipeline."""
+"""Builds the Pipecat pipeline of one call from the call's configuration, and runs it."""
 
 import asyncio
 import logging
@@ -93,7 +93,7 @@ class Conversation:
 
     @property
     def cadence_bytes(self) -> int:
-        """How much of the caller's voice is judged at once: what comes before is not worth waking up for."""
+        """The bytes of the caller's voice that are judged at once; less of it need not be read yet."""
         return WINDOW_BYTES
 
     def hear(self, pcm: bytes) -> None:
@@ -106,9 +106,9 @@ class Conversation:
             await self.worker.queue_frame(InputDTMFFrame(button=key))
 
     async def say(self, text: str, *, interruptible: bool = True) -> None:
-        """Speak a text directly, in the embedded voice if the call's own is out of service.
+        """Speak a text as it is, in the embedded voice if the call's own is not usable.
 
-        It becomes part of the conversation.
+        The text becomes part of the model's context.
         """
         if not self.services.tts.is_usable:
             await self.say_with_embedded_voice(text, interruptible=interruptible)
@@ -118,16 +118,16 @@ class Conversation:
         await self.worker.queue_frame(frame)
 
     async def prompt(self, system_prompt: str) -> None:
-        """Put another system prompt in force, from the next answer on."""
+        """Use another system prompt from the next reply on."""
         settings = OpenAILLMSettings(system_instruction=self.fit_prompt(system_prompt))
         await self.worker.queue_frame(LLMUpdateSettingsFrame(delta=settings))
 
     async def give_up_reply(self) -> None:
-        """Stop whatever answers at the moment, and what is being spoken."""
+        """Stop the reply that is being written or spoken."""
         await self.worker.queue_frame(InterruptionFrame())
 
     async def say_with_embedded_voice(self, text: str, *, interruptible: bool = True) -> None:
-        """Speak a text past the call's own voice, for when that is what failed. It enters the context."""
+        """Speak a text in the embedded voice, when the call's own has failed. It joins the context, too."""
         pcm = await catalogue.emergency_speech(text, self.voice.rate)
         context_id = f"emergency-{uuid.uuid4()}"
         frames: list[Frame] = [
@@ -149,7 +149,7 @@ class Conversation:
             await asyncio.wait({self.task})
 
     async def stop(self) -> None:
-        """Stop at once and wait until nothing is left; at most about two seconds. May be called again."""
+        """Stop at once and wait until all tasks have ended, for at most about 2 s. May be called again."""
         task = self.task
         if task is None or task.done():
             return
@@ -180,7 +180,7 @@ def build(
         config: the call's configuration.
         system_prompt: the prompt in force at the start.
         send_audio: sends 20 ms of the agent's voice.
-        emit: takes what happens.
+        emit: is called with what happens, as events.
         started: when the call started, in seconds of time.monotonic().
         voice: how the agent's voice is sent; the services speak at its rate.
     """
@@ -228,10 +228,10 @@ def build(
 
 
 class CallerAggregator(LLMUserAggregator):
-    """The caller's turns. It is the last processor that listens: what is heard goes no further."""
+    """Collects the caller's turns. No later processor needs the caller's audio, so it is not pushed on."""
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
-        """Push anything but audio and what is told of it."""
+        """Push anything but the caller's audio and SpeechTranscribedFrames."""
         if not isinstance(frame, (InputAudioRawFrame, SpeechTranscribedFrame)):
             await super().push_frame(frame, direction)
 
@@ -240,7 +240,7 @@ async def warm() -> None:
     """Load every model, all at once, then make pipelines and throw them away: no call waits for either."""
     loading = (asyncio.to_thread(silero.warm), asyncio.to_thread(smart_turn.warm), catalogue.warm())
     await asyncio.gather(*loading)
-    nobody = cast(Any, None)  # a pipeline that never runs calls nobody
+    nobody = cast(Any, None)  # the pipeline never runs, so these are never called
     for provider in (Provider(catalogue.AUTO), Provider(catalogue.LOCAL)):
         config = CallConfig("", "", "", "", "en", stt=provider, llm=provider, tts=provider)
         build(config, system_prompt="", send_audio=nobody, emit=nobody, started=0.0)
@@ -249,9 +249,9 @@ async def warm() -> None:
 def _service(
     kind: str, provider: Provider, config: CallConfig, stood_in: dict[str, str], system_prompt: str = ""
 ) -> FrameProcessor:
-    """The service asked for; the embedded one if it cannot be had, so that the caller is answered at all.
+    """Make the service that the configuration names, or the embedded one if that cannot be made.
 
-    `stood_in` then gets the reason.
+    In that case the reason is stored in `stood_in`.
     """
     create = partial(catalogue.create, kind, system_prompt=system_prompt)
     try:

@@ -1,6 +1,6 @@
-"""Whisper's log-mel features of speech, which the smart turn model takes. Pure.
+"""Whisper's log-mel features of speech, the input of the smart turn model. Pure.
 
-The same numbers as Hugging Face's WhisperFeatureExtractor, for 8 s at 16 kHz with `do_normalize`: 80 bands of
+They equal those of Hugging Face's WhisperFeatureExtractor for 8 s at 16 kHz with `do_normalize`: 80 bands of
 Slaney's mel scale, from power spectra of 25 ms under a Hann window, every 10 ms.
 """
 
@@ -12,11 +12,11 @@ from calls.audio.format import SAMPLE_RATE
 
 BANDS, STEPS = 80, 800
 STEP = 160  # samples, 10 ms
-SPECTRUM = 400  # samples, 25 ms, of one power spectrum
+SPECTRUM = 400  # samples in one power spectrum, 25 ms
 SAMPLES = STEPS * STEP  # 8 s
-LEAST_POWER = 1e-10  # whose logarithm is taken
-LEAST_VARIANCE = 1e-7  # of the audio, so that silence can be divided by it
-RANGE = 8.0  # powers of ten below the loudest; what is quieter counts as that
+LEAST_POWER = 1e-10  # replaces smaller powers before the logarithm
+LEAST_VARIANCE = 1e-7  # is added to the audio's variance: that of silence is 0
+RANGE = 8.0  # powers of ten below the loudest value; smaller values are raised to that
 # Slaney's mel scale: linear below 1 kHz, which is 15 mel, then 27 mel for each factor of 6.4.
 LINEAR_HZ, LINEAR_MEL, MEL_PER_LOG = 1000.0, 15.0, 27.0 / np.log(6.4)
 
@@ -24,9 +24,10 @@ Floats = NDArray[np.float64]
 
 
 def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The features of the last 8 s of `audio`, which is 16 kHz from -1 to 1: BANDS in STEPS, about -1 to 1.
+    """The features of the last 8 s of `audio` (16 kHz, -1 to 1), of shape (BANDS, STEPS), about -1 to 1.
 
-    What is missing of 8 s is silence before it. Every step of silence has the same features: one is computed.
+    Shorter audio is padded with silence at its start. All steps of that silence have the same features, so
+    they are computed for one step only.
     """
     silent = max(0, SAMPLES - len(audio))
     samples = np.pad(audio[-SAMPLES:], (silent, 0))
@@ -39,7 +40,7 @@ def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def power_spectra(samples: NDArray[np.float32]) -> Floats:
-    """Power by frequency (SPECTRUM / 2 + 1 of them) and step, each step's spectrum being centred on it."""
+    """Power, of shape (SPECTRUM / 2 + 1 frequencies, steps). The spectrum of each step is centred on it."""
     padded = np.pad(samples.astype(np.float64), SPECTRUM // 2, mode="reflect")
     spectra = np.fft.rfft(sliding_window_view(padded, SPECTRUM)[::STEP] * HANN)
     return (np.abs(spectra) ** 2).T
@@ -57,7 +58,7 @@ def _hz(mel: Floats) -> Floats:
 
 
 def mel_filters() -> Floats:
-    """What each frequency adds to each band: BANDS triangles of equal area, from 0 Hz to half the rate."""
+    """Each frequency's weight in each band: BANDS triangles of equal area, from 0 Hz to half the rate."""
     edges = _hz(np.linspace(0.0, _mel(SAMPLE_RATE / 2), BANDS + 2))[
         :, np.newaxis
     ]  # the middles and both ends

@@ -1,7 +1,7 @@
-"""Between the recogniser, whichever it is, and the caller's turns: words that were shown are not lost.
+"""Keeps the words of interim transcripts that no final transcript follows.
 
-A recogniser may show words while somebody speaks and then, at the end, come up with nothing; or never come.
-What it showed last then counts as said.
+A speech-to-text service may push interim transcripts while the caller speaks, and then an empty final one or
+none at all. The last interim transcript is then made a final one, and so becomes part of the caller's turn.
 """
 
 import asyncio
@@ -20,47 +20,47 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from calls.providers.frames import CallerPausedFrame, SpeechTranscribedFrame
 from calls.text import whole
 
-LATE_S = 2.5  # after the end of speech: a final that has not come by then is not waited for
-SAME = 0.6  # share of letters that two transcripts of the same speech have in common, at least
+LATE_S = 2.5  # how long after the end of speech a final transcript is waited for
+SAME = 0.6  # two transcripts with at least this share of letters in common are of the same speech
 
 
 @dataclass
 class LateTranscriptionFrame(TranscriptionFrame):
-    """Words that were shown and count as said, as the recogniser has not made a final of them in time."""
+    """An interim transcript that was made final because none came from the service in time."""
 
 
 class HeardWords(FrameProcessor):
-    """Passes on what the recogniser says; makes a final of the words it showed when it makes none.
+    """Passes transcripts on; makes the last interim transcript final when the service does not.
 
-    Downstream of it a SpeechTranscribedFrame means that the speech held no words.
+    A SpeechTranscribedFrame is passed on only if no final transcript came: the speech had no words.
     """
 
     def __init__(self) -> None:
         super().__init__(enable_direct_mode=True)
         self._speaking = False
-        self._heard = False  # a final, since speech last began
-        self._shown: InterimTranscriptionFrame | None = None  # the latest, since the last final
-        self._owed: InterimTranscriptionFrame | None = None  # the latest of speech that is over
-        self._kept = ""  # what was made a final in the recogniser's stead, until its own comes
+        self._heard = False  # whether a final has come since speech last began
+        self._shown: InterimTranscriptionFrame | None = None  # the latest interim since the last final
+        self._owed: InterimTranscriptionFrame | None = None  # of ended speech, without a final so far
+        self._kept = ""  # the text that was made final here, until the service's own final comes
         self._late: asyncio.TimerHandle | None = None
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def cleanup(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting for finals."""
         await super().cleanup()
         self._settle()
         for task in list(self._keeping):
             await self.cancel_task(task)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Follow the recogniser's words."""
+        """Follow the transcripts, and when speech starts and stops."""
         await super().process_frame(frame, direction)
         if direction is FrameDirection.DOWNSTREAM and not await self._follow(frame):
             return
         await self.push_frame(frame, direction)
 
     async def _follow(self, frame: Frame) -> bool:
-        """Note what a frame means; whether it goes on."""
+        """Note what a frame means; return whether to push it."""
         if isinstance(frame, (InterimTranscriptionFrame, TranscriptionFrame)):
             frame.text = whole(frame.text)
         match frame:
@@ -84,14 +84,14 @@ class HeardWords(FrameProcessor):
         return True
 
     def _take(self) -> None:
-        """A final has come."""
+        """Note that a final has come."""
         if not self._speaking or self._shown is self._owed:
             self._shown = None
         self._heard = True
         self._settle()
 
     def _is_known(self, text: str) -> bool:
-        """Whether this is the late final of what was made one already."""
+        """Whether this final is the service's own, late, of speech whose interim was made final here."""
         kept, self._kept = self._kept, ""
         return bool(kept) and SequenceMatcher(None, kept.lower(), text.lower()).ratio() >= SAME
 
@@ -102,7 +102,7 @@ class HeardWords(FrameProcessor):
             self._late = asyncio.get_running_loop().call_later(LATE_S, self._give_up)
 
     def _settle(self) -> None:
-        """Nothing is owed."""
+        """Note that no final is missing, and stop the timer."""
         self._owed = None
         if self._late:
             self._late.cancel()
@@ -114,10 +114,10 @@ class HeardWords(FrameProcessor):
         task.add_done_callback(self._keeping.discard)
 
     async def _keep(self, kind: type[TranscriptionFrame]) -> None:
-        """Make the words that are owed a final, of this kind."""
+        """Push the interim transcript without a final, if there is one, as a final frame of this kind."""
         if owed := self._owed:
             final = kind(owed.text, owed.user_id, owed.timestamp, owed.language)
             final.finalized = not self._speaking
             self._take()
-            self._kept = owed.text if kind is LateTranscriptionFrame else ""  # else no other will come
+            self._kept = owed.text if kind is LateTranscriptionFrame else ""  # else no other final comes
             await self.push_frame(final)

@@ -1,4 +1,4 @@
-"""The caller's voice on its way into the pipeline, and when the caller starts, pauses and stops to speak."""
+"""Pushes the caller's voice into the pipeline, and frames when speech starts, pauses and stops."""
 
 import asyncio
 
@@ -20,40 +20,39 @@ from calls.audio.format import SAMPLE_RATE
 from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
 from calls.providers.frames import CallerPausedFrame
 
-PIECE_BYTES = 4 * WINDOW_BYTES  # 128 ms: processors wake up eight times a second, not thirty
-QUIET_PIECE_BYTES = 2 * PIECE_BYTES  # while nobody speaks, and so nobody waits
-PAUSED_WINDOWS = 3  # of silence, 96 ms, after speech: perhaps its end, which takes 200 ms to tell
-MUTED_S = 1.0  # a caller whose audio stops in the middle of speech has stopped speaking
+PIECE_BYTES = 4 * WINDOW_BYTES  # 128 ms: processors wake up eight times a second instead of thirty
+QUIET_PIECE_BYTES = 2 * PIECE_BYTES  # while the caller is silent
+PAUSED_WINDOWS = 3  # silent windows, 96 ms, that make a pause; the end of speech takes 200 ms
+MUTED_S = 1.0  # speech has stopped if no audio at all comes for this long
 
 
 class RustPBXInput(BaseInputTransport):
-    """The caller's voice, and when the caller starts and stops to speak.
+    """Runs voice activity detection (VAD) on the caller's voice, and pushes the voice and what was detected.
 
-    The VAD stands before the pipeline. It judges each window of 32 ms as it comes, on the event loop, in one
-    run of the model with the windows of other calls. What it has judged goes on in larger pieces, which suits
-    recognisers as well. When speech starts, pauses or stops, the audio up to then goes on first, and the
-    frame that says so right after it.
+    The VAD runs before the pipeline. It judges each window of 32 ms as it comes, on the event loop, in one
+    run of the model with the windows of other calls. Judged audio is pushed in larger pieces. When speech
+    starts, pauses or stops, the audio up to that moment is pushed first, and then the frame that says so.
 
     Args:
-        vad: of this call.
+        vad: the VAD of this call.
     """
 
     def __init__(self, vad: SharedSileroVAD) -> None:
         params = TransportParams(audio_in_enabled=True, audio_in_sample_rate=SAMPLE_RATE)
         super().__init__(params, enable_direct_mode=True)
         self._vad = vad
-        self._unheard = bytearray()  # less than a window
-        self._heard = bytearray()  # less than a piece
+        self._unheard = bytearray()  # not judged yet: less than a window
+        self._heard = bytearray()  # judged and not pushed yet: less than a piece
         self._speaking = False
-        self._silent_windows = 0  # since speech, while it may go on
+        self._silent_windows = 0  # in a row, while the state is STOPPING
         self._fed_at = 0.0
         self._loop = asyncio.get_running_loop()
-        # What goes on waits for the pipeline's start, which is bounded, and from then on for nobody.
+        # Frames wait here until the pipeline has started, which takes a bounded time.
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._pushing: asyncio.Task[None] | None = None
 
     def feed(self, pcm: bytes) -> None:
-        """Take s16le audio at 16 kHz of any length, and never wait."""
+        """Take s16le audio at 16 kHz of any length. Never waits."""
         self._fed_at = self._loop.time()
         self._unheard += pcm
         while len(self._unheard) >= WINDOW_BYTES:
@@ -62,12 +61,12 @@ class RustPBXInput(BaseInputTransport):
             self._vad.judge(window, self._judged)
 
     async def start(self, frame: StartFrame) -> None:
-        """The pipeline is ready: let go what has gathered, and what comes from now on."""
+        """Push what has been queued, and from now on what comes: the pipeline has started."""
         await super().start(frame)
         self._pushing = self.create_task(self._push())
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Listen closely while the agent is silent: what comes back of its own voice is faint, too."""
+        """Let faint speech count only while the agent is silent: the echo of its voice is faint, too."""
         if isinstance(frame, (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)):
             self._vad.listen(closely=isinstance(frame, BotStoppedSpeakingFrame))
         await super().process_frame(frame, direction)

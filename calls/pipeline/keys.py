@@ -1,24 +1,24 @@
-"""The keys that the caller presses, as words of his turn."""
+"""Makes the keys that the caller presses part of the caller's turn, as text."""
 
 from typing import Any
 
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 
-WITHIN_S = 2.0  # between two keys of one turn; "#" ends it at once
+WITHIN_S = 2.0  # longest time between two keys of one turn; "#" ends the turn at once
 PREFIX = "Keys pressed: "
 
 
 def key_of(digit: str) -> KeypadEntry | None:
-    """Pipecat's name of a key; None for the letters, which it does not know."""
+    """Pipecat's name of a key; None for A to D, which Pipecat does not have."""
     return KeypadEntry(digit) if digit in list(KeypadEntry) else None
 
 
 class Keys(DTMFAggregator):
-    """Makes words of keys. The first one interrupts the agent, if it may be interrupted.
+    """Turns pressed keys into a transcript. The first key interrupts the agent, if that is allowed.
 
     Args:
-        interrupt: whether it may.
+        interrupt: whether it is allowed.
     """
 
     def __init__(self, *, interrupt: bool, **kwargs: Any) -> None:
@@ -26,6 +26,6 @@ class Keys(DTMFAggregator):
         self._interrupt = interrupt
 
     async def broadcast_interruption(self) -> None:
-        """Interrupt the agent."""
+        """Interrupt the agent, if that is allowed."""
         if self._interrupt:
             await super().broadcast_interruption()

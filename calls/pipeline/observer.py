@@ -1,7 +1,6 @@
-"""Follows the conversation from outside the audio path and says what happened, as it happens.
+"""Follows the conversation from outside the audio path and emits events (`calls.events`) as things happen.
 
-Frames come from the taps through a queue to a task: nothing here can delay audio. What happened goes on as
-events (`calls.events`).
+Frames come from the taps through a queue and are handled in a task of its own: nothing here delays audio.
 """
 
 import asyncio
@@ -47,11 +46,11 @@ WORDS_S = 1.0  # speech this long holds words: a service that hears none has fai
 
 
 class ConversationObserver:
-    """Turns frames into the conversation: who said what, when, and how long it took.
+    """Makes events of frames: who said what, when, and how long it took.
 
     Args:
         services: the call's processors.
-        emit: takes what happened.
+        emit: is called with each event.
         started: when the call started, in seconds of time.monotonic().
         language: of the call, for transcripts whose service names none.
     """
@@ -69,12 +68,12 @@ class ConversationObserver:
         self._speech_began = 0.0  # of its latest stretch without a pause
         self._speech_end: float | None = None
         self._unanswered_since: float | None = None
-        self._latencies: dict[str, int] = {}  # of the answer to come, by field of Turn
-        self._shown: InterimTranscriptionFrame | None = None  # words that no final has come for
+        self._latencies: dict[str, int] = {}  # of the next answer, by field of Turn
+        self._shown: InterimTranscriptionFrame | None = None  # the last interim, until a final comes
         self._bot_speaking = False
-        self._voice_ended = True  # the voice said that it was done, before it fell silent
-        self._interruptible = True  # what is being spoken; the farewell is not
-        self._failed = False  # a service, since the caller's last turn
+        self._voice_ended = True  # whether TTSStoppedFrame has come; else the voice breaks off when it stops
+        self._interruptible = True  # whether what is being spoken is; the farewell is not
+        self._failed = False  # whether a service has failed since the caller's last turn
         self._reply = WrittenReply(emit)
         self._sentences = SpokenSentences(emit)
         self._handlers: dict[type[Frame], Callable[[Any], None]] = {
@@ -110,14 +109,14 @@ class ConversationObserver:
             self._follow(await self._frames.get())
 
     def drain(self) -> None:
-        """Follow what is left once the pipeline has stopped, and end what it was saying."""
+        """Handle the frames that are left when the pipeline has stopped, and end the turns that were open."""
         while not self._frames.empty():
             self._follow(self._frames.get_nowait())
         if self._shown is not None:  # the caller hung up in the middle of a sentence
             self._speech_end = time.monotonic()
             self._on_final(TranscriptionFrame(self._shown.text, "", "", self._shown.language))
         if self._bot_speaking:
-            self._voice_ended = True  # by us: it did not break off
+            self._voice_ended = True  # we ended it: it did not break off
             self._on_bot_stopped(BotStoppedSpeakingFrame())
 
     def _follow(self, frame: Frame) -> None:
@@ -127,7 +126,7 @@ class ConversationObserver:
         self._failed = True
         part = self._services.part_of(frame.processor)
         if part == TTS:
-            self._voice_ended = True  # and its end is not reported again
+            self._voice_ended = True  # so that the failure is not reported a second time when the voice stops
         self._emit(events.Failed(part, explained(frame.error, frame.exception)))
 
     # --- The caller ---------------------------------------------------------------------------------------
@@ -149,7 +148,7 @@ class ConversationObserver:
         self._emit(events.Heard(frame.text, is_final=False, language=self._language_of(frame)))
 
     def _on_final(self, frame: TranscriptionFrame) -> None:
-        """Store what the caller said at once: the turn may go on for seconds, the process may not."""
+        """Emit the turn with each final, so that it is stored: the process may die before the turn ends."""
         self._shown = None
         self._emit(events.Awaiting(None))
         language = self._language_of(frame)
@@ -160,13 +159,13 @@ class ConversationObserver:
         self._caller = self._turns.emit(replace(turn, text=text, language=language, end_ms=end_ms))
 
     def _on_late(self, frame: LateTranscriptionFrame) -> None:
-        """The recogniser showed words and made no final of them."""
+        """An interim transcript has been made final, as the service sent no final."""
         message = f"no final words came within {LATE_S:g} s; those shown count"
         self._emit(events.Failed(STT, message, caller_waits=False))
         self._on_final(frame)
 
     def _on_nothing_heard(self, _frame: SpeechTranscribedFrame) -> None:
-        """There were no words in the speech: none are waited for."""
+        """The speech had no words: stop waiting for them."""
         self._emit(events.Awaiting(None))
 
     def _language_of(self, frame: InterimTranscriptionFrame | TranscriptionFrame) -> str:
@@ -225,7 +224,7 @@ class ConversationObserver:
             self._latencies = {}
 
     def _agent_turn(self, now: float) -> Turn:
-        """The agent's turn, which begins now if none has."""
+        """The agent's open turn; a new one that begins now if there is none."""
         if self._agent is None or self._agent.interrupted:
             self._agent = self._turns.open(AGENT, now)
             self._agent_text_is_final = False
@@ -261,7 +260,7 @@ class ConversationObserver:
     def _on_agent_turn(self, frame: LLMContextAssistantTurnFrame) -> None:
         """The agent's turn is in the model's context, as far as it was spoken."""
         if self._bot_speaking and not self._interruptible:
-            return  # the caller spoke into it: the rest is still being spoken, and added word by word
+            return  # the caller spoke, but it is spoken to its end: its words are added one by one
         turn = self._agent or self._turns.open(AGENT, time.monotonic())
         end_ms = None if self._bot_speaking else turn.end_ms or self._turns.ms(time.monotonic())
         turn = self._turns.emit(replace(turn, text=frame.text, end_ms=end_ms))

@@ -1,11 +1,10 @@
-"""The agent's voice on its way out, at telephone pace.
+"""Sends the agent's voice to the client in real time.
 
-RustPBX plays each message as one 20 ms packet and can neither buffer, pace nor forget one. So the output
-sends exactly 20 ms at a time, by a clock that does not drift, and nothing ahead of it: what was sent will be
-heard.
+RustPBX plays each message as one 20 ms packet, at once, and cannot take one back. So the output sends exactly
+20 ms at a time, by a clock that does not drift, and nothing early: what was sent will be heard.
 
-The output is a processor of its own, not a BaseOutputTransport: that one makes two tasks for each 20 ms (its
-bounded waits) and passes every frame of voice on to processors that ignore it.
+It does not use Pipecat's BaseOutputTransport, which makes two tasks for each 20 ms of voice (`wait_for`) and
+passes every frame of voice on to processors that ignore it.
 """
 
 import asyncio
@@ -33,11 +32,11 @@ from calls.pipeline.playout import Playout, SendAudio
 
 
 class RustPBXOutput(FrameProcessor):
-    """The agent's voice, 20 ms every 20 ms; tells the pipeline when it starts and stops to speak.
+    """Sends 20 ms of voice every 20 ms, and broadcasts frames when the agent starts and stops to speak.
 
     Args:
         send_audio: sends 20 ms of the agent's voice to the client.
-        voice: how it is sent.
+        voice: how the voice is sent.
     """
 
     def __init__(self, send_audio: SendAudio, voice: VoiceOut = AS_A_TELEPHONE) -> None:
@@ -57,12 +56,12 @@ class RustPBXOutput(FrameProcessor):
         self._resampler: BaseAudioResampler | None = None
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's does
-        """Start to let voice and frames go."""
+        """Start the tasks that send voice and push frames."""
         await super().setup(setup)
         self._tasks = [self.create_task(self._playout.play()), self.create_task(self._playout.keep_time())]
 
     async def cleanup(self) -> None:
-        """Stop; what is queued is not said."""
+        """Stop; what is still queued is dropped."""
         await super().cleanup()
         for task in self._tasks:
             await self.cancel_task(task)
@@ -73,7 +72,7 @@ class RustPBXOutput(FrameProcessor):
         await self._stop_speaking()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Queue voice and what belongs to it; pass the rest on."""
+        """Queue voice and the frames that keep their place in it; push the others at once."""
         await super().process_frame(frame, direction)
         if direction is FrameDirection.UPSTREAM:
             await self.push_frame(frame, direction)
@@ -83,7 +82,7 @@ class RustPBXOutput(FrameProcessor):
             await self.push_frame(frame, direction)
             await self._interrupted()
         elif isinstance(frame, (MetricsFrame, AggregatedTextProgressFrame)):
-            pass  # nobody behind listens to them: the observer has them from their makers
+            pass  # no later processor uses them; the observer takes them where they are made
         elif isinstance(frame, (StartFrame, SystemFrame)):
             if isinstance(frame, CancelFrame):
                 self._playout.interrupt()
@@ -113,7 +112,7 @@ class RustPBXOutput(FrameProcessor):
 
     async def _interrupted(self) -> None:
         if self._playout.interrupt():
-            return  # there is voice that may not be
+            return  # voice that may not be interrupted is left
         if self._resampler is not None:
             await self._resampler.reset()
         await self._stop_speaking()

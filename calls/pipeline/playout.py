@@ -1,8 +1,8 @@
-"""What the agent has still to say: voice and frames in order, each let go when its time has come.
+"""The queue of the agent's voice, and of the frames that are pushed between its pieces or at set times.
 
-Voice leaves 20 ms every 20 ms by the clock: the first at once, and on the beat from then on, which may move
-the second by half a beat. A frame among the voice leaves after the voice before it; a frame with a time of
-its own (the words, as they are spoken) leaves at that time.
+Voice is sent in pieces of 20 ms, one every 20 ms: the first at once, the others on the beat, which may move
+the second by half a beat. A queued frame is pushed after the voice before it. A timed frame (a word, when it
+is spoken) is pushed at its time.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from calls.audio.beat import nearest_beat, until
 from calls.audio.format import FRAME_BYTES, FRAME_MS
 
 NS = 1_000_000_000
-# Behind the clock by more than this, the clock starts anew: catching up would be a burst.
+# If voice is later than this, the schedule starts anew: catching up would send a burst.
 MOST_BEHIND_S = 0.060
-# Voice that stops without its end being told is over after this; the same bound Pipecat uses.
+# Without voice for this long the agent has stopped, even if no TTSStoppedFrame came. Pipecat's bound, too.
 SILENT_S = 3.0
 
 SendAudio = Callable[[bytes], Awaitable[None]]
@@ -31,13 +31,12 @@ class Playout:
 
     Args:
         send: sends 20 ms of voice.
-        release: takes a frame whose time has come.
-        begun: is told before the first voice after a silence.
-        silent: is told when the voice has run dry without its end being told.
-        clock: the pipeline's time in ns, for frames with a time of their own. The event loop's may stand
-            still for a millisecond.
+        release: pushes a frame.
+        begun: is called before the first voice after a silence.
+        silent: is called when no voice has come for SILENT_S and its end was not queued.
+        clock: the pipeline's time in ns, for timed frames. The event loop's may stop for a millisecond.
         frame_bytes: the length of 20 ms of voice.
-        lead_s: how long before its time voice leaves.
+        lead_s: how long before it is to be heard voice is sent, in seconds.
     """
 
     def __init__(
@@ -58,20 +57,20 @@ class Playout:
         self._begun = begun
         self._silent = silent
         self._clock = clock
-        self._queue: deque[tuple[bytes | Frame, bool]] = deque()  # what, and whether an interruption drops it
-        self._partial = bytearray()  # voice that does not fill a frame yet
+        self._queue: deque[tuple[bytes | Frame, bool]] = deque()  # and whether an interruption drops it
+        self._partial = bytearray()  # the last voice, less than 20 ms
         self._partial_interruptible = True
-        # A heap by the pipeline's time, which alone tells which of two frames a nanosecond apart is first.
+        # A heap of (time in ns, number, frame); the number keeps the order of frames with the same time.
         self._timed: list[tuple[int, int, Frame]] = []
         self._numbers = count()
         self._more = asyncio.Event()
         self._more_timed = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._due = 0.0  # when the next voice is to leave, by the event loop
+        self._due = 0.0  # when the next voice is to be heard, by the event loop's clock
         self._speaking = False
         self._silenced = False  # for good
-        self._letting_go = False  # something has left the queue and not yet us
+        self._letting_go = False  # what left the queue is being sent
 
     def voice(self, pcm: bytes, *, interruptible: bool) -> None:
         """Queue voice of any length."""
@@ -86,7 +85,7 @@ class Playout:
         del self._partial[:whole]
 
     def end_of_voice(self) -> None:
-        """Fill the last frame with silence: no more of this voice comes."""
+        """Fill the last 20 ms with silence: no more of this voice comes."""
         if self._partial:
             self._put(bytes(self._partial.ljust(self._frame_bytes, b"\0")), self._partial_interruptible)
             self._partial.clear()
@@ -96,7 +95,7 @@ class Playout:
         self._put(frame, frame.interruptible)
 
     def timed(self, frame: Frame, at: int) -> None:
-        """Let a frame go at a time of the pipeline's clock, in ns."""
+        """Push a frame at `at`, a time of the pipeline's clock in ns."""
         if self._silenced:
             return
         heapq.heappush(self._timed, (at, next(self._numbers), frame))
@@ -104,7 +103,7 @@ class Playout:
         self._more_timed.set()
 
     def interrupt(self) -> bool:
-        """Drop what may be dropped. Whether voice is left that may not."""
+        """Drop all that is interruptible. Return whether voice is left."""
         self._queue = deque(entry for entry in self._queue if not entry[1])
         self._timed = [entry for entry in self._timed if not entry[2].interruptible]
         heapq.heapify(self._timed)
@@ -122,17 +121,17 @@ class Playout:
         self._note_drained()
 
     def stopped(self) -> None:
-        """The agent has fallen silent: the next voice begins anew, on a clock of its own."""
+        """The agent has stopped speaking: the next voice is sent at once, on a new schedule."""
         self._speaking = False
-        if not self._lead_s:  # else what was sent ahead is still to be heard
+        if not self._lead_s:  # else voice that was sent is still to be heard, and the next follows it
             self._due = 0.0
 
     async def drained(self) -> None:
-        """Wait until everything queued has left."""
+        """Wait until all that is queued has been sent or pushed."""
         await self._drained.wait()
 
     async def play(self) -> None:
-        """Let voice and frames go in order, for ever."""
+        """Send voice and push queued frames in order, for ever."""
         while True:
             if not self._queue:
                 self._note_drained()
@@ -150,7 +149,7 @@ class Playout:
             self._letting_go = False
 
     async def keep_time(self) -> None:
-        """Let timed frames go, for ever."""
+        """Push timed frames, for ever."""
         loop = asyncio.get_running_loop()
         while True:
             self._more_timed.clear()
@@ -165,7 +164,7 @@ class Playout:
                 await self._release(heapq.heappop(self._timed)[2])
 
     async def _had_to_wait(self) -> bool:
-        """Whether the next voice's time had not come yet; now it has."""
+        """Wait until the next voice is due. Return False if it was due already and nothing was awaited."""
         if not self._speaking:
             self._speaking = True
             await self._begun()

@@ -9,7 +9,7 @@ from calls.events import Said, Saying, Sink, Wrote
 
 
 def sentences_of(text: str) -> list[str]:
-    """The text cut at the ends of its sentences."""
+    """Split the text into its sentences."""
     sentences = []
     while end := match_endofsentence(text):
         sentences.append(text[:end].strip())
@@ -39,33 +39,33 @@ class WrittenReply:
         self._pieces = []
 
     def add(self, piece: str) -> None:
-        """The model wrote so much more."""
+        """The model wrote `text` next."""
         if self._pieces is not None:
             self._pieces.append(piece)
             self._emit(Wrote(piece, is_complete=False))
 
     def close(self) -> None:
-        """The reply is what has been written so far: it ended, or was interrupted."""
+        """End the reply with what has been written so far."""
         if self._pieces:
             self._emit(Wrote(" ".join(self._pieces), is_complete=True))
         self._pieces = None
 
 
 class SpokenSentences:
-    """Which sentence is being spoken, from the words as they are played."""
+    """Finds out which sentence is being spoken, from the words as they are played."""
 
     def __init__(self, emit: Sink) -> None:
         self._emit = emit
         self._announced: dict[int, AggregatedTextFrame] = {}  # texts about to be spoken, by the frame's id
         self._segment: int | None = None  # the text being spoken
         self._interruptible = True
-        self._cut: set[int] = set()  # texts that were interrupted: words of theirs may still be on their way
+        self._cut: set[int] = set()  # texts that were interrupted; words of theirs may still arrive
         self._coming: deque[str] = deque()  # its sentences, still to come
         self._sentence = ""  # the one being spoken
         self._spoken: list[str] = []  # its words so far
 
     def announce(self, frame: AggregatedTextFrame) -> None:
-        """Text-to-speech takes up this text."""
+        """Text-to-speech begins to synthesise this text."""
         self._announced[frame.id] = frame
 
     def word(self, frame: TTSTextFrame) -> bool:
@@ -92,13 +92,13 @@ class SpokenSentences:
         return True
 
     def end(self) -> None:
-        """The sentence is over, or was cut off: say how much of it was spoken."""
+        """The sentence has ended, or was cut off: emit the part that was spoken."""
         if self._spoken:
             self._emit(Said(" ".join(self._spoken)))
         self._spoken = []
 
     def interrupt(self) -> None:
-        """What is spoken, and what was announced, is interrupted, but for what may not be."""
+        """Interrupt the sentence being spoken and the announced texts, except those that may not be."""
         cut = {id for id, announced in self._announced.items() if announced.interruptible}
         for id in cut:
             del self._announced[id]

@@ -1,10 +1,10 @@
-"""Silero VAD: one model for all calls, which judges the windows of several calls at once.
+"""Silero VAD: one model for all calls, which judges windows of several calls in one run.
 
-Pipecat's own analyser loads a model per call: 27 MB and 110 ms of a blocked event loop. The model keeps no
-state, so its session is shared; each call keeps the `RecurrentState` that goes in and comes out. Windows of
-several calls that come within a few milliseconds are judged in one batch: one more window costs a third of
-the first. The model runs on the event loop, which it holds for 0.1 ms, rarely for 0.5: handing a batch to a
-thread and back took as long.
+Pipecat's own analyser loads a model for each call: 27 MB, and 110 ms in which the event loop is blocked. The
+model keeps no state, so its session is shared; each call keeps its `RecurrentState`, an input and output of
+the model. Windows of several calls that come within a few milliseconds are judged in one batch: each further
+window costs a third of the first. The model runs on the event loop and blocks it for 0.1 ms, rarely for 0.5:
+handing a batch to a thread and back took as long.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ logger = logging.getLogger(__name__)
 
 MODEL = files("pipecat.audio.vad.data") / "silero_vad.onnx"
 WINDOW = 512  # samples, 32 ms: what the model judges at once
-CONTEXT = 64  # samples of the window before, which the model hears again
+CONTEXT = 64  # samples of the window before, which are part of the model's input
 RATE = np.array(SAMPLE_RATE, np.int64)
-# Pipecat's rule, from its SileroVADAnalyzer: music and noise leave the model unable to hear the speech that
-# follows. Its memory is reset every two seconds, but only while nobody speaks and five windows in a row were
-# clearly no speech: a reset in speech would end it.
+# After music and noise the model does not detect the speech that follows. Therefore, as in Pipecat's
+# SileroVADAnalyzer, its state is reset every two seconds, but only while nobody speaks and after five windows
+# in a row that were clearly no speech: a reset during speech would end it.
 RESET_WINDOWS = math.ceil(2.0 * SAMPLE_RATE / WINDOW)
 RESET_BELOW, RESET_AFTER_WINDOWS = 0.1, 5
-SILENT_WINDOWS = 8  # with one, one of six voices is still found late
+SILENT_WINDOWS = 8  # with 1, one of six voices was still detected late
 BATCH_EVERY_S = 0.008
-MOST_AT_ONCE = 64  # windows: 2 ms of the event loop
+MOST_AT_ONCE = 64  # windows in a batch, which blocks the event loop for 2 ms
 
 
 class RecurrentState:
-    """What the model remembers of one call from window to window."""
+    """The model's state of one call, from window to window."""
 
     def __init__(self) -> None:
         self.reset()
-        self._clear_windows = 0  # in a row, of clearly no speech
+        self._clear_windows = 0  # windows in a row that were clearly no speech
 
     def reset(self) -> None:
         """Forget all windows so far."""
@@ -51,13 +51,13 @@ class RecurrentState:
         self._windows = 0  # since this reset
 
     def follow(self, before: NDArray[np.float32]) -> None:
-        """The next window follows windows that the model has not heard, as they were silent.
+        """Prepare for a window that follows windows which were silent and did not go through the model.
 
-        A model that has heard nothing at all finds the first speech up to 0.5 s late. So it gets the state
-        that it has after SILENT_WINDOWS of silence.
+        From its initial state the model detects the first speech up to 0.5 s late. So its state becomes the
+        one it has after SILENT_WINDOWS of silence.
 
         Args:
-            before: the last CONTEXT samples of them, from -1 to 1.
+            before: the last CONTEXT samples of those windows, from -1 to 1.
         """
         if not self._windows:
             self.state = _state_after_silence()
@@ -67,8 +67,8 @@ class RecurrentState:
         """Count a window, and reset where Pipecat would.
 
         Args:
-            probability: of speech in the window.
-            quiet: whether nobody spoke before the window.
+            probability: that the window is speech.
+            quiet: whether nobody was speaking before the window.
         """
         self._windows += 1
         self._clear_windows = self._clear_windows + 1 if probability < RESET_BELOW else 0
@@ -81,7 +81,7 @@ class Item:
     """A window that waits to be judged.
 
     Attributes:
-        memory: of its call.
+        memory: the state of its call.
         samples: WINDOW samples from -1 to 1.
         judged: is called with the probability, from 0 to 1, that the window is speech.
     """
@@ -92,7 +92,7 @@ class Item:
 
 
 def warm() -> None:
-    """Load the model and run it once. Blocks for a tenth of a second."""
+    """Load the model and run it. Blocks for a tenth of a second."""
     _state_after_silence()
 
 
@@ -105,7 +105,10 @@ def judge(item: Item) -> None:
 
 
 def run(batch: list[Item]) -> list[float]:
-    """The probability of speech for one window each of several calls; updates the calls' memories."""
+    """The probability of speech in each window of a batch; updates the calls' states.
+
+    All windows must be of different calls.
+    """
     heard = np.empty((len(batch), CONTEXT + WINDOW), np.float32)
     heard[:, :CONTEXT] = [item.memory.context for item in batch]
     heard[:, CONTEXT:] = [item.samples for item in batch]
@@ -134,7 +137,10 @@ def _state_after_silence() -> NDArray[np.float32]:
 
 
 class _Batches:
-    """Gathers windows of all calls on one event loop. One alone does not wait; in a crowd, 8 ms at most."""
+    """Collects the windows of all calls on one event loop, and runs a batch of them at most every 8 ms.
+
+    A window that comes later than that after the last batch is judged at once.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -151,12 +157,12 @@ class _Batches:
 
     def _run_next(self) -> None:
         batch, self._waiting = _one_of_each(self._waiting)
-        if self._waiting:  # the windows of a call that was held up, or of a great crowd
+        if self._waiting:  # a call has several windows, or more than MOST_AT_ONCE calls have one
             self._next = self.loop.time()
             self.loop.call_soon(self._run_next)
         try:
             probabilities = run(batch)
-        except Exception as e:  # without verdicts nobody is heard to speak, but the calls go on
+        except Exception as e:  # no speech is detected then, but the calls go on
             logger.error("%d windows could not be judged: %s: %s", len(batch), type(e).__name__, e)
             probabilities = [0.0] * len(batch)
         for item, probability in zip(batch, probabilities, strict=True):

@@ -1,7 +1,7 @@
-"""Smart turn, its model loaded once and shared by all calls: has the caller finished, or only paused?
+"""Smart turn: decides whether the caller has finished or only paused. All calls share one loaded model.
 
-Pipecat's own analyser loads a model per call and runs it with ONNX Runtime, where a decision takes 46 ms of
-one core. OpenVINO runs the same file in 22 ms. A decision is the most expensive thing a call does.
+Pipecat's own analyser loads a model for each call and runs it with ONNX Runtime, where a decision takes 46 ms
+of one core. OpenVINO takes 22 ms with the same file. Nothing else in a call takes as much CPU at once.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from calls.providers.niceness import give_way
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
 SURE = 0.5
 FULL_SCALE = np.float32(1 / 32768)
-# Half precision, the default where the processor has it, is slower here: it converts to and fro.
+# Half precision, the default where the processor supports it, is slower here because of its conversions.
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -35,26 +35,26 @@ def warm() -> None:
 
 
 class Turn:
-    """The audio of one turn, as far as the model hears it: its last seconds, from shortly before the speech.
+    """The audio of one turn that the model is given: its last seconds, from shortly before the speech.
 
-    The same audio as Pipecat's BaseSmartTurn keeps, but timed by its samples, not by when they came. Pure.
+    Pipecat's BaseSmartTurn keeps the same audio, by the time when it came; here samples are counted. Pure.
 
     Args:
-        params: times, of which `max_duration_secs` is the most that is kept.
+        params: the times; at most the last `max_duration_secs` are kept.
     """
 
     def __init__(self, params: SmartTurnParams) -> None:
         self._most = int(params.max_duration_secs * SAMPLE_RATE)
         self._pre_speech = params.pre_speech_ms / 1000 * SAMPLE_RATE
         self._silence_ends = params.stop_secs * SAMPLE_RATE
-        self._pieces: deque[tuple[int, bytes]] = deque()  # each with the position of its end, in samples
-        self._end = 0  # of the last piece, in samples since the beginning
+        self._pieces: deque[tuple[int, bytes]] = deque()  # each with its end, in samples since the beginning
+        self._end = 0  # of the last piece
         self.clear()
 
     def clear(self) -> None:
         """Forget the turn and its audio."""
         self._pieces.clear()
-        self._speech: int | None = None  # where its first piece ends
+        self._speech: int | None = None  # the end of the first piece with speech
         self._silence = 0  # samples since the last speech
 
     @property
@@ -63,7 +63,7 @@ class Turn:
         return self._speech is not None
 
     def add(self, pcm: bytes, *, is_speech: bool) -> bool:
-        """Add s16le audio. Whether the speech has been over for so long that the turn is, too."""
+        """Add s16le audio. Return whether speech has been over for `stop_secs`, which ends the turn."""
         self._end += len(pcm) // 2
         self._pieces.append((self._end, pcm))
         while self._pieces[0][0] <= self._end - self._most:
@@ -78,10 +78,10 @@ class Turn:
         return False
 
     def audio(self, vad_start_s: float) -> NDArray[np.int16]:
-        """The audio to judge; all that is kept if there was no speech.
+        """The audio to judge; if there was no speech, all audio that is kept.
 
         Args:
-            vad_start_s: how much later than the speech its start was detected, seconds.
+            vad_start_s: how long after speech starts this is detected, in seconds.
         """
         start = (self._speech or 0) - self._pre_speech - vad_start_s * SAMPLE_RATE
         pieces = [pcm for end, pcm in self._pieces if end >= start]
@@ -89,7 +89,7 @@ class Turn:
 
 
 class SharedSmartTurn(BaseTurnAnalyzer):
-    """Smart turn v3 with this call's audio on the shared model."""
+    """Smart turn v3 for one call, on the shared model."""
 
     def __init__(self, params: SmartTurnParams | None = None) -> None:
         super().__init__(sample_rate=SAMPLE_RATE)
@@ -108,18 +108,18 @@ class SharedSmartTurn(BaseTurnAnalyzer):
         return self._limits
 
     def update_vad_start_secs(self, vad_start_secs: float) -> None:
-        """Take note of how much later than speech its start is detected, seconds."""
+        """Set how long after speech starts this is detected, in seconds."""
         self._vad_start_s = vad_start_secs
 
     def append_audio(self, buffer: bytes, is_speech: bool) -> EndOfTurnState:
-        """Add s16le audio at 16 kHz. COMPLETE after `stop_secs` of silence, whatever the model would say."""
+        """Add s16le audio at 16 kHz. COMPLETE after `stop_secs` of silence, without asking the model."""
         if not self._turn.add(buffer, is_speech=is_speech):
             return EndOfTurnState.INCOMPLETE
         self._turn.clear()
         return EndOfTurnState.COMPLETE
 
     async def analyze_end_of_turn(self) -> tuple[EndOfTurnState, MetricsData | None]:
-        """Whether the turn is over after the audio so far, and how sure that is; None without audio."""
+        """Whether the turn is over after the audio so far, and how likely; None instead without audio."""
         audio = self._turn.audio(self._vad_start_s)
         if not len(audio):
             return EndOfTurnState.INCOMPLETE, None
@@ -140,7 +140,7 @@ class SharedSmartTurn(BaseTurnAnalyzer):
 
 
 class _Model:
-    """The model in OpenVINO. Of one thread: it has one place for what it works on."""
+    """The model in OpenVINO. For use by one thread at a time: it has a single inference request."""
 
     def __init__(self) -> None:
         core = openvino.Core()
@@ -150,12 +150,12 @@ class _Model:
         self._request = core.compile_model(model, "CPU", OPTIONS).create_infer_request()
 
     def finished(self, audio: NDArray[np.float32]) -> float:
-        """How sure the model is, from 0 to 1, that the speaker has finished. `audio`: 16 kHz, -1 to 1."""
+        """The probability, from 0 to 1, that the speaker has finished. `audio`: 16 kHz, -1 to 1."""
         return float(self._request.infer([log_mel(audio)[np.newaxis]])[0].item())
 
 
 def probability(audio: NDArray[np.int16]) -> float:
-    """How likely it is, from 0 to 1, that the speaker has finished. Only for the thread of `_executor`."""
+    """The probability, from 0 to 1, that the speaker has finished. Only for the thread of `_executor`."""
     return _model().finished(audio.astype(np.float32) * FULL_SCALE)
 
 
@@ -172,5 +172,5 @@ def _model() -> _Model:
 
 @cache
 def _executor() -> ThreadPoolExecutor:
-    """Many decisions at once queue here instead of competing with the audio."""
+    """One thread for all decisions, so that many at once queue up and do not compete with the audio."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="smart-turn", initializer=give_way)

@@ -1,7 +1,7 @@
-"""Where the observer listens: which frames of which processor mean something, taken without holding them up.
+"""Which frames of which processor the observer gets, and how it gets them without delaying them.
 
-A processor's own event handler hands over the few frames that mean something. (A Pipecat observer is called
-for every frame between every two processors; for audio that costs more than the audio itself.)
+A handler of each processor's `on_before_push_frame` picks the frames of TAKEN. (A Pipecat observer would be
+called for every frame between every two processors, which costs more CPU than the audio itself.)
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscri
 
 Take = Callable[[Frame], None]
 
-# Each kind of frame is taken where it means what happened: words where they are played, for instance.
+# Each kind of frame is taken where what it stands for happens: words where they are played, for instance.
 TAKEN: dict[str, tuple[type[Frame], ...]] = {
     "stt": (MetricsFrame,),
     "words": (
@@ -45,7 +45,7 @@ TAKEN: dict[str, tuple[type[Frame], ...]] = {
         TranscriptionFrame,
         LateTranscriptionFrame,
         SpeechTranscribedFrame,
-        VADUserStartedSpeakingFrame,  # which only pass by here
+        VADUserStartedSpeakingFrame,  # made by the input; here they are in order with the words
         VADUserStoppedSpeakingFrame,
     ),
     "caller": (LLMContextUserTurnFrame, InterruptionFrame),
@@ -59,10 +59,10 @@ TAKEN: dict[str, tuple[type[Frame], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The processors whose frames mean something."""
+    """The processors whose frames are taken."""
 
     stt: FrameProcessor
-    words: FrameProcessor  # what the recogniser says, and nothing it said lost
+    words: FrameProcessor  # HeardWords
     caller: FrameProcessor  # the aggregator of the caller's turns
     llm: FrameProcessor
     reply: FrameProcessor  # what the model writes, in pieces that can be spoken
@@ -71,7 +71,7 @@ class Services:
     agent: FrameProcessor  # the aggregator of the agent's turns
 
     def part_of(self, processor: FrameProcessor | str | None) -> str:
-        """stt, llm or tts; anything else is the pipeline's."""
+        """STT, LLM or TTS for these services, given as the object or its name; else PIPELINE."""
         for part in (STT, LLM, TTS):
             service = getattr(self, part)
             if processor is service or processor == service.name:
@@ -80,7 +80,7 @@ class Services:
 
 
 def tap(services: Services, take: Take) -> None:
-    """Have `take` called with every frame that means something, and with every error of a service."""
+    """Call `take` with every frame of TAKEN, and with every error of a service or of the output."""
     for name, kinds in TAKEN.items():
         _tap(getattr(services, name), frozenset(kinds), take)
 
@@ -95,9 +95,9 @@ def tap(services: Services, take: Take) -> None:
 def _tap(processor: FrameProcessor, wanted: frozenset[type[Frame]], take: Take) -> None:
     def take_wanted(_processor: FrameProcessor, frame: Frame) -> None:
         if type(frame) not in wanted or (frame.broadcast_sibling_id or frame.id) < frame.id:
-            return  # of a frame that goes both ways, the first made counts
+            return  # a frame that is pushed both ways is two; the one that was made first counts
         if isinstance(frame, MetricsFrame) and frame.data[0].processor != processor.name:
-            return  # another's, passing by
+            return  # made by another processor
         take(frame)
 
     processor.add_event_handler("on_before_push_frame", take_wanted)

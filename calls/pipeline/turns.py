@@ -1,4 +1,4 @@
-"""The turns of one call: numbered in the order in which they first had a text, emitted as they change."""
+"""The turns of one call: numbers them in the order in which they first have text, and emits each change."""
 
 import time
 from dataclasses import replace
@@ -9,9 +9,10 @@ JUST_NOW_S = 1.0
 
 
 def monotonic_of(timestamp: float) -> float:
-    """The moment of a frame that was made within the last second, in seconds of time.monotonic().
+    """When a frame of the last second was made, in seconds of time.monotonic().
 
-    `timestamp` is what Pipecat took from the wall clock. If that has been set since, the frame is of now.
+    `timestamp` is the frame's time by the wall clock, from Pipecat. If the clock was set meanwhile, the
+    current time is returned.
     """
     age = time.time() - timestamp
     return time.monotonic() - (age if abs(age) < JUST_NOW_S else 0.0)
@@ -21,9 +22,9 @@ class Turns:
     """Opens, numbers and emits turns.
 
     Args:
-        emit: takes them.
+        emit: is called with each turn.
         started: when the call started, in seconds of time.monotonic().
-        language: of turns whose language nothing tells.
+        language: of turns for which no service names a language.
     """
 
     def __init__(self, emit: Sink, started: float, language: str) -> None:
@@ -33,13 +34,13 @@ class Turns:
         self._count = 0
 
     def open(self, speaker: str, at: float) -> Turn:
-        """A turn that begins at `at`, in seconds of time.monotonic()."""
+        """Make a turn that begins at `at`, in seconds of time.monotonic()."""
         return Turn(speaker=speaker, start_ms=self.ms(at) or 0, language=self._language)
 
     def emit(self, turn: Turn) -> Turn:
-        """Emit a turn as it stands, unless nothing was said in it; the turn with its number.
+        """Emit a turn as it is now, unless it has no text; return it with its number.
 
-        Of the caller's turn only finals are kept; the agent's text is final once it is spoken.
+        A caller's turn has only final transcripts, so it is final; an agent's is final once it has ended.
         """
         if not turn.text:
             return turn

@@ -1,12 +1,12 @@
-"""Whether the caller speaks: the voice activity detection of one call.
+"""The voice activity detection (VAD) of one call: whether the caller speaks.
 
 `VoiceActivity` turns the verdicts on single windows into quiet, starting, speaking and stopping, as Pipecat's
-VADAnalyzer does. `SharedSileroVAD` gives it the verdicts: of the Silero model, and of the window's energy. A
-window too quiet to be speech is not judged by the model at all, and ends speech earlier: the model goes on to
-hear a voice for some 50 ms after its end, which every answer would wait for.
+VADAnalyzer does. `SharedSileroVAD` makes the verdicts, from the Silero model and from the window's energy. A
+window that is too quiet to be speech does not go through the model. That also ends speech earlier: the model
+takes some 50 ms after the end of a voice for speech, and every answer would have to wait for them.
 
-Loudness is taken from the energy of the last 0.4 s, without the filters of ITU-R BS.1770 that Pipecat
-applies: they cost half as much as the model and move speech by 2 dB at most.
+Loudness is computed from the energy of the last 0.4 s, without the filters of ITU-R BS.1770 that Pipecat
+applies: they cost half as much CPU as the model and change the loudness of speech by 2 dB at most.
 """
 
 import math
@@ -24,21 +24,21 @@ WINDOW_BYTES = WINDOW * 2
 WINDOW_S = WINDOW / SAMPLE_RATE
 FULL_SCALE = np.float32(1 / 32768)
 MEAN_SQUARE = 1 / 32768**2 / WINDOW  # of a window, from its sum of squares
-LOUDNESS_WINDOWS = 13  # 0.4 s, over which Pipecat measures loudness, too
-# Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; nothing below the gate counts.
+LOUDNESS_WINDOWS = 13  # 0.4 s, as in Pipecat
+# Loudness as Pipecat scales it: 0 at -110 LUFS, 1 at -10; below the gate it is 0.
 QUIET_LUFS, LOUD_LUFS, GATE_LUFS, OFFSET_LUFS = -110.0, -10.0, -70.0, -0.691
 GATE = 10 ** ((GATE_LUFS - OFFSET_LUFS) / 10) * LOUDNESS_WINDOWS  # as a sum of mean squares
-SMOOTHING = 0.2  # of loudness, Pipecat's: the share of the newest window
-# Quieter windows are no speech: by loudness, and by mean square (full scale is 1). A caller on a bad line may
-# be 30 dB quieter than others; while the agent speaks, its own voice comes back as loud as that.
+SMOOTHING = 0.2  # the weight of the newest window in the smoothed loudness; Pipecat's
+# Windows below these are no speech: (loudness, mean square; full scale is 1). A caller on a bad line may be
+# 30 dB quieter than others. The echo of the agent's voice is as loud as that, hence AS_USUAL while it speaks.
 CLOSELY, AS_USUAL = (0.47, 10**-6.3), (0.6, 1e-5)
-STILL = 10**-3.2  # of the speech's energy, −32 dB: nobody speaks
-SOFT = 10**-2.0  # of it, −20 dB: may be speech
-FADING = 10**-0.032  # a window: 10 dB a second
+STILL = 10**-3.2  # −32 dB, relative to the speech's energy: quieter windows are no speech
+SOFT = 10**-2.0  # −20 dB, relative to the same: louder windows may be speech, however faint the voice
+FADING = 10**-0.032  # the factor per window by which the remembered energy of speech falls, 10 dB a second
 
 QUIET, STARTING, SPEAKING, STOPPING = VADState
 Judged = Callable[[bytes, VADState], None]
-"""Is called with a window and the state after it."""
+"""Called with a window and the state after it."""
 
 
 class VoiceActivity:
@@ -65,8 +65,8 @@ class VoiceActivity:
         """The state after one more window.
 
         Args:
-            confidence: from 0 to 1, that the window is speech.
-            loudness: from 0 to 1, of the time up to the window's end.
+            confidence: the model's, from 0 to 1, that the window is speech.
+            loudness: from 0 to 1, of the 0.4 s up to the window's end.
         """
         self._loudness += SMOOTHING * (loudness - self._loudness)
         is_speech = confidence >= self._min_confidence and self._loudness >= self.min_loudness
@@ -82,7 +82,7 @@ class VoiceActivity:
         return self.state
 
     def _count(self, change: VADState, windows: int, *, then: VADState) -> None:
-        """One more window of a change, which is over after so many `windows`."""
+        """Count a window in the state `change`; after `windows` of them the state is `then`."""
         self._windows = self._windows + 1 if self.state is change else 1
         self.state = then if self._windows >= windows else change
 
@@ -91,11 +91,11 @@ class SharedSileroVAD:
     """One call's voice activity detection, on the Silero model that all calls share.
 
     Args:
-        params: thresholds and times. None: Pipecat's, and faint speech is speech, too (`listen`).
+        params: thresholds and times. None: Pipecat's, and faint speech counts, too (see `listen`).
 
     Attributes:
         params: as given.
-        confidence: from 0 to 1, that the last window was speech; 0 if the model was not asked.
+        confidence: from 0 to 1, that the last window was speech; 0 if it did not go through the model.
     """
 
     def __init__(self, params: VADParams | None = None) -> None:
@@ -105,14 +105,14 @@ class SharedSileroVAD:
         self._memory = RecurrentState()
         self._faint = AS_USUAL[1]
         self._energies: deque[float] = deque(maxlen=LOUDNESS_WINDOWS)  # mean squares, full scale is 1
-        self._speech_energy = 0.0  # of the loudest window of speech, fading
-        self._in_batches = 0  # windows on their way through the model
-        self._passed_over = b""  # the last window, if the model has not heard it
+        self._speech_energy = 0.0  # of the loudest window of speech, falling with time (FADING)
+        self._in_batches = 0  # windows that wait for the model
+        self._passed_over = b""  # the last window, if it did not go through the model
         if params is None:
             self.listen(closely=True)
 
     def listen(self, *, closely: bool) -> None:
-        """Take faint speech for speech from now on, or only what is as loud as usual."""
+        """From now on, let faint speech count (`closely`) or only speech of the usual loudness."""
         self._activity.min_loudness, self._faint = CLOSELY if closely else AS_USUAL
 
     def judge(self, window: bytes, judged: Judged) -> None:
@@ -139,21 +139,21 @@ class SharedSileroVAD:
         silero.judge(silero.Item(self._memory, samples, on_verdict))
 
     def _is_still(self, energy: float) -> bool:
-        """Whether a window is too quiet to be speech, whatever the model would say.
+        """Whether a window is too quiet to be speech, so that the model need not judge it.
 
-        While somebody speaks, the measure is how loud they are: the model goes on to hear speech for some
-        50 ms after its end. Where speech may just have started, soft sounds belong to it.
+        While somebody speaks, it is compared with their own loudness. When speech may just have started, no
+        window is too quiet, as soft sounds belong to speech.
         """
         state = self._activity.state
         if state is QUIET:
             return energy < self._faint
         if state is STARTING:
             return False
-        usual = min(AS_USUAL[1], SOFT * self._speech_energy)  # which is none of a faint voice
+        usual = min(AS_USUAL[1], SOFT * self._speech_energy)  # lower for a faint voice
         return energy < max(self._faint, usual, STILL * self._speech_energy)
 
     def _pass_over(self, energy: float) -> VADState:
-        """The state after a window that is no speech, and that the model does not hear."""
+        """The state after a window that is no speech and does not go through the model."""
         self._speech_energy *= FADING
         self.confidence = 0.0
         if self._activity.state is not QUIET:
@@ -176,7 +176,7 @@ class SharedSileroVAD:
 
 
 def loudness(energies: Sequence[float]) -> float:
-    """Loudness from 0 to 1 of 0.4 s, from the mean squares of their windows; 0 for less than 0.4 s."""
+    """Loudness from 0 to 1, from the mean squares of the last 0.4 s of windows; 0 for fewer windows."""
     if len(energies) < LOUDNESS_WINDOWS or (energy := sum(energies)) < GATE:
         return 0.0
     lufs = OFFSET_LUFS + 10 * math.log10(energy / LOUDNESS_WINDOWS)

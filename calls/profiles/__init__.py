@@ -1,1 +1,1 @@
-"""Which profile answers a call."""
+"""Which profile answers a call, and the configuration that is in force for it."""

@@ -1,4 +1,4 @@
-"""Profiles for calls: read from the database within a bound, remembered for when it is away."""
+"""Reads the profile of a call from the database, within a second; uses the one read last if that fails."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ _remembered: dict[str, "ChosenProfile"] = {}
 
 
 class NoProfile(Exception):
-    """No profile can be had: none is published, or the database is away and none was read before."""
+    """There is no profile to use: none is published, or the database is away and none was read before."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenProfile:
     """A profile's version as a call uses it.
 
-    `found` is False when the default stands in for the one asked for.
+    `found` is False if the profile asked for was not found and this is the default one.
     """
 
     version_id: int
@@ -37,12 +37,12 @@ class ChosenProfile:
 
 
 async def choose(slug: str) -> ChosenProfile:
-    """The current version of the published profile of this slug, else of the default one, which "" asks for.
+    """The current version of the published profile with this slug, else of the default one ("" means that).
 
-    A database that does not answer within a second is replaced by what it said last time.
+    If the database does not answer within a second, what was read last is returned.
 
     Raises:
-        NoProfile: there is none at all.
+        NoProfile: there is no profile to use.
     """
     try:
         async with asyncio.timeout(READ_S):
@@ -69,7 +69,7 @@ def any_embedded() -> bool:
 
 
 def close() -> None:
-    """Close the threads that read profiles; the next reading makes others."""
+    """Close the threads that read profiles. `choose` starts others if it is called again."""
     global _threads  # noqa: PLW0603  see _database()
     if _threads is not None:
         _threads.close()
@@ -84,7 +84,7 @@ def _database() -> DatabaseThreads:
 
 
 def _read(slug: str) -> ChosenProfile:
-    """Read the version, and with it the accounts that its providers are used with."""
+    """Read the profile's version, and the accounts of the providers."""
     accounts.refresh()
     asked = PromptProfile.objects.for_call(slug) if slug else None
     version = asked or PromptProfile.objects.default()

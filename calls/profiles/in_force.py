@@ -1,4 +1,4 @@
-"""What is in force for one call: its profile's configuration, with what the client may change."""
+"""The configuration in force for one call: its profile's, with the changes that the client may make."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -53,7 +53,7 @@ class CallConfig:
         )
 
     def prompt_for(self, client_prompt: str | None) -> str:
-        """The system prompt in force when the client has sent this one (None or "": none)."""
+        """The system prompt in force when the client has sent `client_prompt` (None or "": none)."""
         if not client_prompt or self.prompt_policy == "ignore":
             return self.system_prompt
         if self.prompt_policy == "replace" or not self.system_prompt:
@@ -102,7 +102,7 @@ def for_request(configuration: Mapping[str, Any], request: Request) -> CallConfi
 
 
 def wanted(config: CallConfig, kind: str) -> str:
-    """The provider the profile wants, "auto" resolved; a name the catalogue does not know stays as it is."""
+    """The name of the profile's provider, with "auto" resolved; a name unknown to the catalogue is kept."""
     provider: Provider = getattr(config, kind)
     with suppress(ValueError):
         return catalogue.resolve(kind, provider.name)
@@ -110,11 +110,11 @@ def wanted(config: CallConfig, kind: str) -> str:
 
 
 def in_force(config: CallConfig, stood_in: Mapping[str, str]) -> dict[str, Any]:
-    """What really answers, by kind: provider, every setting, and whom it stands in for, if it does.
+    """The services that answer, by kind: provider, all settings, and, for a stand-in, the provider replaced.
 
     Args:
         config: the call's configuration.
-        stood_in: by kind, why the embedded provider took the place of the one wanted.
+        stood_in: by kind, why the embedded provider stands in for the profile's.
     """
     shown: dict[str, Any] = {}
     for kind in catalogue.KINDS:

@@ -1,6 +1,7 @@
-"""The keys of cloud providers: those of the accounts in the database, else those of the server's settings.
+"""The keys of cloud providers: from the accounts in the database, else from the server's settings.
 
-The event loop asks what was read last; `refresh` reads, in a thread, whenever a call's profile is read.
+`refresh` reads the accounts, in a thread, whenever a call's profile is read. `account_of` returns what was
+read last, and so may be called on the event loop.
 """
 
 import logging
@@ -15,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a provider's service is made with; `base_url` is "" if the server's settings say where it is.
+    """The key of a provider, and its address; `base_url` is "" if that comes from the server's settings.
 
     The key is "" for a server that needs none, which only an account with a base URL can be.
     """
@@ -37,11 +38,12 @@ _stored: dict[str, Account] = {}
 
 
 def refresh() -> None:
-    """Read the enabled accounts from the database. Raises what the database raises; the old ones then stay.
+    """Read the enabled accounts from the database.
 
-    An account whose key cannot be decrypted counts as none, with an error in the log.
+    Raises what the database raises; the accounts read before then stay in use. An account whose key cannot be
+    decrypted is left out, with an error in the log.
     """
-    # The catalogue is read before Django's models are there.
+    # Imported here, as the catalogue is imported before Django's models.
     from calls.models import ProviderAccount
 
     global _stored  # noqa: PLW0603  one process has one set of accounts, replaced as a whole
@@ -64,6 +66,6 @@ def account_of(provider: str, setting: str) -> Account:
 
 
 def forget() -> None:
-    """Know of no account in the database, as before the first `refresh`."""
+    """Forget the accounts that were read from the database."""
     global _stored  # noqa: PLW0603  see refresh()
     _stored = {}

@@ -28,7 +28,7 @@ CLOSE_SECONDS = 2.0
 
 
 class ProviderUnavailable(Exception):
-    """A provider can't be used as things are: its key is missing, or it doesn't speak the language."""
+    """A provider can't be used now: its key is missing, or it doesn't know the language."""
 
 
 _TEMPERATURE = Setting(
@@ -101,12 +101,12 @@ PROVIDERS = [
 
 
 def choices(kind: str) -> list[tuple[str, str]]:
-    """What a profile may choose from, as a form's field takes it. Raises ValueError for an unknown kind."""
+    """The choices of a profile's form field for a kind. Raises ValueError for an unknown kind."""
     return [(AUTO, "Automatic"), *((p.name, p.label) for p in providers(kind))]
 
 
 def account_choices() -> list[tuple[str, str]]:
-    """The providers that need a key, as a form's field takes them, each once."""
+    """The choices of an account's form field: the providers that need a key, each once."""
     return list({p.name: (p.name, p.label) for p in PROVIDERS if p.key}.values())
 
 
@@ -142,7 +142,9 @@ def find(kind: str, provider: str) -> Provider:
 
 
 def resolve(kind: str, provider: str) -> str:
-    """The provider meant: "auto" is the cloud one when the keys of all kinds are set, else the embedded one.
+    """The provider that "auto" stands for: the cloud one if all kinds have keys, else the embedded one.
+
+    Other names are returned as they are.
 
     Raises ValueError for an unknown kind or provider.
     """
@@ -155,7 +157,7 @@ def resolve(kind: str, provider: str) -> str:
 
 
 def defaults(kind: str, provider: str) -> dict[str, Any]:
-    """The settings in force when a profile sets none; "auto" gives those of the provider it becomes."""
+    """The default settings of a provider; for "auto", of the provider that it stands for."""
     chosen = find(kind, resolve(kind, provider))
     return {s.name: s.initial for s in chosen.settings if s.initial is not None}
 
@@ -189,7 +191,7 @@ def fit_prompt(provider: str, prompt: str) -> tuple[str, str]:
 
 
 def accepted(kind: str, provider: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a foreign configuration that the provider takes as it is; the rest is left out."""
+    """Those of a client's `settings` that the provider knows and whose values are valid."""
     known = {s.name: s for s in find(kind, resolve(kind, provider)).settings}
     return {k: v for k, v in settings.items() if k in known and known[k].accepts(v)}
 
@@ -227,12 +229,12 @@ def create(
 
 
 def _embedded_kinds() -> tuple[str, ...]:
-    """The kinds for which "auto" is the embedded provider now."""
+    """The kinds for which "auto" stands for the embedded provider now."""
     return tuple(kind for kind in KINDS if resolve(kind, AUTO) == LOCAL)
 
 
 def _module(kind: str) -> ModuleType:
-    """The module of the embedded provider of `kind`: it has warm(), is_ready() and close()."""
+    """The module of the embedded provider of `kind`, which has warm(), is_ready() and close()."""
     return importlib.import_module(find(kind, LOCAL).module)
 
 

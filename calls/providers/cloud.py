@@ -1,7 +1,7 @@
-"""The cloud providers' services: Cartesia for both directions of speech, OpenAI for the replies.
+"""The cloud providers' services: Cartesia for speech-to-text and text-to-speech, OpenAI for the replies.
 
-Each factory takes the settings of its catalogue entry, all present, with the account, and the language, such
-as "en".
+Each factory takes `values`, which are all settings of its catalogue entry and the account, and the language,
+such as "en".
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from calls.providers.accounts import Account
 from calls.providers.frames import SpeechTranscribedFrame
 from calls.providers.replies import FollowedReplies
 
-# The client library waits ten minutes by default; a caller hangs up long before.
+# The client library's default is ten minutes; a caller hangs up long before.
 OPENAI_TIMEOUT = Timeout(10, connect=5)
 OPENAI_RETRIES = 1
 NO_KEY = "none"  # the client library refuses an empty one; servers that need none do not look at it
-# The pipeline starts once its services have connected: a handshake nobody answers must not hold the greeting.
+# The pipeline starts when its services have connected: an unanswered handshake must not delay the greeting.
 CONNECT_S = 3.0
 
 
@@ -51,10 +51,10 @@ def _client(account: Account, base_url: str | None) -> AsyncOpenAI:
 
 
 class TelephoneOpenAILLMService(FollowedReplies):
-    """OpenAI's chat completions with waits short enough for a caller on the line."""
+    """OpenAI's chat completions with timeouts that suit a telephone call."""
 
     def create_client(self, *_: Any, **kwargs: Any) -> AsyncOpenAI:
-        """The client, which gives up after 10 s without a word from the server and retries once."""
+        """Make the client, which times out after 10 s without data from the server and retries once."""
         return _client(Account(kwargs["api_key"]), kwargs["base_url"])
 
 
@@ -67,7 +67,7 @@ class _BoundedHandshake(WebsocketService):
 
 
 class TelephoneCartesiaSTTService(_BoundedHandshake, CartesiaSTTService):
-    """Cartesia's speech-to-text with a bounded handshake; says when it has heard all that was said."""
+    """Cartesia's speech-to-text with a bounded handshake; pushes SpeechTranscribedFrames."""
 
     async def _process_response(self, data: dict[str, Any]) -> None:
         await super()._process_response(data)

@@ -1,4 +1,4 @@
-"""Frames that services and the pipeline of this project exchange besides Pipecat's own."""
+"""Frames of this project, besides Pipecat's own, between services and the pipeline."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from pipecat.frames.frames import DataFrame, SystemFrame
 
 @dataclass
 class CallerPausedFrame(SystemFrame):
-    """The caller, who was speaking, has been silent for a moment: perhaps the end of speech, perhaps not.
+    """The caller has just paused in speaking; whether speech has ended is not known yet.
 
-    A VADUserStoppedSpeakingFrame follows if the silence lasts. All audio up to here came before.
+    A VADUserStoppedSpeakingFrame follows if the silence lasts. All audio up to the pause comes before.
     """
 
 
 @dataclass
 class SpeechTranscribedFrame(DataFrame):
-    """The recogniser has said all it has to say, possibly nothing, about the speech that ended last."""
+    """All transcripts of the speech that ended last, possibly none, have come before this frame."""
 
 
 @dataclass

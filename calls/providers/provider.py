@@ -1,4 +1,4 @@
-"""What a provider is to the catalogue: its name, how its service is made, and which settings it takes."""
+"""The types of the catalogue's entries: a provider and its settings."""
 
 import math
 import re
@@ -14,9 +14,9 @@ _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a provider: its name, type, permitted values and what it means.
+    """One setting of a provider: its name, type, permitted values and meaning.
 
-    `default` None leaves the choice to the provider; `default_from` names the Django setting to take instead.
+    With `default` None the provider chooses; `default_from` names a Django setting to use instead.
     `low` and `high` bound a number, both included; `choices` or `pattern` (with `example`) restrict a text.
     """
 
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """What values are permitted, in words."""
+        """The permitted values, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.example:

@@ -1,6 +1,6 @@
-"""A stand-in for RustPBX: calls a voice agent as each client generation would, and measures what comes back.
+"""A stand-in for RustPBX: calls a voice agent as each client generation does, and measures the answer.
 
-It works against any server that speaks the protocol and knows nothing of this project's own.
+It works with any server that speaks the protocol, and imports nothing of this project's server.
 """
 
 from calls.simulator.call import Event, call_url, run_call

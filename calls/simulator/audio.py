@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from calls.simulator.wire import SAMPLE_RATE
 
 LEVEL_STEP_S = 0.01
-# Speech is what is at most this far below the loudest moment, and above the noise of a quiet line.
+# A moment counts as speech if it is at most this far below the loudest one, and above SPEECH_FLOOR.
 SPEECH_RANGE_DB = 35.0
 SPEECH_FLOOR = 50.0  # root mean square in 16-bit steps, -56 dBFS
-# A shorter silence is a pause within the same speech.
+# Silence up to this long is a pause within the same speech.
 PAUSE_S = 0.6
 
 
 def read_wav(path: Path) -> bytes:
     """The recording at `path`, of any rate and width and with any channels, as s16le mono at 16 kHz.
 
-    Raises `ValueError` if it is no sound file or an empty one, `OSError` if it can't be opened.
+    Raises `ValueError` if it is not a sound file or has no samples, `OSError` if it can't be opened.
     """
     with path.open("rb") as file:
         try:
@@ -35,7 +35,7 @@ def read_wav(path: Path) -> bytes:
 
 
 def pcm_of(samples: NDArray[np.floating[Any]], rate: int) -> bytes:
-    """Mono samples from -1 to 1 at `rate` Hz as s16le at 16 kHz; what is out of range is clipped."""
+    """Mono samples from -1 to 1 at `rate` Hz as s16le at 16 kHz; louder samples are clipped."""
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
     return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
@@ -47,7 +47,7 @@ def resampled(pcm: bytes, rate: int) -> bytes:
 
 
 class FramesAt:
-    """Frames of s16le mono at 16 kHz, made one stream of frames at `rate` Hz."""
+    """Resamples frames of s16le mono from 16 kHz to `rate` Hz, as one stream."""
 
     def __init__(self, rate: int) -> None:
         self._stream = soxr.ResampleStream(SAMPLE_RATE, rate, 1, "int16", "HQ")
@@ -55,7 +55,7 @@ class FramesAt:
         self._left = bytearray()
 
     def __call__(self, frame: bytes) -> bytes:
-        """The next frame, as long as the one that goes in; silence until there is enough."""
+        """Take a frame and return one of the same duration; silence until enough is resampled."""
         self._left += self._stream.resample_chunk(np.frombuffer(frame, "<i2")).tobytes()
         size = len(frame) * self._rate // SAMPLE_RATE // 2 * 2
         if len(self._left) < size:
@@ -75,7 +75,10 @@ def write_wav(path: Path, pcm: bytes) -> None:
 
 
 def speech_spans(pcm: bytes) -> list[tuple[float, float]]:
-    """Where speech starts and ends in s16le mono 16 kHz `pcm`, in s, by its level; bridges short pauses."""
+    """The (start, end) of each speech in s16le mono 16 kHz `pcm`, in s, found by its level.
+
+    Silence of at most `PAUSE_S` belongs to the speech around it.
+    """
     step = int(SAMPLE_RATE * LEVEL_STEP_S)
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
     samples = np.pad(samples, (0, -len(samples) % step))

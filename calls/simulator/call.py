@@ -1,4 +1,4 @@
-"""One simulated call: the client, its script, and what came of it."""
+"""One simulated call: connects a client, performs its script and fills the report."""
 
 import asyncio
 import time
@@ -27,12 +27,12 @@ HANG_UP_REASON = "caller hung up"
 PROGRESS_S = 1.0
 DISCONNECT, SILENT = "disconnect", "silent"
 HANG_UPS = (DISCONNECT, SILENT)
-UNNOTICED_S = 120.0  # a hang-up that the server has not noticed by then it never will
+UNNOTICED_S = 120.0  # how long the server may take to notice a silent hang-up
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a call: `ms` from its start, what, and its details (JSON values)."""
+    """Something that happened in a call: when, in ms from its start; what; and details as JSON values."""
 
     ms: float
     kind: str
@@ -40,7 +40,7 @@ class Event:
 
 
 def call_url(url: str, **query: str | None) -> str:
-    """`url` with `query` added to its query string; None leaves a name out."""
+    """`url` with `query` added to its query string; names whose value is None are left out."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -70,11 +70,11 @@ async def run_call(
     `speech` is either s16le mono 16 kHz, followed by silence until the agent has been quiet for `hold_s` (for
     at most `timeout_s`), or a script of steps. `generation` is one of `GENERATIONS`; `extensions` adds fields
     to `configure`. `hang_up` is one of `HANG_UPS`: "silent" sends no more audio and leaves the socket open,
-    with a ping every `ping_s`, until the server closes it. `rate` is what the agent's voice is to have, in
-    Hz, and what a bridge's caller has; the URL must ask for it. A bridge sends no `configure`.
+    with a ping every `ping_s`, until the server closes it. `rate` is the sample rate of the agent's voice, in
+    Hz, and with a bridge also of the caller's; the URL must ask for it. A bridge sends no `configure`.
 
-    A call that fails says so in `CallReport.failure`; speech without a reply is a failure if the caller
-    listened for one (`hold_s` above 0). Only what `on_event` raises is raised.
+    Failures are reported in `CallReport.failure`; speech without a reply counts as one if the caller waited
+    for it (`hold_s` above 0). Nothing is raised but what `on_event` raises.
     """
     if isinstance(speech, bytes | bytearray):
         speech = [Say(bytes(speech)), WaitForAgent(quiet_s=hold_s, timeout_s=timeout_s, reply=False)]
@@ -87,7 +87,7 @@ async def run_call(
 
 
 class _Call:
-    """The running call: it routes what the client reads, and fills the report."""
+    """The running call: routes the messages that the client reads, and fills the report."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class _Call:
         self._microphone = Microphone(self._started, frame_ms)
         self._report = report
         report.frames = self._client.frames
-        self._caller = Caller(self._microphone, self._playback, self._client.command, self._tell_step)
+        self._caller = Caller(self._microphone, self._playback, self._client.command, self._emit_step)
         self._frame_ids: set[str] = set()
 
     async def run(
@@ -118,7 +118,7 @@ class _Call:
                 tasks.append(asyncio.create_task(self._act(steps)))
             await self._client.connect(configure)
             report.configure_ms = self._ms()
-            self._tell("socket_open", {"url": report.url})
+            self._emit("socket_open", {"url": report.url})
             if not tasks:
                 tasks.append(asyncio.create_task(self._act(steps)))
             tasks.append(asyncio.create_task(self._client.wait_closed()))
@@ -139,7 +139,7 @@ class _Call:
 
     async def _fall_silent(self) -> None:
         """Hang up as RustPBX does: no more audio, the socket stays open. Wait until the server closes it."""
-        self._tell("caller_falls_silent", {})
+        self._emit("caller_falls_silent", {})
         began, pings = time.monotonic(), self._report.pings
         try:
             async with asyncio.timeout(UNNOTICED_S):
@@ -153,8 +153,8 @@ class _Call:
 
     async def _act(self, steps: Sequence[Step]) -> None:
         """Keep the microphone open while the script is performed."""
-        # The microphone is opened first: what the caller says is timed from then on.
-        work = (self._microphone.stream(self._client.stream), self._tell_progress())
+        # The microphone is opened first: the times of the caller's speech count from its opening.
+        work = (self._microphone.stream(self._client.stream), self._emit_progress())
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each) for each in work]
         script = asyncio.create_task(self._caller.perform(steps))
         tasks.append(script)
@@ -167,20 +167,20 @@ class _Call:
     def _ms(self, at: float | None = None) -> float:
         return ((time.monotonic() if at is None else at) - self._started) * 1000
 
-    def _tell(self, kind: str, details: dict[str, Any], ms: float | None = None) -> None:
+    def _emit(self, kind: str, details: dict[str, Any], ms: float | None = None) -> None:
         if self._on_event is not None:
             self._on_event(Event(self._ms() if ms is None else ms, kind, details))
 
-    def _tell_step(self, step: str, seconds: float) -> None:
-        self._tell(f"caller_{step}", {"seconds": round(seconds, 3)})
+    def _emit_step(self, step: str, seconds: float) -> None:
+        self._emit(f"caller_{step}", {"seconds": round(seconds, 3)})
 
-    async def _tell_progress(self) -> None:
+    async def _emit_progress(self) -> None:
         frames, due = self._client.frames, time.monotonic()
         while True:
             due += PROGRESS_S
             await asyncio.sleep(due - time.monotonic())
             messages = self._report.audio_messages
-            self._tell(
+            self._emit(
                 "progress",
                 {"frames_sent": frames.sent, "frames_due": frames.due, "audio_messages": messages},
             )
@@ -202,7 +202,7 @@ class _Call:
         except wire.Unreadable as error:
             dropped = Dropped.of(ms, str(error), text)
             self._report.drop(dropped)
-            self._tell("dropped", {"reason": dropped.reason, "text": dropped.text}, ms)
+            self._emit("dropped", {"reason": dropped.reason, "text": dropped.text}, ms)
             return
         match message["type"]:
             case "audio":
@@ -213,13 +213,13 @@ class _Call:
                 self._note(ms, message)
 
     def _note(self, ms: float, message: dict[str, Any]) -> None:
-        """Keep a message that is part of the conversation or its circumstances."""
+        """Keep a message in the report, and its line in the conversation if it has one."""
         self._report.messages.append(Received(ms, message))
         details = {name: value for name, value in message.items() if name != "type"}
         if line := self._report.line_of(ms, message):
             self._report.conversation.append(line)
             details["speaker"] = line.speaker
-        self._tell(message["type"], details, ms)
+        self._emit(message["type"], details, ms)
 
     def _play_message(self, ms: float, message: dict[str, Any]) -> None:
         if message["frame_id"] in self._frame_ids:
@@ -236,7 +236,7 @@ class _Call:
             self._report.misfit_audio += 1
         whole = pcm[: len(pcm) // 2 * 2]
         if whole and self._playback.hear(ms / 1000, whole):
-            self._tell("agent_speaks", {}, ms)
+            self._emit("agent_speaks", {}, ms)
 
     def _finish(self) -> None:
         report = self._report

@@ -1,8 +1,8 @@
 """The client generations: how each shares one socket between reading and sending.
 
-The two RustPBX generations guard the socket with one fair lock that the reader holds while it waits for the
-next message. What a generation does follows from how long it holds that lock and how much it sends when it
-gets hold of it.
+The two RustPBX generations guard the socket with one fair lock, which the reader holds while it waits for the
+next message. They differ in how long the reader holds the lock, and in how much the sender sends once it has
+it.
 """
 
 import asyncio
@@ -36,15 +36,15 @@ MAX_MESSAGE = 64 * 2**20  # bytes, as the real clients' library allows
 
 @dataclass(frozen=True)
 class Generation:
-    """One client generation's habits at the socket."""
+    """How one client generation uses its socket."""
 
     locks: bool = False  # one lock guards the socket
-    hold_s: float | None = None  # the reader gives the lock up after this long; None: only for a message
+    hold_s: float | None = None  # the reader releases the lock after this long; None: when a message comes
     bursts: bool = False  # sends all queued frames when it gets the lock, else one
     plays_binary: bool = True
     json_audio: bool = False
     streams_at_once: bool = False  # connects when the first frame is there and drops frames until connected
-    is_bridge: bool = False  # audio at a rate of its own and nothing else; hangs up without a word
+    is_bridge: bool = False  # sends nothing but audio, at a rate of its own; hangs up without `disconnect`
 
 
 GENERATIONS = {
@@ -71,7 +71,7 @@ class FrameCounts:
 
 
 class _Connection(ClientConnection):
-    """A connection that shows WebSocket pings to its reader, as tungstenite does: they release the lock."""
+    """A connection that calls `on_ping` for WebSocket pings: tungstenite's reader sees them, too."""
 
     def __init__(self, *args: Any, on_ping: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,7 +86,7 @@ class _Connection(ClientConnection):
 
 @dataclass(frozen=True)
 class Incoming:
-    """One thing from the server and its `time.monotonic()`; `data` is None for a WebSocket ping."""
+    """A message from the server and its `time.monotonic()`; `data` is None for a WebSocket ping."""
 
     at: float
     data: str | bytes | None
@@ -175,11 +175,11 @@ class PbxClient:
 
     @property
     def closed(self) -> bool:
-        """Whether the reader has met the end of the connection."""
+        """Whether the reader has reached the end of the connection."""
         return self._closed.is_set()
 
     async def wait_closed(self) -> None:
-        """Wait until the reader meets the end of the connection."""
+        """Wait until the reader has reached the end of the connection."""
         await self._closed.wait()
 
     @property
@@ -189,7 +189,7 @@ class PbxClient:
 
     @property
     def close_reason(self) -> str:
-        """What the closing side gave as its reason."""
+        """The reason that the closing side gave; "" if none."""
         return (self._socket.close_reason if self._socket else None) or ""
 
     async def _receive(self) -> None:
@@ -258,7 +258,7 @@ async def stop(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 def without_query(url: str) -> str:
-    """`url` fit to be shown: its query may hold a token."""
+    """`url` without its query and credentials, which may be secret."""
     try:
         parts = urlsplit(url)
     except ValueError:

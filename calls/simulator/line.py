@@ -1,7 +1,7 @@
-"""What a telephone line leaves of a voice: band limits, codecs, noise, wrong levels.
+"""What a telephone line does to a voice: band limits, codecs, noise, wrong levels.
 
-Every function takes and gives s16le mono 16 kHz audio, of the same length. A line has a name in `LINES`, so
-that a test, a benchmark and `simulatecall --line` mean the same thing by it.
+Every function takes s16le mono 16 kHz audio and returns the same length of it. `LINES` names the lines, for
+tests, benchmarks and `simulatecall --line`.
 """
 
 import io
@@ -17,9 +17,9 @@ from calls.simulator.wire import SAMPLE_RATE
 
 TELEPHONE_RATE = 8000  # Hz
 TELEPHONE_BAND = (300.0, 3400.0)  # Hz: ITU-T G.712
-EDGE_HZ = 100.0  # over which the band's edges fade: a brick wall would ring
+EDGE_HZ = 100.0  # width of the band's soft edges: hard ones would ring
 FULL_SCALE = 32768
-LOUD_DB = -40.0  # below the loudest 20 ms: what is louder counts as speech when a level is measured
+LOUD_DB = -40.0  # relative to the loudest 20 ms; only what is louder counts when the speech level is measured
 LEVEL_SAMPLES = SAMPLE_RATE // 50
 
 Samples = NDArray[np.float32]
@@ -28,7 +28,7 @@ Line = Callable[[bytes], bytes]
 
 
 def clean(pcm: bytes) -> bytes:
-    """The voice as it was spoken."""
+    """`pcm` unchanged."""
     return pcm
 
 
@@ -49,19 +49,19 @@ def gsm(pcm: bytes) -> bytes:
 
 
 def noisy(pcm: bytes, below_db: float, seed: int = 1) -> bytes:
-    """White noise `below_db` below the speech, in it and in its pauses."""
+    """Add white noise that is `below_db` quieter than the speech, also in the pauses."""
     samples = _samples(pcm)
     noise = np.random.default_rng(seed).standard_normal(len(samples)).astype(np.float32)
     return _pcm(samples + noise * _level(samples) * np.float32(10 ** (-below_db / 20)))
 
 
 def gain(pcm: bytes, db: float) -> bytes:
-    """Louder or quieter; what leaves the range is clipped."""
+    """Make `pcm` louder by `db` (quieter if negative); samples out of range are clipped."""
     return _pcm(_samples(pcm) * np.float32(10 ** (db / 20)))
 
 
 def clipped(pcm: bytes, db: float = 20.0) -> bytes:
-    """Overdriven by `db` beyond full scale, then as loud as before."""
+    """Clip the samples at `db` below their peak, then amplify them to half of that peak."""
     samples = _samples(pcm)
     peak = float(np.abs(samples).max(initial=1 / FULL_SCALE))
     limit = peak * 10 ** (-db / 20)
@@ -89,7 +89,7 @@ def _pcm(samples: Samples) -> bytes:
 
 
 def _band(samples: Samples, low: float, high: float) -> Samples:
-    """What lies between two frequencies, in Hz, with soft edges outside of them."""
+    """Keep the frequencies from `low` to `high`, in Hz, and fade out those within EDGE_HZ around them."""
     if not len(samples):
         return samples
     spectrum = np.fft.rfft(samples)

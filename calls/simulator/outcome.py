@@ -1,4 +1,4 @@
-"""What came of a simulated call: messages, conversation, and every figure."""
+"""The report on a simulated call: its messages, its conversation and all figures."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -11,15 +11,15 @@ from calls.simulator.playback import Pacing, Talkspurt
 from calls.simulator.script import Step
 
 GRACEFUL_CLOSE = (1000, 1001)
-SERVER_ERROR = 500  # and above, as in HTTP: not the client's mistake
-# A server gone wrong may have every message dropped; these are enough to see why.
+SERVER_ERROR = 500  # and above, as in HTTP: the server's fault
+# If a broken server has every message dropped, the first ones are enough to see why.
 MAX_DROPPED_KEPT = 100
 MAX_DROPPED_TEXT = 500
 
 
 @dataclass(frozen=True)
 class Received:
-    """A server message (audio and pings aside) and when it came, in ms from the call's start."""
+    """A server message (not audio, not a ping) and when it came, in ms from the call's start."""
 
     ms: float
     message: dict[str, Any]
@@ -93,9 +93,9 @@ class CallReport:
             self.dropped.append(dropped)
 
     def line_of(self, ms: float, message: dict[str, Any]) -> Line | None:
-        """What `message`, which came at `ms`, adds to the conversation, if anything.
+        """The line that `message`, which came at `ms`, adds to the conversation, if any.
 
-        The agent's words are those it starts to speak; a server that never says so is believed its replies.
+        The agent's lines are from `tts_started`; of a server that sends none, from its complete replies.
         """
         match message:
             case {"type": "transcription", "is_final": True, "text": text}:
@@ -111,7 +111,7 @@ class CallReport:
         return [each.message for each in self.messages if each.message["type"] == kind]
 
     def said_by(self, speaker: str) -> str:
-        """All that `caller` or `agent` said, as the server's messages tell it."""
+        """All that `caller` or `agent` said, according to the server's messages."""
         return " ".join(line.text for line in self.conversation if line.speaker == speaker)
 
     @property
@@ -129,7 +129,10 @@ class CallReport:
 
     @property
     def reply_latencies_ms(self) -> list[float]:
-        """From the end of each caller speech to the talkspurt before the next, in ms; none if unanswered."""
+        """For each speech of the caller, the ms from its end to the first talkspurt that follows.
+
+        Speech that was not answered before the next one is left out.
+        """
         latencies = []
         for (_, end), following in zip_longest(self.caller_speech, self.caller_speech[1:]):
             until = following[0] if following else math.inf
@@ -140,7 +143,7 @@ class CallReport:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the agent said anything to the caller's speech: after its end, or after its transcript."""
+        """Whether the agent answered the caller: by audio after the speech or text after the transcript."""
         speakers = [line.speaker for line in self.conversation]
         said = speakers.index("caller") if "caller" in speakers else len(speakers)
         return bool(self.reply_latencies_ms) or "agent" in speakers[said:]
@@ -151,7 +154,7 @@ class CallReport:
         return sum(arrival.length for each in self.talkspurts for arrival in each.arrivals)
 
     def find_failure(self) -> str | None:
-        """Why a call that was connected counts as failed, in a line; None if it went well."""
+        """Why a connected call counts as failed, in one line; None if it went well."""
         if self.closed_by == "server" and not (self.said_all and self.close_code in GRACEFUL_CLOSE):
             why = f" {self.close_reason!r}" if self.close_reason else ""
             return f"the server closed the call after {self.duration_s:.1f} s (code {self.close_code}{why})"
@@ -174,7 +177,7 @@ class CallReport:
         return None
 
     def summary(self) -> dict[str, Any]:
-        """The figures as JSON values, rounded; milliseconds and seconds as the names say."""
+        """The figures as JSON values, rounded; the names end in the unit, `_ms` or `_s`."""
         frames, lags = self.frames, self.frames.lags_ms
         configured = self.of("configured")
         return {

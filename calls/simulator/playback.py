@@ -1,4 +1,4 @@
-"""The phone's ear: the agent's audio as it arrives, what a phone plays of it, and how well it was paced."""
+"""The agent's audio as it arrives, what a phone plays of it, and how evenly it was sent."""
 
 import asyncio
 import time
@@ -11,9 +11,9 @@ from calls.simulator.audio import resampled
 from calls.simulator.wire import SAMPLE_RATE
 
 PACKET_S = 0.02  # one message is one RTP packet of this length
-# Audio that pauses for longer begins a new talkspurt.
+# After a longer pause, audio begins a new talkspurt.
 TALKSPURT_GAP_S = 0.3
-# A phone's jitter buffer covers up to this much lateness without an audible gap.
+# A packet that is at most this late leaves no audible gap: the phone's jitter buffer covers it.
 JITTER_BUFFER_S = 0.06
 
 
@@ -27,7 +27,7 @@ class Arrival:
 
 @dataclass
 class Talkspurt:
-    """A stretch of agent audio: its messages and when a phone has played them, in s from the call's start."""
+    """A stretch of agent audio: its messages, and when a phone has played it, in s from the call's start."""
 
     arrivals: list[Arrival]
     end: float
@@ -43,7 +43,7 @@ class Talkspurt:
         return self.arrivals[-1].at
 
     def leads(self) -> list[float]:
-        """By how many s each message came before its turn, taking the first as the start."""
+        """For each message, by how many s it came before it was due, if the first was due when it came."""
         leads, due = [], self.start
         for arrival in self.arrivals:
             leads.append(due - arrival.at)
@@ -53,10 +53,11 @@ class Talkspurt:
 
 @dataclass(frozen=True)
 class Pacing:
-    """How well the messages of talkspurts were spaced.
+    """How evenly the messages of the talkspurts were spaced.
 
-    `gap_*` are between neighbours. `drift_ms` is by how much the longest talkspurt, of `longest_s`, took
-    longer to arrive than to play. `ahead_ms` is by how much the earliest message came before its turn.
+    `gap_*` are between one message and the next. `drift_ms` is how much longer the longest talkspurt, of
+    `longest_s`, took to arrive than it takes to play. `ahead_ms` is by how much the earliest message came
+    before it was due.
     """
 
     gap_p50_ms: float
@@ -105,19 +106,19 @@ class Playback:
 
     @property
     def played(self) -> float:
-        """When a phone is through with all audio so far; 0 if there was none."""
+        """When a phone has played all audio so far; 0 if there was none."""
         return len(self._reply) / self._bytes_per_second
 
     async def quiet(self, seconds: float) -> None:
-        """Wait until there has been no audio for `seconds`, counted from now on at the earliest."""
+        """Wait until there has been no audio for `seconds`, of which only those after this call count."""
         begin = self._now()
         while (left := max(begin, self.played) + seconds - self._now()) > 0:  # noqa: ASYNC110  a time is awaited
             await asyncio.sleep(left)
 
     async def reply_to(self, speech: tuple[float, float]) -> Talkspurt:
-        """Wait for a talkspurt that began after `speech` did and goes on after its end.
+        """Wait for a talkspurt that begins after `speech` begins, and still lasts when `speech` has ended.
 
-        What the caller interrupts, or what stops while the caller speaks, is no reply.
+        Audio that the caller interrupts, or that stops while the caller speaks, is not a reply.
         """
         began, ended = speech
         while not (spurts := self.talkspurts) or spurts[-1].start < began or spurts[-1].last_message < ended:
@@ -126,14 +127,14 @@ class Playback:
         return self.talkspurts[-1]
 
     async def speaking(self) -> Talkspurt:
-        """Wait until the agent speaks; that talkspurt."""
+        """Wait until the agent speaks; return that talkspurt."""
         now = self._now()
         if self.talkspurts and now - self.played < TALKSPURT_GAP_S:
             return self.talkspurts[-1]
         return await self.reply_to((now, now))
 
     def pacing(self) -> Pacing | None:
-        """The pacing figures; None without two messages in one talkspurt."""
+        """The pacing figures; None if no talkspurt has two messages."""
         spurts = [each for each in self.talkspurts if len(each.arrivals) > 1]
         if not spurts:
             return None
@@ -153,5 +154,5 @@ class Playback:
         return time.monotonic() - self.started
 
     def _silence(self, until: float) -> bytes:
-        """What is missing between the audio so far and `until`."""
+        """The silence from the end of the audio so far to `until`."""
         return bytes(max(0, round(until * self.rate) * 2 - len(self._reply)))

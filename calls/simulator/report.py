@@ -1,4 +1,4 @@
-"""What the command line shows of calls: for people, and as JSON lines for programs."""
+"""The output of `simulatecall`: text for people, or JSON lines for programs."""
 
 import json
 import shutil
@@ -13,8 +13,8 @@ from calls.simulator.outcome import CallReport
 
 ERASE_LINE = "\r\x1b[K"
 UNSAFE_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, line separators
-# How events read in the conversation.
-TOLD = {
+# The line that is shown for an event, by its kind.
+SHOWN = {
     "socket_open": "(connected to {url})",
     "configured": "(call {call_id})",
     "caller_says": "(caller speaks for {seconds:.1f} s)",
@@ -27,7 +27,7 @@ TOLD = {
 
 
 class Output(Protocol):
-    """What the output is written to: a text file, or Django's wrapper of one."""
+    """Where the output goes: a text file, or Django's wrapper of one."""
 
     def write(self, text: str, /) -> object:
         """Write `text`."""
@@ -36,11 +36,11 @@ class Output(Protocol):
         """Write out what is buffered."""
 
     def isatty(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether it is a terminal."""
 
 
 class JsonLines:
-    """Writes events and summaries as one JSON object a line (ASCII only: any reader and locale will do)."""
+    """Writes each event and summary as a JSON object on a line of its own, in ASCII for any locale."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -48,7 +48,7 @@ class JsonLines:
     def event(self, call: int, event: Event) -> None:
         """Write what happened in call number `call`."""
         head = {"event": event.kind, "ms": round(event.ms, 1), "call": call}
-        self._write({**head, **event.details, **head})  # first in the line, and not to be overridden
+        self._write({**head, **event.details, **head})  # the head comes first, and details cannot replace it
 
     def call(self, call: int, report: CallReport) -> None:
         """Write one of several calls' summary."""
@@ -81,7 +81,7 @@ class Console:
         """Show what happened in the call."""
         if not self._conversation:
             return
-        if text := _told(event):
+        if text := _shown(event):
             self._line(f"{event.ms / 1000:7.2f} s  {text}")
         elif self._terminal and (text := _status(event)):
             self._put(ERASE_LINE + fit(clean(f"{event.ms / 1000:7.2f} s  {text}"), _columns() - 1))
@@ -114,7 +114,7 @@ class Console:
 
 
 def clean(text: str) -> str:
-    """`text` on one line, without characters that steer a terminal."""
+    """`text` on one line, with control characters replaced by spaces."""
     return "".join(" " if unicodedata.category(c) in UNSAFE_CATEGORIES else c for c in text)
 
 
@@ -163,12 +163,12 @@ def _figure(of: Callable[[list[float]], float], values: list[float]) -> float | 
     return round(of(values), 1) if values else None
 
 
-def _told(event: Event) -> str | None:
-    """An event's line in the conversation; None for what isn't told."""
+def _shown(event: Event) -> str | None:
+    """The line to show for an event; None if it is not shown."""
     if "speaker" in event.details:
         return f"{event.details['speaker']:>6}: {event.details['text']}"
-    told = TOLD.get(event.kind)
-    return told and told.format_map({"code": "without a code", **event.details})
+    line = SHOWN.get(event.kind)
+    return line and line.format_map({"code": "without a code", **event.details})
 
 
 def _status(event: Event) -> str | None:

@@ -13,7 +13,7 @@ from calls.simulator.wire import BYTES_PER_SECOND
 
 @dataclass(frozen=True)
 class Say:
-    """Speak `pcm` (s16le mono 16 kHz) to its end."""
+    """Speak all of `pcm` (s16le mono 16 kHz)."""
 
     pcm: bytes
 
@@ -29,7 +29,7 @@ class Wait:
 class WaitForAgent:
     """Listen until the agent has been quiet for `quiet_s`; give up after `timeout_s`.
 
-    With `reply` the agent must have answered the caller's last speech (or greeted); else silence is enough.
+    With `reply`, the agent first has to answer the caller's last speech (or to greet).
     """
 
     quiet_s: float = 1.0
@@ -46,7 +46,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Interrupt:
-    """Wait until the agent speaks (at most `timeout_s`), and say `pcm` when it has spoken for `after_s`."""
+    """Say `pcm` once the agent has spoken for `after_s`; give up if it is silent for `timeout_s`."""
 
     pcm: bytes
     after_s: float = 1.0
@@ -57,7 +57,7 @@ Step = Say | Wait | WaitForAgent | Send | Interrupt
 
 
 def awaits_reply(steps: Sequence[Step]) -> bool:
-    """Whether the caller, having spoken, listens for any time at all."""
+    """Whether the caller listens after having spoken."""
     spoken = False
     for step in steps:
         spoken = spoken or isinstance(step, Say | Interrupt)
@@ -67,7 +67,7 @@ def awaits_reply(steps: Sequence[Step]) -> bool:
 
 
 class Microphone:
-    """A phone's microphone: speech when the script speaks, else silence, a frame at a time without end."""
+    """A phone's microphone: an endless stream of frames, speech while the script speaks, else silence."""
 
     def __init__(self, started: float, frame_ms: int) -> None:
         """`started` is the call's start by `time.monotonic()`; the microphone opens with `stream`."""
@@ -86,17 +86,16 @@ class Microphone:
         return self.spans[-1] if self.spans else (0.0, 0.0)
 
     async def stream(self, put: Callable[[bytes, float], None]) -> None:
-        """Hand `put` a frame with its due time by `time.monotonic()`, in real time, until cancelled."""
+        """In real time call `put` with each frame and its due time by `time.monotonic()` until cancelled."""
         self._opened = time.monotonic()
         while True:
-            due = (
-                self._opened + (self._frames + 1) * self.frame_s
-            )  # a frame is there once all of it is recorded
+            # A frame is due once all of it is recorded.
+            due = self._opened + (self._frames + 1) * self.frame_s
             await asyncio.sleep(due - time.monotonic())
             put(self._next_frame(), due)
 
     async def say(self, pcm: bytes) -> None:
-        """Speak `pcm` after what is being said, and wait for its end."""
+        """Speak `pcm` after what is still to be said, and wait until all is said."""
         queued = len(self._speech) / BYTES_PER_SECOND
         begins = self._opened - self._started + self._frames * self.frame_s + queued
         self.spans += [(begins + start, begins + end) for start, end in speech_spans(pcm)]
@@ -117,19 +116,22 @@ class Microphone:
 
 
 class Caller:
-    """Performs a script; `tell` gets what the caller does (`says`, `waits`, `listens`, `sends`) and its s."""
+    """Performs a script.
+
+    `on_step` is called with each step (`says`, `waits`, `listens` or `sends`) and its length in s.
+    """
 
     def __init__(
         self,
         microphone: Microphone,
         playback: Playback,
         send: Callable[[dict[str, Any]], None],
-        tell: Callable[[str, float], None],
+        on_step: Callable[[str, float], None],
     ) -> None:
         self._microphone = microphone
         self._playback = playback
         self._send = send
-        self._tell = tell
+        self._on_step = on_step
         self._left: Sequence[Step] = ()
 
     @property
@@ -138,7 +140,7 @@ class Caller:
         return not any(isinstance(step, Say | Interrupt) for step in self._left)
 
     async def perform(self, steps: Sequence[Step]) -> list[Step]:
-        """Do the steps one after the other; those that waited for the agent in vain are returned."""
+        """Do the steps one after the other; return those that waited for the agent in vain."""
         in_vain: list[Step] = []
         for number, step in enumerate(steps):
             self._left = steps[number:]
@@ -154,16 +156,16 @@ class Caller:
             case Say(pcm):
                 await self._say(pcm)
             case Wait(seconds):
-                self._tell("waits", seconds)
+                self._on_step("waits", seconds)
                 await asyncio.sleep(seconds)
             case WaitForAgent(quiet_s, timeout_s, reply):
-                self._tell("listens", quiet_s)
+                self._on_step("listens", quiet_s)
                 async with asyncio.timeout(timeout_s):
                     if reply:
                         await self._playback.reply_to(self._microphone.last_speech)
                     await self._playback.quiet(quiet_s)
             case Send(command):
-                self._tell("sends", 0)
+                self._on_step("sends", 0)
                 self._send(command)
             case Interrupt(pcm, after_s, timeout_s):
                 async with asyncio.timeout(timeout_s):
@@ -172,5 +174,5 @@ class Caller:
                 await self._say(pcm)
 
     async def _say(self, pcm: bytes) -> None:
-        self._tell("says", len(pcm) / BYTES_PER_SECOND)
+        self._on_step("says", len(pcm) / BYTES_PER_SECOND)
         await self._microphone.say(pcm)

@@ -1,10 +1,10 @@
-"""This machine's speaker, through whatever plays a WAV file here."""
+"""Plays a WAV file on this machine's speaker, with whichever program can."""
 
 import shutil
 import subprocess
 from pathlib import Path
 
-# PipeWire, PulseAudio, ALSA, FFmpeg: the first that is there and finds a speaker.
+# PipeWire, PulseAudio, ALSA, FFmpeg: the first that is installed and finds a speaker is used.
 PLAYERS = (
     ("pw-play",),
     ("paplay",),
@@ -14,7 +14,7 @@ PLAYERS = (
 
 
 def play(path: Path, seconds: float) -> str | None:
-    """Play the WAV file at `path`, which lasts `seconds`; the program that did, None if none could."""
+    """Play the WAV file at `path`, which lasts `seconds`; return the program used, None if none could."""
     for program, *options in PLAYERS:
         if shutil.which(program) is None:
             continue

@@ -1,8 +1,8 @@
-"""Callers' voices: whatever synthesisers this machine has, each unlike the others, and a person.
+"""Callers' voices: the speech synthesisers that are installed here, and recordings of a person.
 
 `hibari` is the voice that comes with the product. The others are programs of Debian's packages `flite` and
-`espeak-ng`; a voice whose program is missing cannot speak. The person is the actress of
-`asterisk-core-sounds-en-wav`, who recorded what telephones say.
+`espeak-ng`, and cannot be used without these. The person is the actress who recorded the prompts of the
+package `asterisk-core-sounds-en-wav`.
 """
 
 import gzip
@@ -30,7 +30,7 @@ PROGRAM_S = 30.0  # a program that takes longer for a text is stuck
 PROMPTS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 PROMPT_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 PLAIN = re.compile(r"[A-Z][\w',. ]*\w[.?!]")  # one or more whole sentences, without signs to be read somehow
-# Their texts are misspelt, or not word for word what is said ("I am" for "I'm", a "but" left out).
+# The written text is misspelt, or differs from what is said ("I am" for "I'm", a "but" left out).
 INEXACT = frozenset(
     {"queue-periodic-announce", "invalid", "pbx-invalid", "pbx-invalidpark", "demo-nogo", "dir-instr"}
 )
@@ -38,10 +38,10 @@ FEWEST_WORDS, LONGEST_S = 4, 12.0
 
 
 def speak(text: str, voice: str = EMBEDDED, pace: float = 1.0) -> bytes:
-    """`text` as s16le mono 16 kHz audio, at a multiple of the voice's own pace.
+    """Synthesise `text` as s16le mono 16 kHz audio; `pace` 1 is the voice's own, 2 twice as fast.
 
-    Raises ValueError for an unknown voice or a text that it can't say, and FileNotFoundError with the Debian
-    package to install if the voice's program is missing.
+    Raises ValueError for an unknown voice or a text that it can't say, and FileNotFoundError if the voice's
+    program is missing; the message names the Debian package to install.
     """
     if voice == EMBEDDED:
         return pcm_of(_hibari()(text, speed=pace, seed=1), _hibari().sample_rate)
@@ -75,9 +75,9 @@ def _hibari() -> Any:
 
 
 def prompts() -> list[tuple[str, Path]]:
-    """The person's recordings of whole sentences, each wording once: what is said, and the file.
+    """The person's recordings of whole sentences, as (what is said, file); each wording once.
 
-    None if the package is not installed.
+    Empty if the package is not installed.
     """
     if not PROMPT_TEXTS.exists():
         return []

@@ -1,6 +1,6 @@
-"""The wire as a RustPBX client sees it: what it sends, and a strict reader of what it gets.
+"""The protocol as a RustPBX client sees it: the commands it sends, and a strict reader of server messages.
 
-This is a second opinion on the server's own codec, so it shares no code with it.
+It shares no code with the server's codec, so that each checks the other.
 """
 
 import json
@@ -28,7 +28,7 @@ def _is_code(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether `value` is a string of whole characters (half a surrogate pair is none)."""
+    """Whether `value` is a string without lone surrogates."""
     if not isinstance(value, str):
         return False
     try:
@@ -64,7 +64,7 @@ EXPECTED: dict[Check, str] = {
     _is_byte_array: "an array of integers from 0 to 255",
 }
 
-# The fields a client insists on, by message type.
+# The fields that a client requires, by message type.
 REQUIRED: dict[str, dict[str, Check]] = {
     "connected": {"server": _is_text, "version": _is_text, "timestamp": _is_unsigned},
     "configured": {"call_id": _is_text, "status": _is_text, "timestamp": _is_unsigned},
@@ -83,7 +83,7 @@ REQUIRED: dict[str, dict[str, Check]] = {
     "ping": {"timestamp": _is_unsigned},
     "pong": {"timestamp": _is_unsigned},
 }
-# Fields that may be missing, yet lose the message when they have another JSON type.
+# Fields that may be missing; with a wrong JSON type they still make the client drop the message.
 OPTIONAL: dict[str, dict[str, Check]] = {
     "transcription": {"language": _is_text_or_null},
     "error": {"code": _is_code},
@@ -95,10 +95,10 @@ def _no_constant(name: str) -> None:
 
 
 def read_message(text: str) -> dict[str, Any]:
-    """The server message in `text`, with any extra fields it has.
+    """Parse the server message in `text`; extra fields are kept.
 
-    Raises `Unreadable` where a real client would drop it: no JSON object, an unknown type, a required field
-    missing, a field of another JSON type.
+    Raises `Unreadable` where a real client drops the message: `text` is not a JSON object, the type is
+    unknown, a required field is missing, or a field has a wrong JSON type.
     """
     try:
         message = json.loads(text, parse_constant=_no_constant)
@@ -125,12 +125,12 @@ def _insist(kind: str, field: str, value: Any, check: Check) -> None:
 
 
 def now_ms() -> int:
-    """The time of day as the protocol's timestamps give it, in ms."""
+    """Milliseconds since 1970, as in the protocol's timestamps."""
     return time.time_ns() // 1_000_000
 
 
 def configure(room_id: str, system_prompt: str | None = None, **extensions: Any) -> dict[str, Any]:
-    """The `configure` command with the configs every real client sends; `extensions` adds fields."""
+    """The `configure` command with the configurations that every real client sends, and `extensions`."""
     return {
         "command": "configure",
         "room_id": room_id,

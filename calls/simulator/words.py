@@ -1,4 +1,4 @@
-"""What was said against what was heard: word errors, as the field counts them."""
+"""Compares what was said with what was recognised: the usual word error rate of speech recognition."""
 
 import re
 
@@ -26,6 +26,6 @@ def word_errors(said: str, heard: str) -> tuple[int, int]:
 
 
 def word_error_rate(said: str, heard: str) -> float:
-    """Word errors per word said, of which there is at least one."""
+    """Word errors per word said. `said` must have at least one word."""
     errors, count = word_errors(said, heard)
     return errors / count

@@ -1,4 +1,4 @@
-"""How a profile's calls went, for its page in the admin."""
+"""The errors of a profile's recent calls, for its page in the admin."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ DAYS = 7
 
 @register.inclusion_tag("calls/_recent_errors.html")
 def recent_errors(profile: PromptProfile) -> dict[str, Any]:
-    """Show how many of the profile's calls of the last days had errors, and lead to the list of them."""
+    """Show how many of the profile's calls of the last days had errors, with a link to their list."""
     since = timezone.localdate() - timedelta(days=DAYS - 1)
     calls = CallSession.objects.filter(profile=profile).started_between(since, None)
     there = {"profile": profile.slug, "from_date": since.isoformat()}

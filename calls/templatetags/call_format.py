@@ -44,7 +44,7 @@ def lasted(call: CallSession) -> timedelta:
 
 @register.filter
 def provider_name(provider: str) -> str:
-    """Return what people call the provider that an event names, such as "stt" or "stt/cartesia"."""
+    """Return the label of an event's provider, which is given as "stt" or "stt/cartesia"."""
     kind, _, name = provider.partition("/")
     label = KIND_LABELS.get(kind, kind)
     return f"{label}, {name}" if name else label

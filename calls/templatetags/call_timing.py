@@ -1,4 +1,4 @@
-"""Where the time before an answer went, as numbers for a small bar."""
+"""The parts of the wait before an answer, as numbers for drawing a small bar."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from calls.models import Turn
 register = template.Library()
 
 WIDTH = 1000  # units of the drawing, which is stretched to the page
-SHORTEST_SCALE_MS = 2000  # bars of a call whose answers were all quick stay short
+SHORTEST_SCALE_MS = 2000  # the scale's least maximum: if all answers were quick, all bars are short
 SLOW_MS = 1500
 LABELS = {"wait": "end of turn", "stt": "heard", "llm": "model", "tts": "voice"}  # short: they share a line
 
@@ -34,13 +34,13 @@ class Timing:
 
     @property
     def is_slow(self) -> bool:
-        """Whether a caller would have noticed the wait."""
+        """Whether a caller notices a wait as long as this."""
         return (self.whole_ms or 0) > SLOW_MS
 
 
 @register.filter
 def timing(turn: Turn, worst_ms: int | None) -> Timing | None:
-    """Return the wait before a turn, drawn on the scale of the call's worst answer; None if not measured."""
+    """Return the wait before a turn, on a scale up to the call's longest wait; None if not measured."""
     whole, pieces = _measured(turn)
     if whole is None and not pieces:
         return None
@@ -55,8 +55,8 @@ def timing(turn: Turn, worst_ms: int | None) -> Timing | None:
 def _measured(turn: Turn) -> tuple[int | None, dict[str, int]]:
     """Return the whole wait (ms) and its parts in their order, as far as they were measured.
 
-    The words come while the end of the turn is waited for: what is left of that wait follows them. Without
-    that figure it is what the parts leave of the whole.
+    The words ("stt") come during the wait for the end of the turn; "wait" is the rest of it. If the wait for
+    the end of the turn was not measured, "wait" is the whole less the other parts.
     """
     found: dict[str, int | None] = {"stt": turn.stt_ms, "wait": None, "llm": turn.llm_ms, "tts": turn.tts_ms}
     known = sum(ms or 0 for ms in found.values())

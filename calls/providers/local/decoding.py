@@ -1,9 +1,9 @@
-"""Who may use the recogniser's threads: speech that is over before speech that goes on, in fair turns.
+"""The threads that recognise speech, and which call may use one next.
 
-A thread holds one core for some 50 ms. There are as many threads as cores, shared by all calls, and a call
-asks for one at a time: whoever asks first is served first, so a long speech, which comes in pieces, keeps
-nobody waiting for longer than a piece. What is only shown while somebody speaks is done when there is nothing
-else to do, and given up for what is: a final never waits for a partial.
+A thread uses one core for some 50 ms. There are as many threads as cores, shared by all calls. A call uses
+one at a time, and first come is first served: a long speech is transcribed in pieces, so others wait for one
+piece at most. Partial transcripts are made only when a thread is free, and given up when it is needed: a
+final transcript never waits for a partial one.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Threads:
     """A bounded number of threads that run the models.
 
     Args:
-        load: makes the model of a name, in a thread, when it is first needed.
+        load: makes the model of a given name; called in a thread when the model is first needed.
         count: of threads.
     """
 
@@ -40,30 +40,30 @@ class Threads:
         return TINY in self._models
 
     def model(self, name: str = TINY) -> Moonshine:
-        """A model, loaded if need be, which blocks for 0.3 s."""
-        if name not in self._models:  # who has a model need not wait for another one to be loaded
+        """A model, by name. Blocks for 0.3 s if it has to be loaded."""
+        if name not in self._models:  # without the lock, so that a loaded model is had while another loads
             with self._loading:
                 if name not in self._models:
                     self._models[name] = self._load(name)
         return self._models[name]
 
     def desk(self) -> "Desk":
-        """Where the calls of the running event loop ask for a thread."""
+        """Make the desk for the calls of the running event loop."""
         return Desk(self, self._count)
 
     def submit(
         self, pcm: bytes, draft: Sequence[int], give_up: GiveUp, model: str = TINY
     ) -> "Future[Transcript | None]":
-        """Have a thread transcribe."""
+        """Transcribe in a thread."""
         return self._executor.submit(lambda: self.model(model).transcribe(pcm, draft, give_up))
 
     def close(self) -> None:
-        """End the threads once they have done what they are doing; what waits is dropped."""
+        """End the threads when their current work is done; what waits is dropped."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 class Desk:
-    """Gives out the threads on one event loop."""
+    """Gives the threads to the calls of one event loop."""
 
     def __init__(self, threads: Threads, count: int) -> None:
         self._threads = threads
@@ -73,11 +73,11 @@ class Desk:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop whose calls may ask."""
+        """The event loop whose calls it serves."""
         return self._loop
 
     async def transcribe(self, pcm: bytes, draft: Sequence[int] = (), model: str = TINY) -> Transcript:
-        """What is said in `pcm`, when it is this call's turn. Raises what the model raises."""
+        """Wait for a thread, and transcribe `pcm`. Raises what the model raises."""
         await self._turn()
         transcript = await self._run(pcm, draft, lambda: False, model)
         if transcript is None:
@@ -91,9 +91,10 @@ class Desk:
         is_vain: GiveUp = lambda: False,
         model: str = TINY,
     ) -> Transcript | None:
-        """What is said in `pcm`, if there is a thread to spare now and for as long as it takes.
+        """Transcribe `pcm` if a thread is free now; return None if not, or if it is given up.
 
-        None if there is not, or if `is_vain`, which is asked from the thread, says that nobody wants to know.
+        It is given up when a final transcript needs the thread, or when `is_vain`, which is called in the
+        thread, returns True.
         """
         if not self._free or self._waiting:
             return None
@@ -111,13 +112,13 @@ class Desk:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()  # it was this one's turn, and it has left
-            elif turn in self._waiting:  # else it was passed over in the same moment
+                self._release()  # it had just been given a thread, and was cancelled
+            elif turn in self._waiting:  # it may have been removed in the same moment
                 self._waiting.remove(turn)
             raise
 
     async def _run(self, pcm: bytes, draft: Sequence[int], give_up: GiveUp, model: str) -> Transcript | None:
-        """Run in a thread; it is free again when it has finished, whether somebody still waits or not."""
+        """Run in a thread, which is free again when it has finished, even if this was cancelled before."""
         abandoned = threading.Event()
         work = self._threads.submit(pcm, draft, lambda: abandoned.is_set() or give_up(), model)
         work.add_done_callback(self._finished)
@@ -128,7 +129,7 @@ class Desk:
             raise
 
     def _finished(self, _work: "Future[Transcript | None]") -> None:
-        with suppress(RuntimeError):  # the event loop is closed: nobody asks any more
+        with suppress(RuntimeError):  # the event loop is closed: nothing waits any more
             self._loop.call_soon_threadsafe(self._release)
 
     def _release(self) -> None:

@@ -1,4 +1,4 @@
-"""The embedded language model as a Pipecat service: OpenAI's protocol to a server in this process."""
+"""The embedded language model as a Pipecat service, a client of OpenAI's API on a server in this process."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _server = ModelServer()
 
 
 async def warm() -> None:
-    """Start the server and have it answer one token."""
+    """Start the server and ask it for one token."""
     await asyncio.to_thread(_server.start)
     await _on_loopback(_server.url).chat.completions.create(
         model="embedded", messages=[{"role": "user", "content": "Hello"}], max_tokens=1
@@ -94,7 +94,7 @@ class LocalLLMService(FollowedReplies):
         self._client.base_url = _server.url
 
     async def start(self, frame: StartFrame) -> None:
-        """Start, and read the system prompt ahead of the first reply."""
+        """Start, and have the model read the system prompt before the first reply."""
         await super().start(frame)
         await self._read_ahead(LLMContext())
 
@@ -104,7 +104,7 @@ class LocalLLMService(FollowedReplies):
         await self._stop_reading_ahead()
 
     async def get_chat_completions(self, context: LLMContext) -> Chunks:
-        """Ask for a reply, leaving out the oldest of a conversation that has grown too long for the model."""
+        """Ask for a reply. The oldest messages of a conversation too long for the model are left out."""
         if self._reading_ahead and not self._reading_ahead.done():
             # It reads what this request begins with: asking at once would have it read twice.
             await asyncio.wait({self._reading_ahead}, timeout=TIMEOUT.read)
@@ -141,7 +141,8 @@ class LocalLLMService(FollowedReplies):
     async def start_llm_usage_metrics(self, tokens: LLMTokenUsage) -> None:
         """Report a reply's tokens; shorten a conversation that soon fills the model's context.
 
-        Reading what is left of it takes seconds, for which there is time while the reply is spoken.
+        The model then has to read the shortened conversation, which takes seconds: this is done while the
+        reply is spoken.
         """
         await super().start_llm_usage_metrics(tokens)
         if self._context and tokens.total_tokens > NEARLY_FULL * llm_server.CONTEXT_TOKENS:
@@ -159,9 +160,9 @@ class LocalLLMService(FollowedReplies):
             )
 
     async def _read_ahead(self, context: LLMContext) -> None:
-        """Have the model read the system prompt and the conversation while there is time for it.
+        """Have the model read the system prompt and the conversation before a reply is needed.
 
-        On one core it reads 140 tokens a second, and what it has read it need not read again.
+        It reads 140 tokens a second on one core, and each of them only once.
         """
         await self._stop_reading_ahead()
         request = await self._request(context)
@@ -176,16 +177,16 @@ class LocalLLMService(FollowedReplies):
             self._reading_ahead = None
 
     async def _read(self, request: dict[str, Any]) -> None:
-        # The reply itself will meet the same error and report it.
+        # The request for the reply will get the same error, and report it.
         with suppress(OpenAIError):
             await self._client.chat.completions.create(**request)
 
 
 class _History:
-    """What of a conversation the model gets to see.
+    """The part of a conversation that is sent to the model.
 
-    Half of the past is left out at a time: the beginning of the prompt then stays the same for many turns,
-    and the model has not to read it anew.
+    When it is too long, half of it is left out at once: the prompt then begins the same for many turns, and
+    the model need not read that part again.
     """
 
     def __init__(self) -> None:
@@ -198,14 +199,14 @@ class _History:
         return self._max_characters > 0
 
     def fit(self, messages: list[Any]) -> list[Any]:
-        """The messages to send: the system's, and of the others the latest."""
+        """The messages to send: the system's, and the latest of the others."""
         head, tail = _split(messages)
         if self._left_out >= len(tail):
-            self._left_out = 0  # another conversation took this one's place
+            self._left_out = 0  # this is another conversation
         return [self._cut(message) for message in head + tail[self._left_out :]]
 
     def shorten(self, messages: list[Any]) -> None:
-        """Leave more out of these messages next time; in the end of the texts themselves."""
+        """Leave out more of these messages next time; when only the last are left, cut their texts."""
         _, tail = _split(messages)
         seen = len(tail) - self._left_out
         if seen > 1:
@@ -222,6 +223,6 @@ class _History:
 
 
 def _split(messages: list[Any]) -> tuple[list[Any], list[Any]]:
-    """The system's messages at the beginning, and the rest."""
+    """Split into the system's messages at the beginning and the rest."""
     count = next((i for i, m in enumerate(messages) if m.get("role") != "system"), len(messages))
     return messages[:count], messages[count:]

@@ -11,8 +11,8 @@ from django.conf import settings as django_settings
 
 MODEL = "SmolLM2-135M-Instruct"
 CONTEXT_TOKENS = 2048
-# Prompts are read this many tokens at a time, so that a long one doesn't silence the other replies: reading
-# 128 takes 0.9 s on one core, and no less time a token than reading 2048 at once.
+# Prompts are read this many tokens at a time, so that a long one does not hold up other replies. Reading 128
+# takes 0.9 s on one core; reading 2048 at once would take as long for each token.
 BATCH_TOKENS = 128
 PROMPT_CACHE_MB = 256
 
@@ -21,7 +21,7 @@ class ModelServer:
     """A server that is started once and serves every call, OpenAI's chat completions under `url`."""
 
     def __init__(self) -> None:
-        # Other users of the machine can reach the loopback as well.
+        # A key, as other users of the machine can reach the loopback interface, too.
         self.key = secrets.token_urlsafe(32)
         self._lock = threading.Lock()
         self._server: Any = None

@@ -1,13 +1,14 @@
-"""Moonshine, a recogniser of English speech, on ONNX Runtime. Blocking; made for threads.
+"""Moonshine, a recogniser of English speech, on ONNX Runtime. Blocking; for use in threads.
 
 An encoder turns the sound into a sequence of vectors; a decoder writes the text, token by token, each from
-what it has written so far (Jeffries et al. 2024, arXiv 2410.15608). One session of each serves every thread:
-ONNX Runtime lets go of Python's lock while it works.
+the tokens before it (Jeffries et al. 2024, arXiv 2410.15608). All threads share one session of each: ONNX
+Runtime releases Python's GIL while it runs.
 
-A draft makes it fast. What the decoder wrote of the same speech a moment ago is given to it at once, and it
-says in one pass which tokens it would have written itself: 13 tokens take 9 ms instead of 40. What follows
-the first disagreement is written anew. (The text can differ from the one written without a draft where two
-words are about as likely: activations are quantised together. It is no worse on average.)
+A draft makes it faster. A draft holds the tokens that the decoder wrote a moment ago for the beginning of the
+same speech. In one pass the decoder checks which of them it would write again: 13 tokens take 9 ms instead
+of 40. From the first difference on, tokens are written one by one. (Where two words are about equally likely,
+the text may differ from the one without a draft, as activations are quantised together. On average it is no
+worse.)
 """
 
 import importlib.util
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 TINY, BASE = "moonshine-tiny-en", "moonshine-base-en"
 SAMPLE_RATE = 16000
 FULL_SCALE = np.float32(1 / 32768)
-SHORTEST_SAMPLES = SAMPLE_RATE // 4  # the encoder's windows want as much; shorter sound gets silence after it
+SHORTEST_SAMPLES = SAMPLE_RATE // 4  # the encoder needs as much; silence is appended to shorter sound
 START, END = 1, 2  # tokens
-# Fast speech has 5 tokens a second, and a short word may have several: what writes more has lost its way.
+# Fast speech has 5 tokens a second, and a short word may have several; with more, the model repeats itself.
 TOKENS_PER_SECOND, TOKENS_BESIDE = 6.5, 6
 SPACE = "▁"
 
@@ -35,11 +36,11 @@ GiveUp = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was recognised: its text, possibly none, its tokens, and how sure the model was.
+    """A transcript: its text, which may be empty, its tokens, and how certain the model is.
 
     `confidence` is the mean logarithm of the tokens' probabilities, end of text included: 0 is certain. Clear
-    speech has -0.1, speech in noise -0.5. `ended` is False if the model had more to say than speech of that
-    length can hold.
+    speech has -0.1, speech in noise -0.5. `ended` is False if the model had to be stopped, as it wrote more
+    than speech of that length can hold.
     """
 
     text: str
@@ -65,7 +66,7 @@ class Moonshine:
         inputs = {each.name: each for each in self._decoder.get_inputs()}
         self._decoder_inputs = set(inputs)
         self._presents = [each.name for each in self._decoder.get_outputs()][1:]
-        # All the decoder is given before the first token: nothing.
+        # The decoder's state before the first token: empty.
         self._no_past = {
             name: np.zeros((1, each.shape[1], 0, each.shape[3]), np.float32)
             for name, each in inputs.items()
@@ -75,10 +76,10 @@ class Moonshine:
     def transcribe(
         self, pcm: bytes, draft: Sequence[int] = (), give_up: GiveUp = lambda: False
     ) -> Transcript | None:
-        """The words in s16le mono 16 kHz audio of at most half a minute.
+        """Transcribe s16le mono 16 kHz audio of at most half a minute.
 
-        `draft` holds tokens that are probably right. None if `give_up` said so, which is asked before each
-        pass of the decoder.
+        `draft` holds tokens that are probably right. `give_up` is called before each pass of the decoder; if
+        it returns True, the result is None.
         """
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) * FULL_SCALE
         samples = np.pad(samples, (0, max(0, SHORTEST_SAMPLES - len(samples))))[np.newaxis]
@@ -87,7 +88,7 @@ class Moonshine:
             "attention_mask": np.ones(samples.shape, np.int64),
         }
         (heard,) = self._encoder.run(None, {k: v for k, v in sound.items() if k in self._encoder_inputs})
-        # The decoder's mask, too, has a place for each sample, not for each vector.
+        # The decoder's mask has a place for each sample as well, not for each vector.
         fixed = {"encoder_hidden_states": heard, "encoder_attention_mask": sound["attention_mask"]}
         writing = _Writing(int(samples.size / SAMPLE_RATE * TOKENS_PER_SECOND) + TOKENS_BESIDE)
         past: dict[str, Tensor] = dict(self._no_past)
@@ -99,26 +100,26 @@ class Moonshine:
             taken = writing.take(given[1:], logits)
             if writing.over:
                 return Transcript(self.text(writing.tokens), *writing.result())
-            # Of a draft that was wrong, what the decoder remembers of the wrong tokens is forgotten.
+            # Cut the wrong tokens of the draft out of the decoder's state.
             surplus = len(given) - taken
             if surplus:
                 past = {k: v[:, :, :-surplus] if ".decoder." in k else v for k, v in past.items()}
             given = [writing.tokens[-1]]
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The tokens as text."""
+        """The text of the tokens."""
         written = b"".join(self._vocabulary[token] for token in tokens)
         return written.decode(errors="replace").replace(SPACE, " ").strip()
 
     def _pass(
         self, tokens: list[int], fixed: dict[str, Tensor], past: dict[str, Tensor], *, first: bool
     ) -> tuple[NDArray[np.float32], dict[str, Tensor]]:
-        """Give the decoder tokens; its guesses at what follows each, and what it remembers of all."""
+        """Run the decoder on tokens; return its logits for the token after each, and its new state."""
         given: dict[str, Tensor] = {
             **fixed, **past,
             "input_ids": np.array([tokens], np.int64), "use_cache_branch": np.array([not first]),
         }  # fmt: skip
-        # What it remembers of the sound comes out of the first pass and stays.
+        # The part of the state that is made of the sound comes from the first pass and does not change.
         wanted = [name for name in self._presents if first or ".decoder." in name]
         logits, *remembered = self._decoder.run(
             ["logits", *wanted], {k: v for k, v in given.items() if k in self._decoder_inputs}
@@ -138,7 +139,7 @@ class _Writing:
         self._log_probabilities: list[float] = []
 
     def take(self, draft: list[int], logits: NDArray[np.float32]) -> int:
-        """Go on with the decoder's own guesses as long as the draft agrees; how many guesses were taken."""
+        """Append the decoder's tokens that agree with the draft, and the one after them; return how many."""
         guesses = logits.argmax(axis=-1)
         agreed = next((i for i, token in enumerate(draft) if guesses[i] != token), len(draft))
         for guess, of in zip(guesses[: agreed + 1], logits, strict=False):
@@ -152,14 +153,14 @@ class _Writing:
         return agreed + 1
 
     def result(self) -> tuple[tuple[int, ...], float, bool]:
-        """Tokens, confidence, and whether the text was ended by the model."""
+        """The tokens, the confidence, and whether the model ended the text."""
         return tuple(self.tokens), float(np.mean(self._log_probabilities)), self._ended
 
 
 def read_vocabulary(path: Path) -> list[bytes]:
-    """The tokens of a binary tokenizer: each is its length and its bytes.
+    """Read the tokens of a binary tokenizer file, where each token is its length and its bytes.
 
-    A length from 128 on takes two bytes, the first of which counts for its lower seven bits.
+    A length of 128 or more takes two bytes; the first one has the lower seven bits.
     """
     data = path.read_bytes()
     tokens, at = [], 0

@@ -1,16 +1,16 @@
-"""Makes Moonshine base fast: from the weights in the package moonshine-cpp, a folder for `Moonshine`.
+"""Converts Moonshine base from the package moonshine-cpp into a folder of faster models for `Moonshine`.
 
-`make better-stt` installs what this needs and runs it; while calls are answered, nothing of it is needed.
+`make better-stt` installs what this needs and runs it; the server does not need it.
 
-The package keeps each matrix as int8, and its graphs widen all of them to float in each run: 41 million
-numbers for each token. Here they stay int8, what they are multiplied with becomes uint8 on the way, and the
-decoder, which came once for the first pass and once for the others, does with one copy. Of 85 telephone
-prompts, half take 163 ms of a core or less, instead of 981, and as many words are wrong, 6.1 %. (Moonshine
-tiny: 108 ms, 9.6 %.) Single nodes for rotary embeddings and constant shapes made it 139 ms, and the code
-nearly twice as long.
+The package stores each matrix as int8, and its graphs convert all of them to float in each run: 41 million
+numbers for each token. Here they stay int8, and what they are multiplied with is quantised to uint8 in the
+graph. The package has two copies of the decoder, one for the first pass and one for the others; here there is
+one. Of 85 telephone prompts, half take 163 ms of a core or less, instead of 981, with the same word errors,
+6.1 %. (Moonshine tiny: 108 ms, 9.6 %.) Single nodes for rotary embeddings and constant shapes would take
+139 ms, with nearly twice the code.
 
-The convolutions stay float: what goes into the third reaches from -0.2 to 120 and is mostly below 3, of which
-eight bits leave too little.
+The convolutions stay float: the input of the third ranges from -0.2 to 120 and is mostly below 3, for which
+eight bits are too coarse.
 """
 
 import importlib.util
@@ -32,9 +32,9 @@ from calls.providers.local.moonshine import base_folder
 
 ENCODER, DECODER, TOKENIZER = "encoder_model", "decoder_model_merged", "tokenizer.bin"
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
-NOT_WHOLE = 1e-3  # of a zero point: it is rounded
+NOT_WHOLE = 1e-3  # the largest rounding error that is permitted for a zero point
 
-# No optimisation keeps the graph as it was made; the extended ones suit any processor.
+# The optimisation levels: none keeps the graph as it is; EXTENDED makes one that any processor can run.
 PLAIN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 EXTENDED = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
 
@@ -61,21 +61,21 @@ class Matrix:
 
 
 class Rewriter:
-    """Puts integer products into a graph.
+    """Replaces matrix products of float by products of integers in a graph.
 
-    Raises ValueError, here and in all it does, for a graph that is not made like those of Moonshine base.
+    All methods raise ValueError for a graph that is not built like those of Moonshine base.
     """
 
     def __init__(self, graph: GraphProto) -> None:
         self.graph = graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._matrices: dict[str, Matrix] = {}  # by the name of what is made of them
+        self._matrices: dict[str, Matrix] = {}  # by the name of the float value that is computed from each
         self.nodes = [node for node in graph.node if not self._widens(node)]
         if not self._matrices:
             raise ValueError("the graph holds no int8 matrices")
 
     def rewritten(self, nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-        """The nodes, with others for those that use a matrix."""
+        """The nodes, with those that use a matrix replaced."""
         for node in nodes:
             name = next((name for name in node.input if name in self._matrices), None)
             if name is None:
@@ -100,7 +100,7 @@ class Rewriter:
         self.graph.node.extend(kept)
 
     def _widens(self, node: NodeProto) -> bool:
-        """Whether a node is a step from int8 to float: a Cast, a Mul by the scale, an Add of the offset."""
+        """Whether a node converts int8 to float, with others: Cast, Mul by the scale, Add of the offset."""
         if node.op_type == "Cast":
             tensor = self._constants.get(node.input[0])
             if tensor is None or tensor.data_type != TensorProto.INT8:
@@ -138,7 +138,7 @@ class Rewriter:
         yield helper.make_node("DequantizeLinear", [rows, scale, zero_point], node.output)
 
     def _parts(self, name: str) -> tuple[str, str, str]:
-        """A matrix as constants: its int8 numbers, scale and zero point."""
+        """The names of a matrix's constants: its int8 numbers, scale and zero point."""
         matrix = self._matrices[name]
         return (
             self._constant(f"{name}.data", matrix.data),
@@ -147,7 +147,7 @@ class Rewriter:
         )
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
-        """The name of a constant of the graph, which it gets unless it has it."""
+        """Add a constant to the graph, unless it has it; return its name."""
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
             self.graph.initializer.append(self._constants[name])
@@ -155,17 +155,17 @@ class Rewriter:
 
 
 def rewrite_encoder(graph: GraphProto) -> None:
-    """Put integer products into the encoder."""
+    """Use integer products in the encoder."""
     rewriter = Rewriter(graph)
     rewriter.replace(rewriter.rewritten(rewriter.nodes))
 
 
 def rewrite_decoder(graph: GraphProto) -> None:
-    """Put integer products into the decoder, and one body in place of two.
+    """Use integer products in the decoder, and one subgraph for all passes instead of two.
 
-    The body for later passes does as well for the first, when there is nothing to remember. Only what the
-    decoder makes of the sound, keys and values for each layer, is made in the first pass and given back to it
-    in the others; in either case it is put out.
+    The subgraph for later passes also does for the first one, with an empty state. Only the keys and values
+    of the sound, for each layer, are computed in the first pass and are an input of the others; both output
+    them.
     """
     rewriter = Rewriter(graph)
     if [node.op_type for node in rewriter.nodes] != ["If"]:
@@ -201,7 +201,7 @@ def _branch(suffix: str, nodes: list[NodeProto], names: list[str]) -> GraphProto
 
 
 def needed(nodes: Iterable[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
-    """Those of the nodes, in their order, that the outputs depend on."""
+    """The nodes that the outputs depend on, in their order."""
     wanted, found = set(outputs), []
     for node in reversed(list(nodes)):
         if wanted.intersection(node.output):
@@ -211,14 +211,14 @@ def needed(nodes: Iterable[NodeProto], outputs: Iterable[str]) -> list[NodeProto
 
 
 def rename(nodes: Iterable[NodeProto], names: dict[str, str]) -> None:
-    """Give what goes into nodes and comes out of them other names."""
+    """Rename inputs and outputs of the nodes."""
     for node in nodes:
         for values in (node.input, node.output):
             values[:] = [names.get(value, value) for value in values]
 
 
 def save_optimised(source: Path, target: Path, level: onnxruntime.GraphOptimizationLevel) -> None:
-    """Save a model (.ort or .onnx) as .onnx, the way ONNX Runtime would run it."""
+    """Save a model (.ort or .onnx) as .onnx, optimised by ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     # It warns that a saved model may not suit other machines; at EXTENDED it does.
     options.log_severity_level = 3
@@ -231,7 +231,7 @@ def save_optimised(source: Path, target: Path, level: onnxruntime.GraphOptimizat
 
 
 def convert(source: Path, target: Path) -> None:
-    """Make a folder of fast models of one with those of the package. `target` must not exist yet."""
+    """Convert a folder of the package's models into a folder of fast ones. `target` must not exist yet."""
     target.mkdir()
     for name, rewrite in ((ENCODER, rewrite_encoder), (DECODER, rewrite_decoder)):
         path = target / f"{name}.onnx"
@@ -254,7 +254,7 @@ def package_folder() -> Path:
 
 
 def install(target: Path) -> None:
-    """Put the converted models into a folder, in place of what it held; it is there whole or not at all."""
+    """Replace a folder by the converted models. If that fails, the folder stays as it was."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         convert(package_folder(), Path(scratch) / "new")

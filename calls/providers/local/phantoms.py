@@ -1,7 +1,7 @@
-"""What a speech recogniser writes though nobody said it, and how that is told from words.
+"""Removes from transcripts what the recogniser wrote though nobody said it.
 
-Models learnt from subtitles write the likeliest subtitle when they hear nothing they know: on hold music
-Moonshine writes "Thank you for watching!" or notes, on noise "You". Unsure, they invent; lost, they repeat.
+Models trained on subtitles write a likely subtitle when there is no speech: for hold music Moonshine writes
+"Thank you for watching!" or notes, for noise "You". When uncertain they invent words or repeat themselves.
 """
 
 import re
@@ -9,16 +9,16 @@ from itertools import count
 
 from calls.providers.local.moonshine import Transcript
 
-# On 231 prompts and sentences of eight speakers, clean, through a telephone and in noise, what was understood
-# had -0.70 at the least; what was made of noise had -0.9 to -1.4 where it was more than "You".
+# Measured on 231 prompts and sentences of eight speakers, clean, over a telephone and in noise: what was
+# recognised rightly had at least -0.70; what was invented for noise, and was not "You", had -0.9 to -1.4.
 UNSURE = -1.0
-# What is never said alone on a telephone, and is what the model makes of noise, tones and music.
+# What the model writes for noise, tones and music, and what nobody says on a telephone as a whole utterance.
 NEVER_ALONE = frozenset(
     {"you", "thank you for watching", "thanks for watching", "thank you so much for watching",
      "please subscribe", "subscribe", "music", "applause", "silence", "the end", "so"}
 )  # fmt: skip
 MOST_REPEATS = 4  # of the same words in a row; "no, no, no, no" is an answer
-LONGEST_UNIT = 8  # words that are looked for as repeated
+LONGEST_UNIT = 8  # words in a repeated phrase, at most
 _NUMBERS = frozenset(
     {"zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
      "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
@@ -30,20 +30,20 @@ LAST_LATIN = 0x24F
 
 
 def spoken(transcript: Transcript) -> str:
-    """The words of a transcript that somebody said, possibly none."""
-    # A number may have the same digit ten times; not if the model would have gone on for ever.
+    """The words of a transcript that somebody said; "" if none."""
+    # A number may have the same digit ten times, but not where the model had to be stopped.
     text = without_loops(_without_decoration(transcript.text), spare_numbers=transcript.ended)
     invented = transcript.confidence < UNSURE or _is_foreign(text)
     return "" if invented or not plain(text) or plain(text) in NEVER_ALONE else text
 
 
 def plain(text: str) -> str:
-    """The words alone, in lower case: what two transcripts of the same speech have in common."""
+    """The words alone, in lower case, for comparing two transcripts of the same speech."""
     return " ".join(re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower()))
 
 
 def without_loops(text: str, *, spare_numbers: bool = True) -> str:
-    """The text with words that are said over and over said once; numbers and letters may be spared."""
+    """Write words that repeat many times in a row only once; `spare_numbers` keeps numbers and letters."""
     words = text.split()
     bare = [plain(word) for word in words]
     at = 0
@@ -65,7 +65,7 @@ def _is_spelt(word: str) -> bool:
 
 
 def _is_foreign(text: str) -> bool:
-    """Whether there are letters of another script: the model knows English and does not mean them."""
+    """Whether there are letters of another script, which an English model does not write for speech."""
     return any(letter.isalpha() and ord(letter) > LAST_LATIN for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""One stretch of a caller's speech, and how far the recogniser has got with it."""
+"""One stretch of a caller's speech: its audio, and the words recognised so far."""
 
 import numpy as np
 
@@ -6,40 +6,40 @@ from calls.providers.local import phantoms
 from calls.providers.local.moonshine import SAMPLE_RATE, Transcript
 
 BYTES_PER_SECOND = SAMPLE_RATE * 2
-PARTIAL_BYTES = int(0.5 * BYTES_PER_SECOND)  # of new speech, before its words are shown
-# Long speech is transcribed in pieces, cut where it is quietest: the encoder's work grows with the square.
+PARTIAL_BYTES = int(0.5 * BYTES_PER_SECOND)  # of new audio, after which a partial transcript is due
+# Long speech is cut into pieces where it is quietest: the encoder's time grows with the square of the length.
 PIECE_BYTES = 12 * BYTES_PER_SECOND
 EARLIEST_CUT = 6 * SAMPLE_RATE
-QUIET_SAMPLES = SAMPLE_RATE // 10  # as long a quiet moment is looked for
-# Silence after what was transcribed in a pause; more may be speech.
+QUIET_SAMPLES = SAMPLE_RATE // 10  # length of the quietest moment that is looked for
+# After a transcript that was made in a pause, up to this much more audio is silence; more may be speech.
 PAUSE_BYTES = int(0.15 * BYTES_PER_SECOND)
 
 
 class Speech:
-    """What is being said, or was, and has not been answered.
+    """A speech that is going on, or that has ended and whose final transcript was not pushed yet.
 
-    Its audio comes in at one end; at the other, pieces of it are settled: their words are known for good.
-    In between are glances at the audio that is left.
+    Audio is appended at its end. Pieces at its beginning are settled: their words are final. The audio in
+    between is transcribed again and again for partial transcripts; each of these is called a glance.
     """
 
     def __init__(self, pre_roll: bytes) -> None:
-        self.audio = bytearray(pre_roll)  # that is not settled
+        self.audio = bytearray(pre_roll)  # the part that is not settled
         self.ended = False
-        self.paused = False  # a pause has begun whose words have not been looked at
+        self.paused = False  # whether a pause has begun since the last glance
         self.draft: tuple[int, ...] = ()  # the tokens of the last glance
-        self._settled: list[str] = []  # the words of the pieces before
+        self._settled: list[str] = []  # the words of the settled pieces
         self._glimpsed = ""  # the words of the last glance that had any
-        self._looked_at = len(self.audio)  # bytes there were at the last glance
-        self._answer: tuple[int, Transcript] | None = None  # of so many bytes, at the beginning of a pause
+        self._looked_at = len(self.audio)  # the length of the audio at the last glance
+        self._answer: tuple[int, Transcript] | None = None  # (length, transcript) of a glance in a pause
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to look for words."""
+        """Whether a glance is due."""
         return self.paused or len(self.audio) - self._looked_at >= PARTIAL_BYTES
 
     @property
     def is_long(self) -> bool:
-        """Whether its first piece is to be settled."""
+        """Whether it is so long that its first piece has to be settled."""
         return len(self.audio) > PIECE_BYTES
 
     @property
@@ -49,7 +49,7 @@ class Speech:
 
     @property
     def answer(self) -> Transcript | None:
-        """The transcript of the audio that is left, if a glance was at all of it but silence."""
+        """The transcript of the last glance, if only silence has come since; else None."""
         if self._answer and len(self.audio) - self._answer[0] <= PAUSE_BYTES:
             return self._answer[1]
         return None
@@ -61,7 +61,7 @@ class Speech:
         return bytes(self.audio), paused
 
     def glimpse(self, transcript: Transcript, *, paused: bool) -> bool:
-        """Take what a glance came to; whether there are other words than before."""
+        """Take the transcript of a glance; return whether its words differ from those before."""
         before = self.text
         self.draft = transcript.tokens
         if paused:
@@ -70,11 +70,11 @@ class Speech:
         return bool(self.text) and self.text != before
 
     def piece(self) -> bytes:
-        """What is to be settled next: all that is left, or, of long speech, what is transcribed at once."""
+        """The audio to settle next: all that is left, or the first piece of a long speech."""
         return bytes(self.audio[: quietest(bytes(self.audio[:PIECE_BYTES]))] if self.is_long else self.audio)
 
     def settle(self, piece: bytes, transcript: Transcript | None) -> None:
-        """Take a piece's words: those of its transcript, or, if it has none, those that glances found."""
+        """Settle a piece with the words of its transcript; if it has none, with those of the last glance."""
         words = phantoms.spoken(transcript) if transcript else ""
         taken = len(piece)
         if not words and self._glimpsed:

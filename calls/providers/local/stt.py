@@ -39,14 +39,14 @@ from calls.providers.local.moonshine import (
 )
 from calls.providers.local.speech import BYTES_PER_SECOND, Speech
 
-# Speech is detected some 0.2 s late and its first sounds are soft.
+# Audio from before the detected start: speech is detected some 0.2 s late, and its first sounds are soft.
 PRE_ROLL_BYTES = int(0.5 * BYTES_PER_SECOND)
-# More than this unheard, or so many utterances, is a machine that cannot keep up at all.
+# If more audio or more speeches wait to be transcribed, the machine cannot keep up: the oldest are dropped.
 MAX_BACKLOG_BYTES = 60 * BYTES_PER_SECOND
 MOST_WAITING = 16
 FINAL_SECONDS = 4.0
 STOP_SECONDS = 0.5
-# From the end of speech to the words, with the usual 0.2 s of silence that ends speech.
+# From the end of speech to its transcript, including the 0.2 s of silence that end speech.
 TTFS_P99_SECONDS = 0.35
 
 _threads: Threads | None = None
@@ -65,7 +65,7 @@ def threads() -> Threads:
 
 
 def desk() -> Desk:
-    """Where the calls of the running event loop ask for one of the threads."""
+    """The desk at which the calls of the running event loop get a thread."""
     global _desk  # noqa: PLW0603  one an event loop, and a server has one
     if _desk is None or _desk.loop is not asyncio.get_running_loop():
         _desk = threads().desk()
@@ -103,13 +103,13 @@ def build(values: Mapping[str, Any], language: str) -> "LocalSTTService":
 
 
 class LocalSTTService(STTService):
-    """Recognises what is said between the voice activity detector's start and stop.
+    """Transcribes what is said between the voice activity detector's start and stop.
 
-    It takes 16 kHz s16le audio, keeps half a second of it from before the detected start, and pushes an
-    InterimTranscriptionFrame about every half second while there is a thread to spare, a finalized
-    TranscriptionFrame when speech has stopped, unless no words were recognised, and a SpeechTranscribedFrame
-    in any case. When the caller pauses, the words are looked for at once: if the pause turns out to be the
-    end, they are there. A failure, or no words for FINAL_SECONDS, is an ErrorFrame.
+    It takes 16 kHz s16le audio, and includes half a second from before the detected start. While a thread is
+    free, it pushes an InterimTranscriptionFrame about every half second. When speech has stopped, it pushes a
+    finalized TranscriptionFrame if there are words, and always a SpeechTranscribedFrame. When the caller
+    pauses, it transcribes at once, so that the words are ready if speech has ended. It pushes an ErrorFrame
+    for a failure, or if a transcript takes longer than FINAL_SECONDS.
     """
 
     Settings = STTSettings
@@ -127,7 +127,7 @@ class LocalSTTService(STTService):
         self._pre_roll: deque[bytes] = deque()
         self._pre_roll_bytes = 0
         self._speaking: Speech | None = None
-        # Not yet answered, oldest first: words are pushed in the order they were spoken.
+        # Speeches without a final transcript, oldest first: transcripts are pushed in the order of speech.
         self._speeches: deque[Speech] = deque()
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()
@@ -145,7 +145,7 @@ class LocalSTTService(STTService):
             self._transcribing = self.create_task(self._transcribe(), name="transcribe")
 
     async def stop(self, frame: EndFrame) -> None:
-        """End gracefully: wait up to half a second for the last words."""
+        """Stop, after waiting up to half a second for the last transcript."""
         self._end_speech()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._answered.wait(), STOP_SECONDS)
@@ -153,17 +153,17 @@ class LocalSTTService(STTService):
         await self._release()
 
     async def cancel(self, frame: CancelFrame) -> None:
-        """Drop everything under way."""
+        """Drop all that is not transcribed yet."""
         await super().cancel(frame)
         await self._release()
 
     async def cleanup(self) -> None:
-        """Drop everything under way, if that has not been done."""
+        """Drop all that is not transcribed yet. May come after `stop` or `cancel`."""
         await super().cleanup()
         await self._release()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Follow the voice activity detector."""
+        """Follow the voice activity detector's frames."""
         if isinstance(frame, STTMuteFrame) and frame.mute:
             self._drop_speech()
         await super().process_frame(frame, direction)
@@ -176,7 +176,7 @@ class LocalSTTService(STTService):
             self._changed.set()
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
-        """Take audio to what is being said if someone speaks, else keep it as the possible beginning."""
+        """Append audio to the current speech; if there is none, keep it as the possible beginning of one."""
         if speech := self._speaking:
             speech.audio += audio
             if speech.is_due:
@@ -209,7 +209,7 @@ class LocalSTTService(STTService):
             self._speaking = None
 
     async def _transcribe(self) -> None:
-        """Transcribe speech after speech, and each as it becomes long, paused or over."""
+        """Transcribe the speeches in their order, each when it becomes long, pauses or ends."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -219,7 +219,7 @@ class LocalSTTService(STTService):
                 self._answered.set()
 
     async def _go_on(self, speech: Speech) -> bool:
-        """Do what is due for the oldest speech; False if there is nothing to do before more is heard."""
+        """Do what is due for the oldest speech; return False if nothing is due."""
         if speech.is_long:
             await self._settle(speech)
         elif speech.ended:
@@ -231,7 +231,7 @@ class LocalSTTService(STTService):
         return True
 
     async def _glance(self, speech: Speech) -> None:
-        """Look for the words so far and show them, if there is a thread to spare."""
+        """If a thread is free, transcribe the speech so far and push an interim transcript."""
         audio, paused = speech.look()
 
         def is_vain() -> bool:
@@ -248,7 +248,7 @@ class LocalSTTService(STTService):
             )
 
     async def _settle(self, speech: Speech) -> None:
-        """Transcribe the first piece of a long speech, for good."""
+        """Transcribe and settle the first piece of a long speech."""
         piece = speech.piece()
         speech.settle(piece, await self._words(piece, speech))
         if len(speech.audio) > MAX_BACKLOG_BYTES:
@@ -256,13 +256,13 @@ class LocalSTTService(STTService):
             await self._push_overload()
 
     async def _finish(self, speech: Speech) -> None:
-        """Push the words of a speech that is over, and that it is."""
+        """Push the final transcript of a speech that has ended, and a SpeechTranscribedFrame."""
         piece = speech.piece()
         speech.settle(piece, speech.answer or await self._words(piece, speech))
         self._speeches.remove(speech)
         if speech.text:
             await self.emit_stt_usage_metrics()
-            # Words of earlier speech are not the end of what the caller is saying now.
+            # A transcript is finalized only if no later speech has begun.
             if not self._speeches:
                 self.confirm_finalize()
             await self.push_frame(
@@ -278,7 +278,7 @@ class LocalSTTService(STTService):
         await self.push_error(f"{self.name}: the embedded speech-to-text can't keep up with the speech")
 
     async def _words(self, piece: bytes, speech: Speech) -> Transcript | None:
-        """The transcript of a piece, when it is its turn; None, and an error, if it cannot be had."""
+        """Transcribe a piece. If that fails or takes too long, push an error and return None."""
         try:
             async with asyncio.timeout(FINAL_SECONDS):
                 return await desk().transcribe(piece, speech.draft, self._model)

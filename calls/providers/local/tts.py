@@ -55,7 +55,7 @@ async def close() -> None:
 
 
 async def synthesize(text: str, sample_rate: int) -> bytes:
-    """The whole text as s16le mono PCM, outside any pipeline: what is said when a call's own voice failed."""
+    """Synthesise a text as s16le mono PCM, without a pipeline, for calls whose own voice has failed."""
 
     def speak() -> bytes:
         return b"".join(voice.speak(piece, 1.0, sample_rate).pcm for piece in voice.pieces(text))
@@ -73,24 +73,24 @@ def build(values: Mapping[str, Any], language: str) -> "LocalTTSService":
 
 @dataclass
 class LocalTTSSettings(TTSSettings):
-    """Pipecat's settings of a voice, and its pace: `speed` 1 is the voice's own, 2 twice as fast."""
+    """Pipecat's settings of a voice, and the pace: `speed` 1 is the voice's own, 2 is twice as fast."""
 
     speed: float | NotGiven = field(default_factory=lambda: NOT_GIVEN)
 
 
 @dataclass
 class _Timeline:
-    """A context's zero of word times (event loop seconds), and the seconds its audio reaches from there."""
+    """When the word times of a context start (event loop seconds), and the length of its audio from there."""
 
     zero: float
     seconds: float
 
 
 class LocalTTSService(TTSService):
-    """Speaks sentence by sentence, each as soon as it is complete, and says when each word is spoken.
+    """Synthesises sentence by sentence, each as soon as it is complete, with the times of the words.
 
-    The words reach the conversation's context as they are spoken, so that an interrupted reply is known as
-    far as the caller heard it.
+    Words are added to the conversation's context when they are spoken, so that of an interrupted reply the
+    context has what the caller heard.
     """
 
     Settings = LocalTTSSettings
@@ -106,7 +106,7 @@ class LocalTTSService(TTSService):
             **kwargs,
         )
         self._timelines: dict[str, _Timeline] = {}
-        # When all audio made so far will have been heard, and how much of that follows its last word's start.
+        # When all audio so far will have been played, and its length from the start of the last word.
         self._busy_until = 0.0
         self._tail = 0.0
 
@@ -123,7 +123,7 @@ class LocalTTSService(TTSService):
         self._timelines.pop(context_id, None)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Handle a frame as the base class does; after an interruption nothing is left to be heard."""
+        """Handle a frame as the base class does. After an interruption no audio is left to be played."""
         if isinstance(frame, InterruptionFrame):
             self._busy_until = 0.0
         await super().process_frame(frame, direction)
@@ -139,19 +139,19 @@ class LocalTTSService(TTSService):
             for frame, words in self._frames(speech, context_id):
                 yield frame
                 await self.add_word_timestamps([(word, begins + at) for word, at in words], context_id)
-                # Pipecat's work on a word grows with its text: a long one's words must not come all at once.
+                # Pipecat's time for a word grows with the text: many words must not be handled at once.
                 await asyncio.sleep(0)
 
     def _place(self, speech: voice.Speech, context_id: str) -> float:
-        """Append the speech to its context's timeline; return the time in the context when it begins."""
+        """Append the speech to its context's timeline; return its start, in seconds of the context."""
         now = asyncio.get_running_loop().time()
         timeline = self._timelines.get(context_id)
         if timeline is None:
-            # Pipecat counts a context's times from its first audio, but never before the last word of the
-            # context that may still be playing; our audio comes after all of that one's.
+            # Pipecat counts a context's times from its first audio, but never from before the last word of a
+            # context that still plays. This context's audio comes after all audio of that one.
             zero = max(now, self._busy_until - self._tail)
             timeline = self._timelines[context_id] = _Timeline(zero, max(0.0, self._busy_until - zero))
-        # The reply may have been written more slowly than it was spoken.
+        # If the reply is written more slowly than it is spoken, there is a gap before this speech.
         begins = max(timeline.seconds, now - timeline.zero)
         timeline.seconds = begins + speech.seconds
         self._busy_until = timeline.zero + timeline.seconds

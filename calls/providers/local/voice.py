@@ -1,4 +1,4 @@
-"""The embedded voice: text in, 16-bit PCM and the times of the words out. Blocking; made for threads."""
+"""The embedded voice: makes 16-bit PCM and the times of the words of a text. Blocking; for use in threads."""
 
 import re
 import threading
@@ -12,9 +12,9 @@ import soxr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The longest text synthesized at once: about 9 s of speech, ready in a tenth of a second.
+# The longest text synthesized at once: about 9 s of speech, which take a tenth of a second.
 MAX_CHARACTERS = 150
-# The model surrounds what it says with 0.3 to 0.5 s of near silence, which would only delay the reply.
+# The model puts 0.3 to 0.5 s of near silence around speech, which would only delay the reply.
 QUIET = 0.004
 LEAD_SECONDS = 0.04
 PAUSE_SECONDS = 0.25
@@ -51,7 +51,7 @@ def pieces(text: str) -> list[str]:
 
 
 def speak(piece: str, speed: float, sample_rate: int) -> Speech:
-    """Synthesize one piece of text, each time the same. What has no sound (an emoji, say) is a short silence.
+    """Synthesize one piece of text, each time the same. Text without sound (an emoji) is a short silence.
 
     `speed` 1 is the voice's own pace, 0.5 half of it; `sample_rate` in Hz.
     """
