@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import resource
 import sqlite3
 from collections import Counter
@@ -9,10 +10,12 @@ from contextlib import closing, contextmanager, nullcontext
 from http.client import HTTPConnection
 from uuid import UUID
 
+import httpx
 import psycopg
 import pytest
 from channels_redis.core import RedisChannelLayer
 from psycopg.rows import dict_row
+from websockets.asyncio.client import connect
 
 from calls.recorder.notify import LIVE_GROUP
 from calls.simulator.call import run_call
@@ -21,6 +24,7 @@ from calls.simulator.words import word_error_rate
 from tests.e2e.conftest import PROFILES
 from tests.e2e.server import AgentServer
 from tests.e2e.speech import say
+from tests.e2e.test_socket import until
 from tests.services import private_cluster, private_redis
 
 GREETING = PROFILES[0]["greeting"]
@@ -163,6 +167,48 @@ async def test_a_postgresql_server_that_goes_away_loses_nothing(cluster, tmp_pat
                 await outage_of(lambda session=session: rows_of(connection, EVENTS, session))
         assert server.stop() == 0
     assert "rows were left out" not in "".join(server.output)
+
+
+async def test_pages_leave_the_database_to_the_calls(cluster, tmp_path):
+    """600 pages, 20 at a time, and 50 calls meanwhile, on a PostgreSQL that takes 100 connections."""
+    with AgentServer(tmp_path, profiles=PROFILES, DATABASE_URL=cluster.url, MAX_CALLS="60") as server:
+        most = 0
+        async with httpx.AsyncClient(base_url=server.page, trust_env=False, timeout=60) as browser:
+            await log_in(browser)
+            gate, seen = asyncio.Semaphore(20), Counter()
+
+            async def read():
+                async with gate:
+                    seen[(await browser.get("/calls/")).status_code] += 1
+
+            async def call(number):
+                async with connect(f"{server.url}?profile=quiet&caller=beside-{number}") as ws:
+                    await ws.send(json.dumps({"command": "configure", "room_id": f"beside-{number}"}))
+                    for _ in range(20):
+                        await ws.send(bytes(320))
+                        await asyncio.sleep(0.05)  # the pace of a telephone, slowed
+                    await until(ws, "configured")
+
+            work = asyncio.gather(*(read() for _ in range(600)), *(call(number) for number in range(50)))
+            with psycopg.connect(cluster.url, autocommit=True) as connection:
+                open_now = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'voiceagent'"
+                while not work.done():
+                    most = max(most, connection.execute(open_now).fetchone()[0])
+                    await asyncio.wait({work}, timeout=0.05)
+            await work
+        assert seen == {200: 600}
+        assert most <= 12, "the recorder's, the lease's, two for profiles, pages, health, and this one"
+        with psycopg.connect(cluster.url, row_factory=dict_row, autocommit=True) as connection:
+            for number in range(50):
+                session = await finished(connection, f"beside-{number}")
+                assert (session["status"], session["error"]) == ("completed", "")
+
+
+async def log_in(browser):
+    page = await browser.get("/login/")
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[1]
+    form = {"username": "admin", "password": "correct horse battery", "csrfmiddlewaretoken": token}
+    assert (await browser.post("/login/", data=form)).status_code == 302
 
 
 async def finished(connection, room):
