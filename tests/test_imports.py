@@ -145,7 +145,7 @@ def test_imports_are_found_in_every_form(tmp_path):
     module = tmp_path / "module.py"
     module.write_text(
         "import a.b, c\nfrom d import e\nfrom . import f\nfrom .g import h\n"
-        "def later(name):\n    importlib.import_module('i.j')\n    import_module('k')\n    import_module(name)\n"
+        "importlib.import_module('i.j')\nimport_module('k')\nimport_module(name)\n"
     )
     assert {*imported("room.module", module)} == {"a.b", "c", "d.e", "room.f", "room.g.h", "i.j", "k"}
 
