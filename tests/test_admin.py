@@ -8,6 +8,7 @@ import pytest
 from django.contrib import admin as django_admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection, connections, transaction
@@ -462,6 +463,20 @@ def test_an_analyst_with_the_staff_flag_sees_no_accounts(client, analyst):
 
 
 class TestWhatIsThere:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            f"{PROFILES}?language=%00", f"{PROFILES}?q=a%00", f"{PROFILES}%00/change/", "/calls/?profile=%00",
+            "/login/?next=%00", "/admin/r/1/%00/",
+        ],
+    )  # fmt: skip
+    def test_an_address_with_nul_is_refused(self, superuser_client, path):
+        assert superuser_client.get(path).status_code == 400
+
+    def test_no_object_has_a_page_of_its_own_besides(self, superuser_client):
+        for kind in ContentType.objects.all():
+            assert superuser_client.get(f"/admin/r/{kind.pk}/1/").status_code == 404
+
     def test_it_lists_nothing_that_grows_with_calls(self):
         assert {*django_admin.site._registry} == {PromptProfile, ProviderAccount, User, Group}
 

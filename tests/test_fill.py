@@ -87,7 +87,9 @@ def test_not_among_real_calls(settings):
     assert CallSession.objects.count() == 3
 
 
-@pytest.mark.parametrize("wrong", [{"calls": 0}, {"calls": -1}, {"calls": 1, "long": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"calls": 0}, {"calls": -1}, {"turns": 0}, {"turns": -5}, {"calls": 1, "long": -1}]
+)
 def test_numbers_that_make_no_sense_are_refused(wrong):
     with pytest.raises(CommandError, match="at least"):
         run(**wrong)

@@ -85,6 +85,8 @@ def imported(module, path):
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (name.value for name in node.args[:1] if isinstance(name, ast.Constant))
 
 
 def within(name, places):
@@ -137,6 +139,15 @@ def test_every_module_has_a_room_and_every_import_runs_down():
         and ROOMS[rooms[0]] <= ROOMS[rooms[1]]
     ]
     assert not wrong
+
+
+def test_imports_are_found_in_every_form(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text(
+        "import a.b, c\nfrom d import e\nfrom . import f\nfrom .g import h\n"
+        "importlib.import_module('i.j')\nimport_module('k')\nimport_module(name)\n"
+    )
+    assert {*imported("room.module", module)} == {"a.b", "c", "d.e", "room.f", "room.g.h", "i.j", "k"}
 
 
 def test_no_modules_import_each_other_in_a_circle():

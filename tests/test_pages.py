@@ -299,7 +299,6 @@ class TestList:
             ({"profile": "nope"}, "Select a valid choice"),
             ({"status": "nope"}, "Select a valid choice"),
             ({"q": "x" * 201}, "at most 200 characters"),
-            ({"q": "a\x00b"}, "Null characters are not allowed"),
         ],
     )
     def test_a_wrong_filter_is_explained_and_nothing_half_filtered_shown(
@@ -350,9 +349,7 @@ class TestList:
             f"c{n}" for n in range(25, 0, -1)
         ]
 
-    @pytest.mark.parametrize(
-        "place", ["0", "x", "2026-03-04_1", "9999-01-01T00:00:00+00:00_" + "0" * 32, "\x00"]
-    )
+    @pytest.mark.parametrize("place", ["0", "x", "2026-03-04_1", "9999-01-01T00:00:00+00:00_" + "0" * 32])
     @pytest.mark.parametrize("name", ["before", "after", "page"])
     def test_a_place_that_is_none_is_the_newest_page(self, browse, make_call, name, place):
         make_call(caller="Ann")

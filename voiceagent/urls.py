@@ -4,15 +4,24 @@ from inspect import unwrap
 
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
-from django.urls import include, path
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import include, path, re_path
 from django.views import defaults
 
 from calls.pages import accounts
+
+
+def nowhere(request: HttpRequest) -> HttpResponse:
+    """There is no such page."""
+    raise Http404
+
 
 urlpatterns = [
     # In front of the admin's own: there is one login.
     path("admin/login/", accounts.admin_login),
     path("admin/logout/", LogoutView.as_view()),
+    # Django's way from the admin to an object's own page: nothing that is in the admin has one.
+    re_path(r"^admin/r/", nowhere),
     path("admin/", admin.site.urls),
     path("", include("calls.urls")),
 ]

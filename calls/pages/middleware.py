@@ -2,11 +2,25 @@
 
 from collections.abc import Callable
 
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import add_never_cache_headers
 from django.utils.decorators import sync_only_middleware
 
 View = Callable[[HttpRequest], HttpResponse]
+
+
+@sync_only_middleware
+def plain(view: View) -> View:
+    """Refuse addresses with NUL in them, which no link has and PostgreSQL takes for a mistake of ours."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        query = request.META.get("QUERY_STRING", "")
+        if "\0" in request.path or "%00" in query or "\0" in query:
+            raise BadRequest("There is a NUL in the address.")
+        return view(request)
+
+    return answer
 
 
 @sync_only_middleware

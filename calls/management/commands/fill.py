@@ -46,8 +46,8 @@ class Command(BaseCommand):
             )
         turns, long_turns = options["turns"], options["long"]
         count = options["calls"] if turns is None else max(1, (turns - long_turns) // rows.TURNS)
-        if count < 1 or long_turns < 0:
-            raise CommandError("--calls has to be at least 1, and --long at least 0.")
+        if count < 1 or long_turns < 0 or (turns is not None and turns < 1):
+            raise CommandError("--calls and --turns have to be at least 1, and --long at least 0.")
         until = options["until"] or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         # What it makes has to be the same every time; nothing secret depends on it.
         dice = random.Random(options["seed"])  # noqa: S311
