@@ -44,6 +44,7 @@ class AgentServer:
             "NODE_NAME": "e2e",
             "ADMIN_PASSWORD": "correct horse battery",
             "DRAIN_SECONDS": "0",
+            "MAX_CALLS": "200",  # many tests call one server at the same time
             **environment,
         }
         self.output = []
