@@ -1,4 +1,4 @@
-"""The words of docs/performance.md that do not change with the figures."""
+"""The text of docs/performance.md that does not depend on the figures."""
 
 from benchmarks import figures as f
 

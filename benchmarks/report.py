@@ -1,4 +1,4 @@
-"""docs/performance.md and its plot, written from what was measured."""
+"""Writes docs/performance.md and its plot from the measurements."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = {"ours": "this server", "baseline": "the usual way"}
 
 
 def write(details: dict[str, Any]) -> None:
-    """Write the document and its plot from the sections of details.json that there are."""
+    """Write the document and its plot from the sections that details.json has."""
     figures = {name: section["figures"] for name, section in details.items()}
     parts = [prose.OPENING]
     curve: list[Point] = figures.get("curve", [])
@@ -49,7 +49,7 @@ def _of(points: Iterable[Point], side: str) -> list[Point]:
 
 
 def _carried(points: Sequence[Point]) -> Point | None:
-    """The largest point that did not break, if the first one did not."""
+    """The point with the most calls that did not break; None if the first one broke."""
     last = None
     for each in points:
         if each["broken"]:
@@ -154,7 +154,7 @@ def _ratios(curve: Sequence[Point]) -> str:
 
 
 def _targets(curve: Sequence[Point]) -> str:
-    """The project's targets, and whether this run met them."""
+    """The section with the project's targets, and whether this run met them."""
     ours = {p["calls"]: p for p in _of(curve, "ours") if not p.get("failed")}
     pair = _common(curve)
     at_50 = ours.get(50)
@@ -253,7 +253,7 @@ def _voice(voice: dict[str, Any]) -> str:
     return f"## Voice to voice with the embedded models\n\n{text}\n{table}"
 
 
-# What a speaker of benchmarks/hearing.py is called here.
+# The names of the speakers of benchmarks/hearing.py in the document.
 SPEAKERS = {
     "hibari": "the embedded voice",
     "slt": "flite slt, a woman",
@@ -349,7 +349,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A number with as many digits as mean something; – for none."""
+    """A number with its significant digits; – for None."""
     if value is None:
         return "–"
     if isinstance(value, float):
