@@ -17,7 +17,7 @@ FIRST_WORD_S = 30.0
 
 
 async def _first_call(port: int) -> dict[str, Any]:
-    """Make one call; return the ms from connecting to `configured` (None: not sent) and to the first audio."""
+    """Make one call; the ms from connecting to `configured` (None: not sent) and to the first audio."""
     clock = Clock()
     caller = Caller(scripts()[0], 0, clock.origin_after(time.monotonic() + 0.01, 0), "free", "first")
     clock.start(caller)

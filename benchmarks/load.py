@@ -211,7 +211,7 @@ async def _hang_up(clock: Clock, callers: list[Caller]) -> None:
 
 
 async def _settled(probe: Remote, expected: float | None = None) -> float:
-    """The seconds of audio that the server counted, once as expected or unchanged for 2 s; after 20 s anyway."""
+    """The seconds of audio that the server counted, once as expected or unchanged for 2 s, or after 20 s."""
     last, unchanged = -1.0, 0
     for _ in range(40):
         now = float((await probe.ask("heard"))["seconds"])

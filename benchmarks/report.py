@@ -265,15 +265,15 @@ SPEAKERS = {
     "person": "a person",
 }
 PACKAGES = {"person": "asterisk-core-sounds-en-wav", "espeak": "espeak-ng"}  # where they are; else flite
-HEARING = """What each embedded speech-to-text writes of what is said: words replaced, dropped or added, in
-percent of the words said, in lower case, without punctuation and with numbers spelled out. Each utterance is
-given whole, with 0.3 s of silence before and 0.2 s after, and what the server would take for invented is left
-out; voice activity detection has no part in it.
+HEARING = """The word errors of each embedded speech-to-text: words replaced, dropped or added, in percent of
+the words said; compared in lower case, without punctuation and with numbers spelled out. Each utterance is
+transcribed whole, with 0.3 s of silence before and 0.2 s after, without voice activity detection. Words that
+the server would take for invented are left out.
 
-- **Who speaks.** Synthesised voices say the same {sentences} sentences, such as callers of a small business
-  say. The person is one actress: {prompts} prompts that she recorded for Asterisk, at 8 kHz, so that hers are
-  never quite clean.
-- **Through what** (`calls/simulator/line.py`). *telephone*: 300 to 3400 Hz and µ-law; *gsm*: GSM 06.10
+- **Speakers.** Synthesised voices say the same {sentences} sentences, such as callers of a small business
+  say. The person is an actress: {prompts} prompts that she recorded for Asterisk, at 8 kHz, so that even
+  "clean" is a telephone's band.
+- **Lines** (`calls/simulator/line.py`). *telephone*: 300 to 3400 Hz and µ-law; *gsm*: GSM 06.10
   instead; *noise*: the telephone with white noise so many dB below the speech; *quiet*: the telephone, 30 dB
   too quiet; *clipped*: overdriven by 20 dB, then the telephone. *slower* and *faster*: the telephone, at 0.85
   and 1.2 times the voice's own pace.

@@ -7,9 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-MASK = (
-    b"\x37\xfa\x21\x3d"  # clients have to mask frames; with one mask for all, frames can be made in advance
-)
+MASK = b"\x37\xfa\x21\x3d"  # clients have to mask; with one mask for all, frames can be made in advance
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
