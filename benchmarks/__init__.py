@@ -1,4 +1,4 @@
-"""Calls per core, measured: this server and Pipecat used the usual way, under the same load.
+"""Measures how many calls a core carries: this server and Pipecat used the usual way, under the same load.
 
 `python -m benchmarks --help` lists what can be measured; `make bench` measures all of it and writes
 docs/performance.md.

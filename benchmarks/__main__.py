@@ -133,7 +133,7 @@ def _keep(**sections: Any) -> None:
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Run the command of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure calls per core.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -1,4 +1,4 @@
-"""Many short calls, one after the other and many at a time: what they leave behind.
+"""Measures what many short calls leave behind in the server, one after the other and many at a time.
 
 Each call connects, configures, streams until the greeting's first audio comes, says `disconnect` and closes.
 It is over when the server has closed the socket.
@@ -16,13 +16,13 @@ from benchmarks.point import Server, running
 from benchmarks.speech import Script, scripts
 
 WARM_UP_CALLS = 100
-CALL_S = 6.0  # no call may last longer, and for so long the caller is silent
-SETTLE_S = 4.0  # until the server has written, closed and forgotten the last call
+CALL_S = 6.0  # the longest a call may last; the caller is silent all the time
+SETTLE_S = 4.0  # in which the server stores and closes the last call
 KEPT = ("rss_mb", "blocks", "tasks", "threads", "fds")
 
 
 async def _call(clock: Clock, port: int, script: Script, number: int) -> float | None:
-    """One short call; the seconds from connecting to the first audio, or None if it failed."""
+    """Make one short call; return the seconds from connecting to the first audio, or None if it failed."""
     origin = clock.origin_after(time.monotonic() + 0.01, number % 10)
     caller = Caller(script, script.entry_before(1, CALL_S), origin, "free", f"churn-{number}")
     clock.start(caller)
@@ -76,10 +76,10 @@ async def _phase(server: Server, clock: Clock, calls: int, at_once: int) -> dict
 
 
 def measure(side: str, server: str, calls: int) -> dict[str, Any]:
-    """What `calls` leave behind, after a hundred that warm the server up.
+    """Measure what `calls` leave behind, after a hundred calls that warm the server up.
 
-    One phase has them one after the other, one fifty at a time, and one once more fifty at a time: what is
-    allocated only once shows in the first of the two and not in the second.
+    They are made in three phases: one after the other, fifty at a time, and fifty at a time again. What is
+    allocated once only shows in the second phase and not in the third.
     """
 
     async def run(under_test: Server) -> list[dict[str, Any]]:

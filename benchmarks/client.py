@@ -1,8 +1,8 @@
-"""Callers that cost next to nothing: ready-made frames out, the times of the agent's audio in.
+"""Callers that use little CPU: they send ready-made frames, and note the times of the agent's audio.
 
-The generations of clients share a socket differently: a free one sends a frame when it is due; the newer
-RustPBX sends what has queued when a message comes or after 100 ms; the older one sends one frame for each
-message it receives.
+The generations of clients send differently: a free one sends each frame when it is due; the newer RustPBX
+sends all queued frames when a message comes or after 100 ms; the older one sends one frame for each message
+it receives.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ CONFIGURE = {
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """What went wrong on a caller's line, as a sentence; "" if nothing did."""
+    """What went wrong on a caller's connection, as a sentence; "" if nothing did."""
 
     refused: str = ""
     dropped: str = ""
@@ -57,7 +57,7 @@ class Caller(asyncio.Protocol):
         origin: when the first frame begins; it is due 10 ms later.
         generation: "free", "new" or "seed".
         room: the call's room_id.
-        speed: frames sent where one is due: 10 makes six minutes of an hour.
+        speed: how many times as fast as in real time frames are sent: with 10, an hour takes six minutes.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Caller(asyncio.Protocol):
         self.generation, self.room, self.speed = generation, room, speed
         self.due = self.sent = 0  # frames
         self.arrivals = array("d")
-        self.audio_seconds = 0.0  # in one message of the agent's voice; 0 until one came
-        self.codes: list[str] = []  # of errors the server told
+        self.audio_seconds = 0.0  # the length of one message of the agent's voice; 0 until one comes
+        self.codes: list[str] = []  # of the `error` messages that came
         self.configured_at = 0.0
         self.errors = Errors()
         self.opened = asyncio.get_running_loop().create_future()
@@ -80,7 +80,7 @@ class Caller(asyncio.Protocol):
         self._released = 0.0
 
     async def connect(self, port: int, path: str) -> None:
-        """Open the socket and send `configure`; bounded. What fails is in `errors`."""
+        """Open the socket and send `configure`, within a bounded time. Failures are noted in `errors`."""
         loop = asyncio.get_running_loop()
         separator = "&" if "?" in path else "?"
         self._request = handshake(port, f"{path}{separator}origin={self.origin:.6f}")
@@ -92,7 +92,7 @@ class Caller(asyncio.Protocol):
             self.errors = Errors(refused=f"{type(error).__name__}: {error}")
 
     def tick(self, now: float) -> None:
-        """Another frame is due."""
+        """Note that another frame is due."""
         self.due += self.speed
         if self._transport is None or not self._parser.open:
             return
@@ -129,7 +129,7 @@ class Caller(asyncio.Protocol):
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: note when, look as little as possible at what."""
+        """Note when bytes came, and parse as little of them as possible."""
         now = time.monotonic()
         was_open = self._parser.open
         try:
@@ -146,7 +146,7 @@ class Caller(asyncio.Protocol):
                 self.opened.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Closed, by us or by them."""
+        """Note that the connection is closed, by either side."""
         if not self.opened.done():
             self.opened.set_exception(Refused(f"closed during the handshake: {exc}"))
         elif not self.hanging_up:
@@ -171,14 +171,14 @@ class Caller(asyncio.Protocol):
             self._release(now)
 
     def _on_message(self, message: dict[str, Any], now: float) -> None:
-        """Take a message that is no audio."""
+        """Handle a message that is not audio."""
         if message.get("type") == "error":
             self.codes.append(f"{message.get('code')}: {message.get('message')}")
         elif message.get("type") == "configured":
             self.configured_at = now
 
     def _release(self, now: float) -> None:
-        """Send what may be sent: all that is due, or one frame if the client is of the older generation."""
+        """Send all frames that are due, or one if the client is of the older generation."""
         assert self._transport is not None  # noqa: S101  narrows the type
         self._released = now
         until = min(self.due, self.sent + 1) if self.generation == "seed" else self.due
@@ -190,9 +190,9 @@ class Caller(asyncio.Protocol):
 
 
 class Clock:
-    """Ticks every millisecond; each caller is asked for a frame every tenth, in a phase of its own.
+    """Ticks every millisecond. Every tenth tick a frame of a caller is due; callers have different phases.
 
-    It knows how late it was itself.
+    It also measures how late its ticks were.
     """
 
     def __init__(self) -> None:
@@ -205,17 +205,17 @@ class Clock:
         self._timer = self._loop.call_soon(self._tick)
 
     def origin_after(self, at: float, phase: int) -> float:
-        """The first time from `at` on that lies in a phase."""
+        """The first time at or after `at` that is in the phase."""
         tick = round((at - self.base) / TICK_S)
         return self.base + (tick + (phase - tick) % PHASES) * TICK_S
 
     def start(self, caller: Caller) -> None:
-        """The caller's first frame begins at its origin and is due one frame later."""
+        """Start a caller: its first frame begins at its origin and is due one frame later."""
         tick = round((caller.origin - self.base) / TICK_S)
         self._starts.setdefault(max(tick, self._next), []).append(caller)
 
     def stop(self, caller: Caller) -> None:
-        """No frame of this caller is due any more."""
+        """Stop a caller: no more of its frames are due."""
         for phase in self._phases:
             if caller in phase:
                 phase.remove(caller)
@@ -225,7 +225,7 @@ class Clock:
         self._timer.cancel()
 
     def report(self) -> dict[str, float | None]:
-        """How late the generator itself was."""
+        """How late the ticks were."""
         return {
             "generator_late_p95_ms": in_ms(percentile(self.late, 0.95)),
             "generator_late_p99_ms": in_ms(percentile(self.late, 0.99)),

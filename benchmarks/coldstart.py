@@ -1,4 +1,4 @@
-"""From starting a server to its first call's first word: what a deploy or a crash costs."""
+"""Measures the time from starting a server to the first audio of its first call."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ FIRST_WORD_S = 30.0
 
 
 async def _first_call(port: int) -> dict[str, Any]:
-    """Times of one call in ms from connecting: `configured` (None: not told), and the first audio."""
+    """Make one call; the ms from connecting to `configured` (None: not sent) and to the first audio."""
     clock = Clock()
     caller = Caller(scripts()[0], 0, clock.origin_after(time.monotonic() + 0.01, 0), "free", "first")
     clock.start(caller)
@@ -45,7 +45,7 @@ async def _two_calls(port: int) -> dict[str, Any]:
 
 
 def measure() -> list[dict[str, Any]]:
-    """Cold starts of both servers with the fixed providers, and of ours with its embedded models."""
+    """Measure cold starts of both servers with the fixed providers, and of ours with its embedded models."""
     rows = []
     for side, server in (("ours", "daphne"), ("baseline", "uvicorn")):
         with running(side, server) as under_test:
@@ -62,7 +62,7 @@ def _row(side: str, providers: str, ready_s: float, calls: dict[str, Any]) -> di
 
 @contextmanager
 def product() -> Iterator[tuple[int, float]]:
-    """`manage.py serve` with nothing prepared: its port, and the seconds until it took connections."""
+    """Run `manage.py serve` on an empty data folder; yield its port and the seconds until it was ready."""
     with scratch() as folder:
         port = free_port()
         own = environment(folder) | {"PORT": str(port), "CARTESIA_API_KEY": "", "OPENAI_API_KEY": ""}

@@ -1,4 +1,4 @@
-"""The curve: more and more calls on one core, this server and the usual way by turns, until each breaks."""
+"""Measures the curve: this server and the usual way in turns, with more and more calls, until each breaks."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which numbers of calls to try on which server, how often and for how long."""
+    """How many calls to try on which server, how often and for how long."""
 
     ours: tuple[int, ...] = (1, 5, 10, 25, 50, 100, 150, 200)
     baseline: tuple[int, ...] = (1, 5, 10, 25, 50)
@@ -23,7 +23,7 @@ class Plan:
 
 
 def measure(plan: Plan, say: Progress) -> list[Point]:
-    """The points of both sides, each the median of its runs."""
+    """Measure the points of both sides, each the median of its runs."""
     runs: list[Point] = []
     for number in range(plan.rounds):
         runs += _round(plan, number + 1, say)
@@ -31,7 +31,7 @@ def measure(plan: Plan, say: Progress) -> list[Point]:
 
 
 def merged(runs: Sequence[Point]) -> list[Point]:
-    """One point for each side, server, kind of clients and number of calls; runs without figures last."""
+    """Merge runs of the same side, server, clients and number of calls; those without figures come last."""
     groups: dict[tuple[Any, ...], list[Point]] = {}
     for run in runs:
         groups.setdefault((run["side"], run["server"], run["clients"], run["calls"]), []).append(run)
@@ -44,30 +44,30 @@ def merged(runs: Sequence[Point]) -> list[Point]:
 
 
 def _round(plan: Plan, number: int, say: Progress) -> Iterator[Point]:
-    """One run of each point; a side that broke is not asked to carry more."""
+    """Run each point once; a side that broke is not measured with more calls."""
     todo = {"ours": list(plan.ours), "baseline": list(plan.baseline)}
     for calls in sorted({*plan.ours, *plan.baseline}):
         for side in ("ours", "baseline"):
             if calls in todo[side]:
                 run = one(side, point.SERVERS[side][0], calls, plan.seconds, seed=number)
-                say(f"round {number}: {told(run)}")
+                say(f"round {number}: {line(run)}")
                 if run["broken"]:
                     todo[side] = []
                 yield run
 
 
 def climb(server: str, clients: str, counts: Sequence[int], seconds: float, say: Progress) -> Iterator[Point]:
-    """One run of each number of calls on our server, until it breaks."""
+    """Run each number of calls once on our server, until it breaks."""
     for calls in counts:
         run = one("ours", server, calls, seconds, clients=clients)
-        say(told(run))
+        say(line(run))
         yield run
         if run["broken"]:
             return
 
 
 def one(side: str, server: str, calls: int, seconds: float, **options: Any) -> Point:
-    """One run on a fresh server; if the server could not even be asked, a point that says so."""
+    """Run once on a fresh server; if that failed altogether, return a point that says so."""
     try:
         return judged(point.measure(side, server, calls, seconds, **options))
     except RuntimeError as error:
@@ -76,22 +76,22 @@ def one(side: str, server: str, calls: int, seconds: float, **options: Any) -> P
 
 
 def judged(run: Point) -> Point:
-    """The run with why it broke the server, and why its figures may be doubted."""
+    """Add to a run why the server broke, and why the figures may be wrong."""
     return run | {"broken": broken(run), "doubts": doubts(run)}
 
 
 def quick(say: Progress) -> list[Point]:
-    """The shortest version that means something: a few numbers of calls, once, for eight seconds."""
+    """Measure a short curve: a few numbers of calls, once each, for eight seconds."""
     points = []
     for side, calls in (("ours", 1), ("baseline", 1), ("ours", 10), ("baseline", 10), ("ours", 25)):
         options = {"ramp_s": 0.05, "settle_s": 2.0, "warm_up_s": 4.0}
         points.append(one(side, point.SERVERS[side][0], calls, 8.0, **options))
-        say(told(points[-1]))
+        say(line(points[-1]))
     return points
 
 
-def told(run: Point) -> str:
-    """A run in a line."""
+def line(run: Point) -> str:
+    """A run as one line of text."""
     name = f"{run['side']}/{run['server']} {run['calls']:>3} {run['clients']} calls"
     if run.get("failed"):
         return f"{name}: the server did not answer"

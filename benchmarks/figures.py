@@ -1,4 +1,4 @@
-"""What is measured and what the figures mean: fixed times, definitions, the arithmetic. Pure.
+"""The fixed times of the providers, the definitions of the figures, and their arithmetic. Pure.
 
 Times are seconds on the machine's monotonic clock unless a name says ms.
 """
@@ -13,15 +13,15 @@ from typing import Any
 
 # --- The providers' fixed times, the same for both servers ------------------------------------------------
 
-VAD_STOP_S = 0.2  # of silence, after which Silero VAD says that speech has stopped (Pipecat's default)
-VAD_START_S = 0.2  # of speech, after which it says that speech has started
+VAD_STOP_S = 0.2  # after this much silence the VAD says that speech has stopped (Pipecat's default)
+VAD_START_S = 0.2  # after this much speech it says that speech has started
 STT_FINAL_S = 0.2  # from there to the final words
 LLM_FIRST_TOKEN_S = 0.25
 TOKEN_S = 0.01  # between tokens; a token is a word
 TTS_FIRST_AUDIO_S = 0.1
 GREETING = "Hello! How can I help you today?"
 REPLY = "Thank you, I have found that for you. It is ready for you at the front desk today."
-# Text goes to the voice by sentence, and a sentence is known to be over when the next one's first word comes.
+# The voice gets whole sentences, and a sentence is known to be whole when the next one's first word comes.
 LLM_FIRST_SENTENCE_S = LLM_FIRST_TOKEN_S + TOKEN_S * len(REPLY.split(". ", maxsplit=1)[0].split())
 FIXED_TURN_S = VAD_STOP_S + STT_FINAL_S + LLM_FIRST_SENTENCE_S + TTS_FIRST_AUDIO_S
 
@@ -29,11 +29,11 @@ FIXED_TURN_S = VAD_STOP_S + STT_FINAL_S + LLM_FIRST_SENTENCE_S + TTS_FIRST_AUDIO
 
 BROKEN_PACING_P99_MS = 20.0
 BROKEN_LAG_P95_MS = 50.0
-PAUSE_S = 0.15  # without audio: what follows is another reply
+PAUSE_S = 0.15  # audio after a longer pause is another reply
 UNANSWERED_SHARE = 0.02
-PATIENCE_S = 1.0  # no answer by so long after it is due: unanswered
-GENERATOR_LATE_P95_MS = 5.0  # beyond this the generator, not the server, may have been measured
-SHARED_CORE_PCT = 20.0  # of the server's core used by others: what came of it is marked
+PATIENCE_S = 1.0  # a turn without an answer for this long after it is due is unanswered
+GENERATOR_LATE_P95_MS = 5.0  # a point where the generator was later than this is marked
+SHARED_CORE_PCT = 20.0  # a point where others used more than this of the server's core is marked
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
@@ -45,20 +45,20 @@ def percentile(values: Iterable[float], share: float) -> float | None:
 
 
 def in_ms(seconds: float | None) -> float | None:
-    """Seconds as ms to a hundredth."""
+    """Seconds as ms, rounded to hundredths."""
     return None if seconds is None else round(seconds * 1000, 2)
 
 
 def missed_ticks(due: float, now: float, every: float) -> list[float]:
-    """How late each tick is that was due from `due` to `now`.
+    """How late each tick is that was due between `due` and `now`.
 
-    A stall of 100 ms makes ten ticks of 10 ms late, not one: otherwise long stalls would hardly show.
+    A stall of 100 ms counts as ten late ticks of 10 ms, not as one: else long stalls would hardly show.
     """
     return [now - due - k * every for k in range(max(0, math.floor((now - due) / every) + 1))]
 
 
 def broken(point: Mapping[str, Any]) -> list[str]:
-    """Why the server did not carry this number of calls; empty if it did."""
+    """The reasons why the server did not carry this number of calls; empty if it did."""
     if point.get("failed"):
         return ["the server did not answer"]
     reasons = []
@@ -73,23 +73,23 @@ def broken(point: Mapping[str, Any]) -> list[str]:
     ):
         if point[key] > 0:
             reasons.append(reason)
-    # Now and then smart turn takes a finished sentence for an unfinished one, at any load.
+    # At any load, smart turn sometimes takes a finished sentence for an unfinished one.
     if point["turns_unanswered"] > UNANSWERED_SHARE * point["turns"]:
         reasons.append("no answer")
     return reasons
 
 
 def doubts(point: Mapping[str, Any]) -> list[str]:
-    """Why a point's figures may be somebody else's doing."""
+    """The reasons why a point's figures may be wrong through something else than the server."""
     late = (point.get("generator_late_p95_ms") or 0.0) > GENERATOR_LATE_P95_MS
     shared = (point.get("core_busy_elsewhere_pct") or 0.0) > SHARED_CORE_PCT
     return [*(["generator late"] if late else []), *(["core shared"] if shared else [])]
 
 
 def medians(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One point out of several runs of it: the median of each number, the first run's other fields.
+    """Merge several runs of a point: the median of each number, and the first run's other fields.
 
-    A figure that some runs lack is the median of the others. Of what must not happen, the worst run counts.
+    If some runs lack a figure, it is the median of the others. Of losses and refusals the worst run counts.
     """
     merged = dict(points[0])
     for key in merged:
@@ -112,7 +112,7 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Something the caller said: when it truly began and ended in the audio."""
+    """When the caller's speech truly began and ended in the audio."""
 
     onset: float
     end: float
@@ -120,10 +120,10 @@ class Utterance:
 
 @dataclass
 class Outcome:
-    """What calls showed within the window of measurement. Seconds."""
+    """The figures of calls within the window of measurement, in seconds."""
 
     pacing: list[float] = field(default_factory=list)  # |gap − the audio's length| between two messages
-    added_turn: list[float] = field(default_factory=list)  # beyond FIXED_TURN_S
+    added_turn: list[float] = field(default_factory=list)  # the turn latency less FIXED_TURN_S
     barge_in: list[float] = field(default_factory=list)
     turns: int = 0
     unanswered: int = 0
@@ -132,19 +132,20 @@ class Outcome:
 def judge(
     said: Sequence[Utterance], arrivals: Sequence[float], length: float, window: tuple[float, float]
 ) -> Outcome:
-    """What one call shows.
+    """The figures of one call.
 
     Args:
         said: the caller's utterances in order.
         arrivals: when each message with the agent's voice came, in order.
-        length: seconds of audio in each of these.
-        window: beginning and end of the measurement. What begins in it counts, if there was time to see it.
+        length: seconds of audio in each of these messages.
+        window: beginning and end of the measurement. Utterances that begin in it count, if it is long enough
+            to see their answers.
     """
     outcome = Outcome()
     begin, end = window
     for one, after in pairwise(said):
-        # An answer cannot come before half the fixed times, nor without a pause before it: other audio is
-        # left of what was interrupted.
+        # Audio that comes before half the fixed times have passed, or without a pause before it, is the rest
+        # of an interrupted reply.
         first = bisect_left(arrivals, one.end + FIXED_TURN_S / 2)
         until = bisect_right(arrivals, after.onset)
         while 0 < first < until and arrivals[first] - arrivals[first - 1] < PAUSE_S:
@@ -155,7 +156,7 @@ def judge(
                 outcome.unanswered += 1
             else:
                 outcome.added_turn.append(arrivals[first] - one.end - FIXED_TURN_S)
-        # The reply is one stretch of audio: within it every gap counts, however long. But not the first, as
+        # A reply is one stretch of audio, in which every gap counts, however long; except the first, as
         # Pipecat's transport sends the first two messages together, at any load.
         reply = arrivals[first:until]
         gaps = [(a, b) for a, b in pairwise(reply[1:]) if begin <= a and b <= end]

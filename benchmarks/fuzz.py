@@ -1,4 +1,4 @@
-"""Generated messages and requests at a real server: no exception, no 500, flat memory."""
+"""Sends generated messages and requests to a real server: no exception, no status 500, no memory growth."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MESSAGES, REQUESTS = 100_000, 20_000
 SESSIONS_AT_ONCE, REQUESTS_AT_ONCE = 100, 1_000  # between two looks at memory and log
 ANSWER_S = 30.0
-FLAT_MB = 25.0  # more than this after the first fifth is growth
+FLAT_MB = 25.0  # growth that is permitted after the first fifth
 MADE_UP_CALLS = 200
 TRACEBACK = "Traceback (most recent call last)"
 
@@ -69,7 +69,7 @@ def _memory_mb(pid: int) -> float:
 
 
 def _batch(strategy: st.SearchStrategy[Any], size: int, number: int, try_one: Callable[[Any], None]) -> str:
-    """Try so many examples; "" or the smallest that goes wrong."""
+    """Try `size` examples; return the smallest that goes wrong, or ""."""
 
     @seed(number)
     @settings(
@@ -99,7 +99,7 @@ def _tracebacks(log: list[str]) -> list[str]:
 
 
 def _fuzz(at: Stand, found: Found, wanted: int, batch: Callable[[int], str], say: Say) -> Found:
-    """Send batches until as much as `wanted` is sent."""
+    """Send batches until `wanted` examples have been sent."""
     begin, number, logged = time.monotonic(), 0, len(at.server.output)
     while found.sent < wanted:
         if wrong := batch(number):
@@ -116,7 +116,7 @@ def _fuzz(at: Stand, found: Found, wanted: int, batch: Callable[[int], str], say
 
 
 def fuzz_socket(at: Stand, wanted: int, say: Say) -> Found:
-    """Send so many messages to `/ws/rustpbx`."""
+    """Send `wanted` messages to `/ws/rustpbx`."""
     found = Found("messages")
     port = at.server.port
 
@@ -129,7 +129,7 @@ def fuzz_socket(at: Stand, wanted: int, say: Say) -> Found:
 
 
 def fuzz_pages(at: Stand, wanted: int, say: Say) -> Found:
-    """Send so many requests, as each persona, to every address of the URL configuration."""
+    """Send `wanted` requests, as each persona, to every address of the URL configuration."""
     found = Found("requests")
     at.server.python("manage.py", "fill", "--calls", str(MADE_UP_CALLS))
     known = [str(id) for (id,) in at.query("SELECT id FROM calls_callsession LIMIT 5")]
@@ -189,7 +189,7 @@ async def _run(messages: int, requests: int, say: Say) -> list[Found]:
 
 
 def run(messages: int, requests: int, say: Say) -> bool:
-    """Send so many of both; whether all went well."""
+    """Send messages and requests; return whether all went well."""
     found = asyncio.run(_run(messages, requests, say))
     for each in found:
         say(each.verdict())

@@ -1,7 +1,7 @@
-"""How well the embedded speech-to-text hears what a telephone leaves of a voice, and what that costs.
+"""Measures how well the embedded speech-to-text recognises voices on telephone lines, and its CPU and memory.
 
-Each utterance is given whole, with silence around it, as if the voice activity detector had found its ends.
-The audio is made here, or read from Debian's prompts for Asterisk: none is kept.
+Each utterance is transcribed whole, with silence around it, as if the voice activity detector had found its
+ends. The audio is synthesised, or read from Debian's prompts for Asterisk; none is stored.
 """
 
 import os
@@ -23,7 +23,7 @@ from calls.simulator.words import word_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What callers of a small business say. Times and numbers are such as are read and written in one way only.
+# What callers of a small business say. Times and numbers are chosen so that they are written in one way only.
 SENTENCES = (
     "Yes please.",
     "No thank you.",
@@ -52,10 +52,10 @@ SENTENCES = (
 )
 SLOW, FAST = 0.85, 1.2  # times the voice's own pace
 PERSON = "person"
-TOGETHER = "together"  # all voices that are no person
+TOGETHER = "together"  # all synthesised voices
 BEFORE, AFTER = bytes(int(0.3 * SAMPLE_RATE) * 2), bytes(int(0.2 * SAMPLE_RATE) * 2)  # silence
 
-# A column of the table: at what pace it is said, and through what. Paces are heard over a telephone.
+# A column of the table: the pace of the speech, and the line. Other paces are measured over a telephone.
 CONDITIONS: dict[str, tuple[float, Line]] = {
     **{name: (1.0, line) for name, line in LINES.items()},
     "slower": (SLOW, telephone),
@@ -67,7 +67,7 @@ Hear = Callable[[bytes], str]
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is said, and s16le mono 16 kHz audio of it."""
+    """The text of an utterance, and its s16le mono 16 kHz audio."""
 
     text: str
     pcm: bytes
@@ -86,7 +86,7 @@ def models() -> list[tuple[str, Path]]:
 
 
 def measure() -> dict[str, Any]:
-    """Word error rates of each model by speaker and condition, in percent, and what the model takes."""
+    """Measure each model: word error rates by speaker and condition, in percent, CPU and memory."""
     found, missing = speakers()
     measured = []
     for name, folder in models():
@@ -113,8 +113,8 @@ def _longest(found: dict[str, Speaker]) -> bytes:
 
 
 def figures(hear: Hear, found: dict[str, Speaker]) -> dict[str, Any]:
-    """What `hear`, which runs in this process, makes of all the speakers say, under every condition."""
-    hear(bytes(2 * SAMPLE_RATE))  # the first time takes longer
+    """The figures of `hear`, which transcribes in this process, for all speakers under all conditions."""
+    hear(bytes(2 * SAMPLE_RATE))  # to warm up
     counts: dict[str, dict[str, tuple[int, int]]] = {}
     took, lengths = [], []
     for speaker, paces in found.items():
@@ -151,7 +151,7 @@ def figures(hear: Hear, found: dict[str, Speaker]) -> dict[str, Any]:
 
 
 def total(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Errors and words of all."""
+    """The sums of errors and words."""
     all_counts = list(counts)
     return sum(errors for errors, _ in all_counts), sum(words for _, words in all_counts)
 
@@ -160,7 +160,7 @@ def total(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
 
 
 def memory(folder: Path, pcm: bytes) -> float:
-    """MB by which a fresh process grows when it loads a model and transcribes `pcm`."""
+    """The MB by which a fresh process grows when it loads a model and transcribes `pcm`."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(_growth, folder, pcm).result()
 
@@ -181,7 +181,7 @@ def _resident_mb() -> float:
 
 
 def speakers() -> tuple[dict[str, Speaker], list[str]]:
-    """Who can be heard on this machine, and the names of those who cannot."""
+    """The speakers that are installed on this machine, and the names of those that are not."""
     found: dict[str, Speaker] = {}
     missing = []
     for voice in VOICES:

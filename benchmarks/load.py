@@ -1,7 +1,7 @@
-"""The load generator: so many calls at once against one server, and the figures of it.
+"""The load generator: makes many calls at once to one server, and reports the figures.
 
 `python -m benchmarks.load` reads a Load as JSON from standard input and prints one JSON object. It runs in a
-process of its own, on a core of its own, and says how late it was itself.
+process of its own, on a core of its own, and also reports how late its own timers were.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from benchmarks.figures import Outcome, in_ms, judge, percentile
 from benchmarks.speech import FRAME_S, Script, scripts
 
 PATH = "/ws/rustpbx"
-LEAD_S = 0.5  # from the decision to call to the first frame
-UNWIND_S = 1.0  # until nothing of the calls to warm up is left
-DRAIN_S = 0.5  # a held client may still send what has queued
+LEAD_S = 0.5  # from the start of connecting to the first frame
+UNWIND_S = 1.0  # in which the server closes the warm-up calls
+DRAIN_S = 0.5  # in which clients that wait for their lock may send their queued frames
 GENERATIONS = {"free": ("free",), "seed": ("seed",), "new": ("new",), "mixed": ("seed", "new", "free")}
 PROBE_S = 30.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to do: `calls` at once, begun `ramp_s` apart, measured for `seconds`.
+    """The load: `calls` at once, started `ramp_s` apart, and measured for `seconds`.
 
-    Two calls of `warm_up_s` come first; the measurement begins `settle_s` after the last call.
+    Two calls of `warm_up_s` come first. The measurement begins `settle_s` after the last call has started.
     """
 
     port: int
@@ -47,7 +47,7 @@ class Load:
 
 
 class Remote:
-    """The server's probe, asked over its Unix socket."""
+    """A client of the server's probe, over its Unix socket."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -58,20 +58,20 @@ class Remote:
         return cls(*await asyncio.open_unix_connection(path))
 
     async def ask(self, word: str) -> dict[str, Any]:
-        """The answer to `word`. Raises TimeoutError."""
+        """Send `word` and return the answer. Raises TimeoutError."""
         self._writer.write(f"{word}\n".encode())
         async with asyncio.timeout(PROBE_S):
             answer: dict[str, Any] = json.loads(await self._reader.readline())
         return answer
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
         await self._writer.wait_closed()
 
 
 async def run(load: Load) -> dict[str, Any]:
-    """Warm the server up, then load it and measure."""
+    """Warm the server up, make the calls and measure."""
     script_pool = scripts()
     dice = random.Random(load.seed)  # noqa: S311  not a secret
     probe = await Remote.connect(load.probe)
@@ -79,7 +79,7 @@ async def run(load: Load) -> dict[str, Any]:
     heard_before = await _warm_up(load, clock, script_pool[0], probe)
     await asyncio.sleep(UNWIND_S)
     before = await probe.ask("rest")
-    # What lives by now lives to the end: the generator's own collector would only make it late.
+    # Existing objects are needed to the end: collecting them would only make the generator late.
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -129,7 +129,7 @@ def _of_callers(callers: list[Caller], window: tuple[float, float]) -> dict[str,
         total.barge_in += one.barge_in
         total.turns += one.turns
         total.unanswered += one.unanswered
-    told = [code for caller in callers for code in caller.codes]
+    codes = [code for caller in callers for code in caller.codes]
     return {
         "pacing_p50_ms": in_ms(percentile(total.pacing, 0.5)),
         "pacing_p99_ms": in_ms(percentile(total.pacing, 0.99)),
@@ -142,15 +142,15 @@ def _of_callers(callers: list[Caller], window: tuple[float, float]) -> dict[str,
         "bargeins": len(total.barge_in),
         "calls_refused": sum(bool(c.errors.refused) for c in callers),
         "calls_dropped": sum(bool(c.errors.dropped) for c in callers),
-        "errors": sorted(set(told))[:5],
+        "errors": sorted(set(codes))[:5],
     }
 
 
 async def _warm_up(load: Load, clock: Clock, script: Script, probe: Remote) -> float:
-    """Make two calls, one after the other, and return the seconds heard of them.
+    """Make two calls, one after the other, and return the seconds of audio that the server counted of them.
 
-    What is loaded or allocated once must not count as a call's, and some of what the first call leaves is
-    given back only during the second.
+    Memory that is allocated once must not count as a call's, and some memory of the first call is freed only
+    during the second.
     """
     due = 0
     for number in range(2):
@@ -174,7 +174,7 @@ async def _ramp(load: Load, clock: Clock, script_pool: list[Script], dice: rando
         script = script_pool[number % len(script_pool)]
         origin = clock.origin_after(time.monotonic() + LEAD_S, dice.randrange(10))
         entry = script.entry(dice)
-        if number == 0:  # so that even one call in a short time is answered and interrupts
+        if number == 0:  # so that even a single short call has an answer and an interruption
             entry = script.entry_before(1, load.settle_s + load.calls * load.ramp_s + 0.5)
         caller = Caller(script, entry, origin, kinds[number % len(kinds)], f"room-{number}")
         clock.start(caller)
@@ -195,7 +195,7 @@ def _ping_later(caller: Caller) -> None:
 
 
 async def _hang_up(clock: Clock, callers: list[Caller]) -> None:
-    """Let the last frames go out, say goodbye, and wait, within bounds."""
+    """Send the last frames and `disconnect`, and wait for the end of the calls, within bounds."""
     for caller in callers:
         clock.stop(caller)
     await asyncio.sleep(DRAIN_S)
@@ -211,7 +211,7 @@ async def _hang_up(clock: Clock, callers: list[Caller]) -> None:
 
 
 async def _settled(probe: Remote, expected: float | None = None) -> float:
-    """Seconds of audio heard, once it is as expected or has not changed for two seconds; at most 20 s."""
+    """The seconds of audio that the server counted, once as expected or unchanged for 2 s, or after 20 s."""
     last, unchanged = -1.0, 0
     for _ in range(40):
         now = float((await probe.ask("heard"))["seconds"])
@@ -224,7 +224,7 @@ async def _settled(probe: Remote, expected: float | None = None) -> float:
 
 
 def main() -> None:
-    """Run the load described on standard input, before others on this core if that is permitted."""
+    """Run the load given on standard input, with priority over other processes if that is permitted."""
     with suppress(PermissionError):
         os.nice(-10)
     print(json.dumps(asyncio.run(run(Load(**json.load(sys.stdin))))))

@@ -1,8 +1,8 @@
-"""What a call costs as it gets long: an hour of it, ten times as fast.
+"""Measures CPU and memory of a call of an hour, ten times as fast as in real time.
 
-Audio comes, and the providers answer, ten times as fast as in life; the limits on a client are raised for it.
-The agent's voice goes out at life's pace, so each of its replies is interrupted by the caller's next
-sentence. An hour is some 460 sentences.
+Audio comes, and the providers answer, ten times as fast; the limits on a client are raised for it. The
+agent's voice is sent in real time, so each reply is interrupted by the caller's next sentence. An hour has
+some 460 sentences.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ async def _run(server: Server, minutes: float, speed: int) -> list[dict[str, Any
 
 
 def measure(server: str, minutes: float, speed: int) -> dict[str, Any]:
-    """An hour (or so many `minutes`) of one call, `speed` times as fast, in ten steps."""
+    """Measure `minutes` of one call, `speed` times as fast as in real time, in ten steps."""
     with running("ours", server, str(speed)) as under_test:
         rows = asyncio.run(_run(under_test, minutes, speed))
     return {"server": server, "minutes": minutes, "speed": speed, "steps": rows}

@@ -1,8 +1,7 @@
-"""What the analysts' pages take when a million turns are stored, on SQLite and on PostgreSQL.
+"""Measures the analysts' pages with a million turns stored, on SQLite and on PostgreSQL.
 
-Each database is filled by `manage.py fill`. A process of its own then asks for each page with Django's test
-client, so that everything between the request's headers and the last byte of the page counts, and nothing of
-the network.
+Each database is filled by `manage.py fill`. A process of its own then requests each page with Django's test
+client: the time from the request's headers to the last byte of the page, without the network.
 """
 
 import json
@@ -27,7 +26,7 @@ PROGRAM_S = 1800
 def measure(
     turns: int, databases: Sequence[str] = DATABASES, requests: int = REQUESTS
 ) -> list[dict[str, Any]]:
-    """Fill each database with so many turns and measure the pages; figures by database."""
+    """Fill each database and measure the pages; return the figures of each database."""
     results = []
     for name in databases:
         with scratch() as folder, _database(name) as url:
@@ -47,7 +46,7 @@ def measure(
 
 
 def _run(command: list[str], own: dict[str, str]) -> str:
-    """What a program of ours writes; raises CalledProcessError if it fails."""
+    """Run one of our programs and return its output; raises CalledProcessError if it fails."""
     done = subprocess.run(  # noqa: S603  our own
         command, env=own, check=True, timeout=PROGRAM_S, stdout=subprocess.PIPE, text=True
     )
@@ -56,7 +55,7 @@ def _run(command: list[str], own: dict[str, str]) -> str:
 
 @contextmanager
 def _database(name: str) -> Iterator[str]:
-    """The URL of an empty database; "" for SQLite in the data folder."""
+    """Yield the URL of an empty database; "" for SQLite in the data folder."""
     if name == "sqlite":
         yield ""
         return
@@ -67,7 +66,7 @@ def _database(name: str) -> Iterator[str]:
 
 
 def _pages() -> dict[str, str]:
-    """The addresses that are asked for, by what they show."""
+    """The paths of the pages, by what they show."""
     from django.db.models import Max
 
     from calls.models import CallSession, PromptProfile, Turn
@@ -112,7 +111,7 @@ def _pages() -> dict[str, str]:
 
 
 def _ask(requests: int) -> dict[str, Any]:
-    """Ask for each page so many times; how long each takes (ms) and what is stored."""
+    """Request each page `requests` times; return the times in ms, and how much is stored."""
     import django
 
     django.setup()
@@ -157,7 +156,7 @@ def _ask(requests: int) -> dict[str, Any]:
 
 
 def _timed(get: Callable[[], int]) -> float:
-    """How long it takes, in ms."""
+    """How long `get` takes, in ms."""
     begin = time.perf_counter()
     get()
     return (time.perf_counter() - begin) * 1000

@@ -83,7 +83,7 @@ def _line(start: tuple[float, float], end: tuple[float, float], colour: str, ext
 
 
 class _Axis:
-    """Where a value lies between two pixels."""
+    """Maps values to pixels between two ends."""
 
     def __init__(self, values: Sequence[float], first: float, last: float, *, linear: bool = False) -> None:
         self._linear = linear
@@ -96,7 +96,7 @@ class _Axis:
             self._high = max(positive) * 1.2
 
     def place(self, value: float) -> float:
-        """The pixel of a value; what is outside is put on the edge."""
+        """The pixel of a value; values outside the axis are put on its end."""
         value = min(max(value, self._low), self._high)
         if self._linear:
             share = (value - self._low) / (self._high - self._low)
@@ -115,7 +115,7 @@ class _Axis:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 10 times a power of ten."""
+    """The next larger 1, 2, 4 or 10 times a power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

@@ -1,4 +1,4 @@
-"""One point of a curve: a fresh server on one core, a load generator on another, and what came of it."""
+"""Measures one point of a curve: a fresh server on one core, a load generator on another."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Server:
     started_s: float  # from its start until it took connections
 
     def log(self) -> str:
-        """The end of what it wrote."""
+        """The end of the server's output."""
         return (self.folder / "log").read_text(errors="replace")[-4000:]
 
 
@@ -43,7 +43,7 @@ class ServerFailed(Exception):
 
 
 def cores() -> tuple[int, int]:
-    """The core for the server and the one for the load; the same one on a machine that has but one."""
+    """The core for the server and the one for the load; the same one if the machine has only one."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
 
@@ -56,8 +56,8 @@ def free_port() -> int:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment of a server under test: ours without what would change it, its data in `folder`."""
-    # Keys make the cloud the automatic choice: no embedded model is loaded, none is used.
+    """The environment of a server under test: ours without settings of the product, with data in `folder`."""
+    # With keys set, "auto" stands for the cloud providers: no embedded model is loaded or used.
     own = {
         "DATA_DIR": str(folder / "data"),
         "ENV_FILE": os.devnull,
@@ -74,7 +74,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """Make a folder that is deleted afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="voiceagent-bench-"))
     try:
         yield folder
@@ -127,7 +127,7 @@ def running(side: str, server: str, *extra: str, own: Mapping[str, str] | None =
 
 
 def accepts(port: int) -> bool:
-    """Whether something on 127.0.0.1 takes connections."""
+    """Whether a server takes connections at this port of 127.0.0.1."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -150,7 +150,7 @@ def measure(side: str, server: str, calls: int, seconds: float, **options: Any) 
 
 
 def generate(load: Load) -> dict[str, Any]:
-    """Run the load generator on its core; its figures. Raises RuntimeError with what it wrote."""
+    """Run the load generator on its core; return its figures. Raises RuntimeError with its output."""
     bound = 120 + load.calls * load.ramp_s + load.seconds
     done = subprocess.run(  # noqa: S603  our own module
         ["taskset", "-c", str(cores()[1]), sys.executable, "-m", "benchmarks.load"],  # noqa: S607  see above
@@ -163,7 +163,7 @@ def generate(load: Load) -> dict[str, Any]:
 
 
 def _busy_elsewhere(pid: int) -> Any:
-    """A function that says how much of the server's core others have used since now, in percent."""
+    """Return a function that returns the percentage of the server's core used by others since this call."""
     core = cores()[0]
     ticks = os.sysconf("SC_CLK_TCK")
 

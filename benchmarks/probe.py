@@ -1,6 +1,6 @@
-"""Inside each server under test: how late its event loop and its frames are, what it uses.
+"""Measures inside each server under test: delays of its event loop and of frames, memory, tasks and so on.
 
-The load generator asks over a Unix socket, one word a line, and gets a JSON object back.
+The load generator asks over a Unix socket: it sends one word a line and gets a JSON object back.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ Asgi = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 class Probe:
-    """Measures the process it lives in.
+    """Measures the process that it runs in.
 
     Args:
-        path: of the Unix socket it answers on.
-        heard: says how many seconds of callers' audio have reached the application so far.
+        path: of the Unix socket that it answers on.
+        heard: returns how many seconds of callers' audio have reached the application so far.
     """
 
     def __init__(self, path: Path, heard: Heard) -> None:
@@ -49,7 +49,7 @@ class Probe:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
-        """Begin to measure and to answer. Called again, it does nothing."""
+        """Begin to measure and to answer. Does nothing if called again."""
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ class Probe:
         self._server = await asyncio.start_unix_server(self._answer, self._path)
 
     def frame(self, delay: float) -> None:
-        """A caller's frame reached the application so many seconds after it was due."""
+        """Note that a caller's frame reached the application `delay` seconds after it was due."""
         self._delays.append(delay)
 
     def _tick(self) -> None:
@@ -90,7 +90,7 @@ class Probe:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
             match line.decode().strip():
-                case "rest":  # give back what is free, so that growth is growth
+                case "rest":  # return free memory to the system, so that it does not count as growth
                     give_back_memory()
                     answer = self._read()
                 case "mark":
@@ -122,16 +122,16 @@ def usage() -> dict[str, float]:
 
 
 def give_back_memory() -> None:
-    """Collect garbage and hand the allocator's free memory back to the system."""
+    """Collect garbage and return the allocator's free memory to the system."""
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def measured(application: Asgi, probe: Probe) -> Asgi:
-    """The ASGI application with its lifespan starting the probe and the delay of its frames measured.
+    """Wrap an ASGI application: its lifespan starts the probe, and the delay of each frame is measured.
 
-    A client says in the URL when its first frame began (`origin`, on the machine's monotonic clock).
+    The client's URL has the time when its first frame began (`origin`, by the machine's monotonic clock).
     """
 
     async def measure(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -1,7 +1,7 @@
-"""Speech-to-text, a language model and a voice that answer after fixed, known times.
+"""Speech-to-text, a language model and a voice that answer after fixed times.
 
-They stand in for real providers in both servers, so that what is measured is the server alone. Each is a
-Pipecat service in the usual way and costs next to nothing: timers and ready-made audio.
+They replace real providers in both servers, so that only the server is measured. Each is an ordinary Pipecat
+service and needs little CPU: it uses timers and ready-made audio.
 """
 
 import asyncio
@@ -35,21 +35,21 @@ from benchmarks.figures import LLM_FIRST_TOKEN_S, REPLY, STT_FINAL_S, TOKEN_S, T
 SAMPLE_RATE = 16_000
 PARTIAL_EVERY_S = 0.5
 SECONDS_PER_CHARACTER = 0.065  # people's usual pace
-PIECE_S = 0.1  # of audio at a time …
-PIECE_EVERY_S = 0.02  # … five times as fast as it is spoken
+PIECE_S = 0.1  # length of a piece of audio
+PIECE_EVERY_S = 0.02  # between pieces: audio comes five times as fast as it is spoken
 FRAME_S = 0.02
 
 _speed = 1.0
 
 
 def hasten(speed: float) -> None:
-    """Answer so many times as fast, for calls whose audio comes so many times as fast."""
+    """Answer `speed` times as fast, for calls whose audio comes `speed` times as fast."""
     global _speed  # noqa: PLW0603  one for the server under test
     _speed = speed
 
 
 class FixedSTT(STTService):
-    """A partial every half second of speech, and the words 200 ms after speech was seen to stop."""
+    """Pushes an interim transcript every half second of speech, a final one 200 ms after its detected end."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -64,7 +64,7 @@ class FixedSTT(STTService):
         return True
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
-        """Take audio and do nothing with it."""
+        """Ignore the audio."""
         yield None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -117,7 +117,7 @@ class FixedLLM(LLMService):
         return True
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Answer a context; an interruption cancels this very coroutine."""
+        """Answer a context. An interruption cancels this coroutine."""
         await super().process_frame(frame, direction)
         if not isinstance(frame, LLMContextFrame):
             await self.push_frame(frame, direction)
@@ -142,7 +142,7 @@ class FixedLLM(LLMService):
 
 
 class FixedTTS(TTSService):
-    """Speaks: the first audio after 100 ms, then 100 ms of it every 20 ms, with the times of the words."""
+    """Pushes the first audio after 100 ms, then 100 ms of audio every 20 ms, with the times of the words."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -184,7 +184,7 @@ class FixedTTS(TTSService):
 
 
 def speech_seconds(text: str) -> float:
-    """How long `text` takes to say, in whole frames of 20 ms."""
+    """How long `text` takes to say, in seconds, rounded to frames of 20 ms."""
     return round(len(text) * SECONDS_PER_CHARACTER / FRAME_S) * FRAME_S
 
 
@@ -198,7 +198,7 @@ def _word_times(text: str, begins: float) -> list[tuple[str, float]]:
 
 @cache
 def _voice() -> bytes:
-    """Twenty seconds of noise as loud as speech: its bytes are as long in JSON as those of a voice."""
+    """Twenty seconds of noise as loud as speech, so that it is as long in JSON as a voice."""
     noise = np.random.default_rng(1).normal(0, 3000, 20 * SAMPLE_RATE)
     return np.clip(noise, -32_768, 32_767).astype("<i2").tobytes()
 

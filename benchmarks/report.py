@@ -1,4 +1,4 @@
-"""docs/performance.md and its plot, written from what was measured."""
+"""Writes docs/performance.md and its plot from the measurements."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = {"ours": "this server", "baseline": "the usual way"}
 
 
 def write(details: dict[str, Any]) -> None:
-    """Write the document and its plot from the sections of details.json that there are."""
+    """Write the document and its plot from the sections that details.json has."""
     figures = {name: section["figures"] for name, section in details.items()}
     parts = [prose.OPENING]
     curve: list[Point] = figures.get("curve", [])
@@ -49,7 +49,7 @@ def _of(points: Iterable[Point], side: str) -> list[Point]:
 
 
 def _carried(points: Sequence[Point]) -> Point | None:
-    """The largest point that did not break, if the first one did not."""
+    """The point with the most calls that did not break; None if the first one broke."""
     last = None
     for each in points:
         if each["broken"]:
@@ -154,7 +154,7 @@ def _ratios(curve: Sequence[Point]) -> str:
 
 
 def _targets(curve: Sequence[Point]) -> str:
-    """The project's targets, and whether this run met them."""
+    """The section with the project's targets, and whether this run met them."""
     ours = {p["calls"]: p for p in _of(curve, "ours") if not p.get("failed")}
     pair = _common(curve)
     at_50 = ours.get(50)
@@ -253,7 +253,7 @@ def _voice(voice: dict[str, Any]) -> str:
     return f"## Voice to voice with the embedded models\n\n{text}\n{table}"
 
 
-# What a speaker of benchmarks/hearing.py is called here.
+# The names of the speakers of benchmarks/hearing.py in the document.
 SPEAKERS = {
     "hibari": "the embedded voice",
     "slt": "flite slt, a woman",
@@ -265,15 +265,15 @@ SPEAKERS = {
     "person": "a person",
 }
 PACKAGES = {"person": "asterisk-core-sounds-en-wav", "espeak": "espeak-ng"}  # where they are; else flite
-HEARING = """What each embedded speech-to-text writes of what is said: words replaced, dropped or added, in
-percent of the words said, in lower case, without punctuation and with numbers spelled out. Each utterance is
-given whole, with 0.3 s of silence before and 0.2 s after, and what the server would take for invented is left
-out; voice activity detection has no part in it.
+HEARING = """The word errors of each embedded speech-to-text: words replaced, dropped or added, in percent of
+the words said; compared in lower case, without punctuation and with numbers spelled out. Each utterance is
+transcribed whole, with 0.3 s of silence before and 0.2 s after, without voice activity detection. Words that
+the server would take for invented are left out.
 
-- **Who speaks.** Synthesised voices say the same {sentences} sentences, such as callers of a small business
-  say. The person is one actress: {prompts} prompts that she recorded for Asterisk, at 8 kHz, so that hers are
-  never quite clean.
-- **Through what** (`calls/simulator/line.py`). *telephone*: 300 to 3400 Hz and µ-law; *gsm*: GSM 06.10
+- **Speakers.** Synthesised voices say the same {sentences} sentences, such as callers of a small business
+  say. The person is an actress: {prompts} prompts that she recorded for Asterisk, at 8 kHz, so that even
+  "clean" is a telephone's band.
+- **Lines** (`calls/simulator/line.py`). *telephone*: 300 to 3400 Hz and µ-law; *gsm*: GSM 06.10
   instead; *noise*: the telephone with white noise so many dB below the speech; *quiet*: the telephone, 30 dB
   too quiet; *clipped*: overdriven by 20 dB, then the telephone. *slower* and *faster*: the telephone, at 0.85
   and 1.2 times the voice's own pace.
@@ -349,7 +349,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A number with as many digits as mean something; – for none."""
+    """A number with its significant digits; – for None."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""Pipecat used the usual way: its FastAPI WebSocket transport under uvicorn, as its examples show.
+"""The baseline: Pipecat used the usual way, with its FastAPI WebSocket transport under uvicorn.
 
-`python -m benchmarks.serve_baseline uvicorn PORT PROBE`. Everything is Pipecat's default but the log, which
-is at warnings here as in this project's server, and the sample rate, which is RustPBX's. A serializer speaks
-RustPBX's protocol.
+`python -m benchmarks.serve_baseline uvicorn PORT PROBE`. It is written like Pipecat's examples, with its
+defaults, except that only warnings are logged, as in this project's server, and that the sample rate is
+RustPBX's. A serializer translates RustPBX's protocol.
 """
 
 import json
@@ -34,7 +34,7 @@ heard_bytes = 0
 
 
 class RustPBXSerializer(FrameSerializer):
-    """Binary audio in, JSON audio out; other messages are left out on both ways."""
+    """Reads binary audio and writes JSON audio; other messages are dropped in both directions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class RustPBXSerializer(FrameSerializer):
 
 @app.websocket("/ws/rustpbx")
 async def call(websocket: WebSocket) -> None:
-    """One call, from the socket's upgrade to its end."""
+    """Serve one call, from the WebSocket handshake to its end."""
     await websocket.accept()
     params = FastAPIWebsocketParams(
         audio_in_enabled=True, audio_out_enabled=True, serializer=RustPBXSerializer()

@@ -1,7 +1,7 @@
-"""This project's server with the fixed providers, everything else as in production.
+"""This project's server with the fixed providers, and everything else as in production.
 
 `python -m benchmarks.serve_ours SERVER PORT PROBE [SPEED]`: SERVER is daphne, uvicorn or granian. DATA_DIR is
-a folder made for the run. SPEED lets audio come, and answers be given, so many times as fast.
+a folder made for the run. With SPEED, audio comes, and the providers answer, so many times as fast.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ PROFILE = "benchmark"
 
 
 async def _heard() -> float:
-    """Seconds of audio that ended calls have stored."""
+    """The seconds of audio that are stored with ended calls."""
     from channels.db import database_sync_to_async
     from django.db.models import Sum
 
@@ -27,7 +27,7 @@ async def _heard() -> float:
 
 
 def _prepare() -> None:
-    """A database with one profile, and the providers in the catalogue."""
+    """Make a database with one profile, and add the providers to the catalogue."""
     import django
 
     django.setup()
@@ -57,7 +57,7 @@ def _hasten(speed: float) -> None:
 
 
 async def _watch() -> None:
-    """A live page: it is told of every change."""
+    """Receive every change, like a live page."""
     from channels.layers import get_channel_layer
 
     from calls.recorder.notify import LIVE_GROUP
@@ -105,14 +105,14 @@ def main() -> None:
 
 
 def _daphne(app: Any, port: int) -> None:
-    """Daphne knows no lifespan: its beginning is played to the application by hand."""
+    """Serve with Daphne, which has no lifespan protocol: its startup is called here."""
     from calls.gateway.server.daphne import CallServer, endpoint, reactor
 
     async def never() -> Any:
         return await asyncio.get_running_loop().create_future()
 
     async def ignore(_message: dict[str, Any]) -> None:
-        """Nobody listens."""
+        """Ignore the message."""
 
     tasks: list[asyncio.Task[None]] = []
 

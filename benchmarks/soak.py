@@ -1,8 +1,8 @@
-"""An hour of calls that come and go: whether memory, descriptors, tasks and threads stay as they are.
+"""Measures whether memory, descriptors, tasks and threads grow during an hour of calls that come and go.
 
-A fifth of the calls last from beginning to end, the others 30 to 90 seconds. Every half minute the server is
-looked at from outside (/proc) and asked for its tasks. What it uses may not grow: the slope of a line through
-the samples, once it has settled, times the time they took.
+A fifth of the calls last from beginning to end, the others 30 to 90 seconds. Every half minute a sample is
+taken from outside (/proc), and of the tasks from the server's probe. The growth of a figure is the slope of a
+line through the samples, without those before the server has settled, times their duration.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ SETTLED = 0.2  # of the samples come before it has settled
 STAYING = 5  # one call of so many lasts to the end
 SHORT_S = (30.0, 90.0)
 BETWEEN_S = (1.0, 3.0)
-LONGEST_S = 3_500.0  # a profile's calls end after an hour: that is no call dropped
+LONGEST_S = 3_500.0  # a profile ends calls after an hour, which must not count as dropped calls
 KINDS = ("free", "new", "seed")
-# What may be gained while measured: MB, or numbers. Of tasks it is a share, as calls come and go.
+# The permitted growth: MB, or numbers; of tasks a share, as calls come and go.
 LIMITS = {"rss_mb": 20.0, "uss_mb": 20.0, "fds": 4.0, "threads": 2.0}
 TASKS_SHARE = 0.05
 
@@ -40,7 +40,7 @@ Sample = dict[str, float]
 
 @dataclass
 class Calls:
-    """What became of the calls."""
+    """The outcomes of the calls."""
 
     made: int = 0
     refused: int = 0
@@ -58,7 +58,7 @@ class Calls:
 
 
 def sample(pid: int) -> Sample:
-    """What a process uses, seen from outside: resident and unshared memory (MB), descriptors, threads."""
+    """What a process uses, from /proc: resident and unshared memory (MB), descriptors, threads."""
     folder = Path(f"/proc/{pid}")
     kb = dict(re.findall(r"^(\w+):\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE))
     return {
@@ -70,10 +70,7 @@ def sample(pid: int) -> Sample:
 
 
 def judge(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Of each figure where it began, its mean and its end, and what it gained by its slope.
-
-    The samples before it has settled do not count.
-    """
+    """The first value, mean, last value and growth of each figure, without samples before it has settled."""
     settled = samples[int(len(samples) * SETTLED) :]
     minutes = [each["minute"] for each in settled]
     judged = {}
@@ -107,7 +104,7 @@ class Soak:
         self._number = 0
 
     async def run(self) -> None:
-        """Call until the end."""
+        """Make calls until the end."""
         async with asyncio.TaskGroup() as lines:
             for number in range(self._calls):
                 lines.create_task(self._line(staying=number % STAYING == 0))
@@ -170,7 +167,7 @@ async def _measure(server: Server, minutes: float, calls: int, every_s: float, s
 def measure(
     minutes: float, calls: int, say: Say, *, services: bool = True, every_s: float = EVERY_S
 ) -> dict[str, Any]:
-    """So many `calls` at once for `minutes`, on real PostgreSQL and Redis or on SQLite alone."""
+    """Measure `calls` at once for `minutes`, on real PostgreSQL and Redis or on SQLite alone."""
     with ExitStack() as stack:
         own = _services(stack) if services else {}
         under_test = stack.enter_context(running("ours", "daphne", own=own))

@@ -1,8 +1,8 @@
-"""What the callers say: real speech in scripted conversations, encoded once and sent by every call.
+"""The callers' speech: scripted conversations, synthesised and encoded once and sent by every call.
 
-A conversation is a loop: a question and the time to hear the reply out, another question, an interruption in
-the middle of its reply, and the time to hear that reply out. A call enters the loop anywhere the caller is
-silent. Between the words there is the faint noise of a telephone line, not digital silence.
+A conversation is a loop: a question and the time of its whole reply, another question, an interruption in the
+middle of its reply, and the time of the whole reply to that. A call starts at any place of the loop where the
+caller is silent. Between the words there is the faint noise of a telephone line, not digital silence.
 """
 
 import os
@@ -21,7 +21,7 @@ FRAME_S = 0.01
 FRAME_SAMPLES = round(SAMPLE_RATE * FRAME_S)
 CACHE = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
 
-# Each is heard as finished by smart turn, and has no pause that would end speech.
+# Smart turn takes each for finished, and none has a pause that ends speech.
 SENTENCES = (
     "I would like to book a table for four people tonight.",
     "Can you tell me when you open on Sunday morning?",
@@ -33,15 +33,15 @@ SENTENCES = (
 LISTEN_S = FIXED_TURN_S + 6.7  # the reply, and a moment
 INTERRUPT_S = FIXED_TURN_S + 1.7  # into the reply
 NOISE = 16.0  # standard deviation in units of s16: −66 dB of full scale
-AUDIBLE = 0.02  # of the loudest sample: where speech truly begins and ends
+AUDIBLE = 0.02  # of the loudest sample; speech truly begins and ends where it is as loud as this
 LOUDEST = 12_000
 
 
 @dataclass(frozen=True)
 class Script:
-    """A conversation as a loop: `frames` holds WebSocket frames of 10 ms, `size` bytes each.
+    """A conversation as a loop: `frames` has WebSocket frames with 10 ms of audio, of `size` bytes each.
 
-    `said` are the utterances, in seconds from the loop's beginning.
+    `said` has the utterances, in seconds from the loop's beginning.
     """
 
     frames: bytes
@@ -55,7 +55,7 @@ class Script:
         return self.count * FRAME_S
 
     def entry(self, dice: random.Random) -> int:
-        """A frame to begin at: anywhere in the loop, moved on to where the caller is silent."""
+        """A frame to start at: a random one, moved on to where the caller is silent."""
         at = dice.randrange(self.count)
         for one in self.said:
             if one.onset - 0.5 <= at * FRAME_S <= one.end + 0.5:
@@ -63,7 +63,7 @@ class Script:
         return at % self.count
 
     def entry_before(self, utterance: int, seconds: float) -> int:
-        """The frame to begin at so that this utterance begins so much later."""
+        """The frame to start at so that this utterance begins `seconds` later."""
         return round((self.said[utterance].onset - seconds) / FRAME_S) % self.count
 
     def said_from(self, entry: int, origin: float, until: float) -> list[Utterance]:

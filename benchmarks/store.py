@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON beside the code: results.json in brief, details.json in full."""
+"""Stores the measurements as JSON beside the code: results.json in brief, details.json in full."""
 
 import json
 import os
@@ -39,14 +39,14 @@ PACKAGES = (
 
 
 def write_results(points: Sequence[dict[str, Any]]) -> None:
-    """Write results.json: of each point that has figures, those in BRIEF."""
+    """Write results.json: the figures named in BRIEF of each point that has figures."""
     brief = [{key: point[key] for key in BRIEF} for point in points if not point.get("failed")]
     lines = ",\n".join(f"  {json.dumps(each)}" for each in brief)
     RESULTS.write_text(f"[\n{lines}\n]\n")
 
 
 def keep(**sections: Any) -> dict[str, Any]:
-    """Put sections into details.json, with the machine and the day they were measured on; all of it."""
+    """Store sections in details.json, with the machine and the day; return all of it."""
     details = load()
     now = {"machine": machine(), "day": datetime.now(UTC).date().isoformat()}
     for name, section in sections.items():
@@ -56,12 +56,12 @@ def keep(**sections: Any) -> dict[str, Any]:
 
 
 def load() -> dict[str, Any]:
-    """What details.json holds, by section; nothing if there is none."""
+    """The contents of details.json, by section; empty if there is no such file."""
     return json.loads(DETAILS.read_text()) if DETAILS.exists() else {}
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on."""
+    """The machine and the versions that the measurement ran on."""
     cpu = next(
         (
             line.partition(":")[2].strip()

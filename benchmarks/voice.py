@@ -1,4 +1,4 @@
-"""From the caller's last word to the agent's first, with the embedded models: one call, and its parts."""
+"""Measures the time from the caller's last word to the agent's first, with the embedded models."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ from benchmarks.speech import spoken
 from calls.simulator import CallReport, Say, Step, WaitForAgent, run_call
 
 ROUNDS = 3  # of the six questions
-QUIET_S = 1.5  # the agent has finished
+QUIET_S = 1.5  # after this much silence the agent has finished
 METRICS = ("stt", "llm_ttft", "tts_ttfb", "turn_latency")
 
 
 def measure() -> dict[str, Any]:
-    """One call that asks eighteen questions. Raises RuntimeError when it fails."""
+    """Make one call with eighteen questions. Raises RuntimeError if it fails."""
     with product() as (port, _ready_s):
         report = asyncio.run(run_call(list(_steps()), url=f"ws://127.0.0.1:{port}{PATH}", generation="free"))
     if report.failure:
@@ -32,7 +32,7 @@ def _steps() -> Iterator[Step]:
 
 
 def figures(report: CallReport) -> dict[str, Any]:
-    """Medians over the call's answers, in ms; of the parts, those the server reports for each answer."""
+    """The medians over the call's answers, in ms: the whole wait, and the parts that the server reports."""
     heard = report.reply_latencies_ms
     parts = {key: [m["duration"] for m in report.of("metrics") if m["key"] == key] for key in METRICS}
     return {

@@ -1,4 +1,4 @@
-"""As much of RFC 6455 as a load generator needs: made to cost little, not to be general."""
+"""The part of RFC 6455 that a load generator needs, with little CPU."""
 
 import base64
 import json
@@ -7,12 +7,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-MASK = b"\x37\xfa\x21\x3d"  # clients have to mask; one mask for all lets frames be made beforehand
+MASK = b"\x37\xfa\x21\x3d"  # clients have to mask; with one mask for all, frames can be made in advance
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 class Refused(Exception):
-    """The server answered the handshake with something else than 101; the text is its status line."""
+    """The server did not answer the handshake with status 101; the text is its status line."""
 
 
 def handshake(port: int, path: str) -> bytes:
@@ -43,7 +43,7 @@ def command(**fields: Any) -> bytes:
 
 
 class Parser:
-    """Takes bytes from the server, gives (opcode, payload) of each whole frame.
+    """Parses bytes from the server into (opcode, payload) of each whole frame.
 
     Raises:
         Refused: the handshake failed.
@@ -54,7 +54,7 @@ class Parser:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Take bytes; the frames that are complete with them."""
+        """Take bytes; yield the frames that they complete."""
         buffer = self._buffer
         buffer += data
         if not self.open:

@@ -237,7 +237,7 @@ class CallerAggregator(LLMUserAggregator):
 
 
 async def warm() -> None:
-    """Load every model, all at once, then make pipelines and throw them away: no call waits for either."""
+    """Load all models at once, then build pipelines and drop them, so that the first call does not wait."""
     loading = (asyncio.to_thread(silero.warm), asyncio.to_thread(smart_turn.warm), catalogue.warm())
     await asyncio.gather(*loading)
     nobody = cast(Any, None)  # the pipeline never runs, so these are never called

@@ -1,7 +1,7 @@
-"""Between the language model, whichever it is, and the voice: the reply in pieces that can be spoken.
+"""Splits the language model's reply into pieces for text-to-speech, as the text comes.
 
-A piece is a sentence. One that is long in coming is spoken as far as it has come, once the agent has nothing
-else to say: the caller does not wait for a slow model's full stop.
+A piece is a sentence. If a sentence takes long to be written, the part so far is spoken when the agent has
+nothing else to say, so that the caller does not wait for the end of a slow model's sentence.
 """
 
 import asyncio
@@ -25,45 +25,45 @@ from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 from calls.providers.frames import ReplyCutFrame
 from calls.text import WholeText
 
-# A sentence seems over, but only its next word would prove it ("Dr." is none): wait so long for one.
+# A sentence seems complete, but only the next word would prove it ("Dr." is none): wait this long for it.
 SENTENCE_S = 0.5
-# Its first word came so long ago and it is not over: speak what there is, once the voice has nothing else.
+# If a sentence is not complete this long after its first word, its part so far may be spoken.
 UNFINISHED_S = 1.5
-FEWEST_WORDS = 4  # of an unfinished sentence that are spoken by themselves
-SPOKEN_S = 0.06  # a character, at people's usual pace
-AHEAD_S = 0.5  # the voice gets its text so long before it has said all
+FEWEST_WORDS = 4  # the shortest part of an unfinished sentence that is spoken by itself
+SPOKEN_S = 0.06  # the time a character takes to be spoken, at people's usual pace
+AHEAD_S = 0.5  # the next part is given to the voice this long before the voice has said all it has
 _CLAUSE_END = re.compile(r"[,;:—–](?=\s)")
 
 
 @dataclass
 class WrittenFrame(DataFrame):
-    """The language model has written this piece of its reply, which the voice gets next."""
+    """A piece of the reply, as the language model has written it. The voice gets it next."""
 
     text: str
 
 
 class Reply(FrameProcessor):
-    """Makes sentences of the model's text.
+    """Makes pieces of the model's text, usually sentences.
 
     Args:
-        language: of the text, such as "en", whose abbreviations end no sentence.
+        language: of the text, such as "en"; its abbreviations do not end sentences.
     """
 
     def __init__(self, language: str) -> None:
         super().__init__(enable_direct_mode=True)
         self._sentences = SimpleTextAggregator(language=language)
         self._characters = WholeText()
-        self._turn = asyncio.Lock()  # of the model's words and of the timer
+        self._turn = asyncio.Lock()  # held while a word is added, or the timer's work is done
         self._timer: asyncio.TimerHandle | None = None
         self._speaking_up: asyncio.Task[None] | None = None
-        self._unfinished_since: float | None = None  # when the first word came of what is not spoken yet
-        self._ends_in_space = False  # the text so far
-        self._silent_at = 0.0  # when the voice will have said all it was given, by the event loop
-        self._given = False  # something of this reply
-        self._is_cut = False  # the model was stopped before the reply's end
+        self._unfinished_since: float | None = None  # when the first word of the current sentence came
+        self._ends_in_space = False  # whether the text so far does
+        self._silent_at = 0.0  # when the voice will have said all it was given, by the event loop's clock
+        self._given = False  # whether a piece of this reply has been given to the voice
+        self._is_cut = False  # whether the model was stopped before the reply's end
 
     async def cleanup(self) -> None:
-        """Wait for no more words."""
+        """Stop the timer and its task."""
         await super().cleanup()
         self._stop_waiting()
         if self._speaking_up:
@@ -90,7 +90,7 @@ class Reply(FrameProcessor):
         await self.push_frame(frame, direction)
 
     async def _begin(self) -> None:
-        """Forget what came before."""
+        """Begin a reply: drop what is left of the last one."""
         self._stop_waiting()
         await self._sentences.reset()
         self._characters.end()
@@ -107,7 +107,7 @@ class Reply(FrameProcessor):
         self._wait()
 
     async def _end(self) -> None:
-        """Give what is left, unless it is the ragged end of a reply that was cut."""
+        """Give the voice what is left, without the unfinished sentence at the end of a reply that was cut."""
         self._stop_waiting()
         rest = await self._sentences.flush()
         text = rest.text.strip() if rest else ""
@@ -118,7 +118,7 @@ class Reply(FrameProcessor):
             await self._give(text)
 
     async def _give(self, text: str) -> None:
-        """Hand a piece to the voice."""
+        """Give a piece to the voice."""
         self._unfinished_since = None
         if text := text.strip():
             self._given = True
@@ -126,10 +126,10 @@ class Reply(FrameProcessor):
             await self.push_frame(WrittenFrame(text))
             await self.push_frame(AggregatedTextFrame(text, TextType.SENTENCE, raw_text=text))
 
-    # --- What is long in coming ---------------------------------------------------------------------------
+    # --- Sentences that take long to be written -----------------------------------------------------------
 
     def _wait(self) -> None:
-        """Set the time at which what there is will be spoken, if no more comes."""
+        """Set the timer after which the part so far is spoken, unless more comes."""
         self._stop_waiting()
         if self._unfinished_since is None:
             return
@@ -147,7 +147,7 @@ class Reply(FrameProcessor):
 
     def _seems_over(self) -> bool:
         text = self._sentences.text.text.rstrip()
-        if text[-1:].isalnum():  # as nearly always; the look below takes 30 µs
+        if text[-1:].isalnum():  # nearly always; the check below takes 30 µs
             return False
         return match_endofsentence(text, language=self._sentences.language) == len(text)
 
@@ -157,25 +157,25 @@ class Reply(FrameProcessor):
     async def _give_what_there_is(self) -> None:
         async with self._turn:
             if self._unfinished_since is None:
-                return  # it was given, or interrupted, meanwhile
-            # The aggregator keeps the blank at the end to itself, which says that the last word is whole.
+                return  # it has been given, or interrupted, meanwhile
+            # The aggregator strips the space at the end, which shows that the last word is complete.
             text = self._sentences.text.text + " " * self._ends_in_space
             cut = len(text) if self._seems_over() else _unfinished_cut(text)
             if not cut:
-                return  # too little; looked at again with the next word
+                return  # too short; the next word sets the timer again
             await self._sentences.reset()
             await self._give(text[:cut])
             await self._add(text[cut:].lstrip())
 
 
 def _clause_end(text: str) -> int:
-    """Where the last clause ends; the text's length if there is but one."""
+    """The end of the last clause; the end of the text if there is only one."""
     return max((match.end() for match in _CLAUSE_END.finditer(text)), default=len(text))
 
 
 def _unfinished_cut(text: str) -> int:
-    """Where to cut a sentence that goes on: behind a clause, else behind a word; 0 if it is too short."""
+    """Where to cut an unfinished sentence: after a clause, else after a word; 0 if it is too short."""
     clauses = [match.end() for match in _CLAUSE_END.finditer(text)]
-    # The last word may be half of one: a piece of text need not end where a word does.
+    # The last word may be incomplete: the model's text need not come in whole words.
     cut = clauses[-1] if clauses else text.rfind(" ") + 1
     return cut if len(text[:cut].split()) >= FEWEST_WORDS else 0

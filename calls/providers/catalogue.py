@@ -179,7 +179,7 @@ def validate(kind: str, provider: str, settings: Mapping[str, Any]) -> None:
 
 
 def fit_prompt(provider: str, prompt: str) -> tuple[str, str]:
-    """What a language model takes of a system prompt, and why that is not all; "" if it is.
+    """The part of a system prompt that fits the language model, and why it is not all of it ("" if it is).
 
     Raises ValueError for an unknown provider.
     """
@@ -248,7 +248,7 @@ def _names() -> list[str]:
 
 
 async def warm() -> None:
-    """Get every provider ready: profiles may choose any of them, and embedded ones stand in for the rest.
+    """Load every provider: profiles may choose any of them, and the embedded ones stand in for the others.
 
     Raises what an embedded model raises that "auto" stands for now; other failures are logged.
     """

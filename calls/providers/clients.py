@@ -1,8 +1,8 @@
-"""What calls share of the network: the authorities that TLS trusts, and HTTP clients with their connections.
+"""The HTTP clients, with their connections, and the TLS context that all calls share.
 
-Reading the authorities takes 20 to 60 ms of the processor, which a client of each call's own would take from
-the voice of all others. An account's key goes with each request and not with the client: a changed key is in
-force from the next call on, and a running call keeps the one it began with.
+Reading the certificate authorities takes 20 to 60 ms of CPU: with a client for each call, that would delay
+the voice of all others. An account's key is not part of the client but of each request: a changed key is used
+from the next call on, and a running call keeps its key.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from openai import DefaultAsyncHttpxClient
 from pipecat.utils.http import AsyncHTTPClient, connection_limits
 
 MOST_CONNECTIONS = 1000
-# Longer than callers usually speak; a connection that the server has closed meanwhile costs one retry.
+# How long idle connections are kept: longer than callers usually speak. If the server has closed one by then,
+# that costs a retry.
 KEPT_S = 120.0
 
 
@@ -28,7 +29,7 @@ class SharedClient:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def get(self) -> AsyncHTTPClient:
-        """The client. Whoever asks does not close it."""
+        """Return the client, which must not be closed but by `close`."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._client, self._loop = self._make(), loop
@@ -44,9 +45,9 @@ class SharedClient:
 
 @cache
 def tls() -> ssl.SSLContext:
-    """What a server's certificate is judged by: Mozilla's authorities, and the system's.
+    """The context for verifying servers' certificates, with Mozilla's authorities and the system's.
 
-    OpenSSL takes those of SSL_CERT_FILE and SSL_CERT_DIR, if they are set, for the system's. The first time
+    If SSL_CERT_FILE or SSL_CERT_DIR is set, OpenSSL uses their authorities as the system's. The first call
     takes 40 to 100 ms.
     """
     context = ssl.create_default_context()

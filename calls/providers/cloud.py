@@ -29,7 +29,7 @@ CONNECT_S = 3.0
 
 
 async def warm() -> None:
-    """Read what TLS trusts, and load what a first reply would: the client library imports it when used."""
+    """Read the certificate authorities, and import what the client library imports for its first reply."""
     await asyncio.to_thread(clients.tls)
     _ = _client(Account("none"), None).chat.completions
 

@@ -1,4 +1,4 @@
-"""What went wrong at a provider, in words for whoever runs the server: short, and without secrets."""
+"""Explains errors of providers to the people who run the server, briefly and without secrets."""
 
 import re
 import socket
@@ -15,10 +15,9 @@ STATUSES = {
     404: "there is no such model or address",
     429: "too many requests, or the account's credit is used up",
 }
-_PROCESSOR = re.compile(
-    r"\b\w+#\d+:? ?"
-)  # what Pipecat calls the service: the part of the call is told anyway
-# The first that fits. Classes of libraries go by their names: whoever uses a library loads it.
+# Pipecat's name of the service, which is removed: the service that failed is named elsewhere.
+_PROCESSOR = re.compile(r"\b\w+#\d+:? ?")
+# The first that fits counts. Libraries' classes are given by name, so that libraries need not be imported.
 MEANINGS: list[tuple[type[BaseException] | set[str], str]] = [
     (socket.gaierror, "its address cannot be found: DNS has no answer"),
     (ssl.SSLCertVerificationError, "its TLS certificate is not trusted"),
@@ -33,7 +32,7 @@ MEANINGS: list[tuple[type[BaseException] | set[str], str]] = [
 
 
 def explained(message: str, exception: BaseException | None = None) -> str:
-    """What a provider's error means, if that is known, and what it said: one line, cut and cleaned."""
+    """The meaning of a provider's error, if known, and its message, on one line, shortened and redacted."""
     said = " ".join(_PROCESSOR.sub("", redacted(whole(message))).split())
     meaning = _found(exception, [])
     if meaning and said:
@@ -43,7 +42,7 @@ def explained(message: str, exception: BaseException | None = None) -> str:
 
 
 def _found(error: BaseException | None, seen: list[BaseException]) -> str:
-    """The meaning of an exception's cause, else its own, else of what it came up amid; "" for none."""
+    """The meaning of an exception's cause, else of itself, else of its context; "" if none is known."""
     if error is None or error in seen:
         return ""
     seen.append(error)
@@ -53,7 +52,7 @@ def _found(error: BaseException | None, seen: list[BaseException]) -> str:
 
 
 def _meaning(error: BaseException) -> str:
-    """What one exception means; "" for one that has no meaning of its own."""
+    """The meaning of one exception, without its causes; "" if none is known."""
     if status := _status(error):
         return f"{_of_status(status)} (HTTP {status})"
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == CERT_EXPIRED:

@@ -27,6 +27,6 @@ class ReplyCutFrame(DataFrame):
 
 @dataclass
 class PromptCutFrame(DataFrame):
-    """The language model cannot take all of its prompt; `message` says what it takes."""
+    """The prompt is too long for the language model; `message` says which part of it is used."""
 
     message: str

@@ -81,7 +81,7 @@ class Provider:
     schemes: tuple[str, ...] = SCHEMES  # of an account's base URL
 
     def fit_prompt(self, prompt: str) -> str:
-        """The prompt, as far as the model takes it: whole sentences, or words of one that is too long."""
+        """The beginning of the prompt that fits the model: whole sentences, or words of a very long one."""
         if not self.prompt_chars or len(prompt) <= self.prompt_chars:
             return prompt
         head = prompt[: self.prompt_chars + 1]

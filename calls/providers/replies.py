@@ -1,4 +1,4 @@
-"""Replies of OpenAI's protocol as they come, with what Pipecat's service makes nothing of."""
+"""Follows replies by OpenAI's protocol, and reports what Pipecat's service ignores: cuts, refusals, tools."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -20,15 +20,15 @@ Chunks = AsyncStream[ChatCompletionChunk]
 
 @dataclass
 class _Seen:
-    """What there was in a reply."""
+    """What a reply has contained so far."""
 
     wrote: bool = False
     finish: str | None = None
-    tools: list[str] = field(default_factory=list)  # asked for, though nobody offered them
+    tools: list[str] = field(default_factory=list)  # that the model asked for and that do not exist
     _refused: set[int] = field(default_factory=set)
 
     def take(self, choice: Choice, service: OpenAILLMService) -> None:
-        """Follow a piece of the reply, and take out of it what asks for a tool that there is not."""
+        """Note a piece of the reply, and remove calls of tools that do not exist from it."""
         self.finish = choice.finish_reason or self.finish
         delta = choice.delta
         if not delta:
@@ -44,18 +44,18 @@ class _Seen:
 
 
 class FollowedReplies(OpenAILLMService):
-    """A service that says why a reply is none, or not whole.
+    """A service that reports why a reply is empty or incomplete.
 
-    A tool that nobody offered is not called: Pipecat would tell the model that there is no such tool and ask
-    again, and a model that insists would be asked ten times a second for as long as the call lasts.
+    Calls of tools that do not exist are dropped: Pipecat would answer the model that there is no such tool
+    and ask again, ten times a second for the rest of the call if the model insists.
     """
 
     async def get_chat_completions(self, context: LLMContext) -> Chunks:
-        """The reply's pieces, followed. Raises what the request raises."""
+        """Request a reply and follow it. Raises what the request raises."""
         return self.followed(await super().get_chat_completions(context))
 
     def followed(self, stream: Chunks) -> Chunks:
-        """The pieces of `stream` as they come; at its end, an error or a ReplyCutFrame if there is reason."""
+        """Pass on the pieces of `stream`; push an error or a ReplyCutFrame at its end if there is reason."""
         return cast(Chunks, self._follow(stream))
 
     async def _follow(self, stream: Chunks) -> AsyncIterator[ChatCompletionChunk]:
@@ -67,9 +67,9 @@ class FollowedReplies(OpenAILLMService):
                 yield chunk
         finally:
             await stream.close()
-        await self._tell(seen)
+        await self._report(seen)
 
-    async def _tell(self, seen: _Seen) -> None:
+    async def _report(self, seen: _Seen) -> None:
         if seen.tools:
             message = f"the language model asked for a tool that nobody offered: {', '.join(seen.tools)}"
             if seen.wrote:

@@ -150,7 +150,7 @@ class LocalLLMService(FollowedReplies):
             await self._read_ahead(self._context)
 
     async def _shorten(self, messages: list[Any]) -> None:
-        """Leave more out of these messages; tell the first time that it is not only of the past."""
+        """Leave out more of these messages; push a PromptCutFrame the first time that texts are cut, too."""
         cut_before = self._history.cuts_texts
         self._history.shorten(messages)
         if self._history.cuts_texts and not cut_before:
