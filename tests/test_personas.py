@@ -6,7 +6,6 @@ The doors come from the URL configuration. A new one fails here until EXPECTED s
 from pathlib import Path
 
 import pytest
-from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.apps import apps
@@ -254,13 +253,15 @@ class TestEverySocket:
         served = {str(pattern.pattern) for pattern in websocket_urlpatterns}
         assert served == {path for path, opens in SOCKETS.items() if opens}
 
+    @pytest.fixture(params=PERSONAS)
+    def session(self, request, people):
+        """The key of somebody's session; made here, as the test itself runs in the event loop."""
+        return visitor(people[request.param]).session.session_key
+
     @pytest.mark.parametrize("route", SOCKETS)
-    @pytest.mark.parametrize("persona", PERSONAS)
-    @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-    async def test_who_is_logged_in_opens_none(self, request, route, persona, settings):
+    async def test_who_is_logged_in_opens_none(self, route, session, settings):
         """Sockets are for RustPBX: this machine, or a token. A browser's session counts for nothing."""
         settings.STREAM_TOKENS = ["token"]
-        session = await sync_to_async(self.session)(request, persona)
         cookie = [(b"cookie", f"sessionid={session}".encode())]
         assert not await self.opens(f"/{route}", "192.0.2.7", cookie)
         assert not await self.opens(f"/{route}?token=wrong", "192.0.2.7", cookie)
@@ -268,10 +269,6 @@ class TestEverySocket:
         assert not await self.opens(f"/{route}?token=token", "127.0.0.1", foreign)
         assert await self.opens(f"/{route}?token=token", "192.0.2.7", cookie) == SOCKETS[route]
         assert await self.opens(f"/{route}", "127.0.0.1", cookie) == SOCKETS[route]
-
-    def session(self, request, persona):
-        people = request.getfixturevalue("people")
-        return visitor(people[persona]).session.session_key
 
     async def opens(self, url, address, headers):
         client = WebsocketCommunicator(URLRouter(websocket_urlpatterns), url, headers=headers)
