@@ -99,7 +99,7 @@ class TestPromptProfile:
         assert PromptProfile.objects.for_call("sales").profile == sales
         for slug in ("draft", "retired", "no\x00ne"):
             assert PromptProfile.objects.for_call(slug) is None
-        assert list(PromptProfile.objects.published()) == [sales]
+        assert list(PromptProfile.objects.usable()) == [sales]
 
     def test_without_a_default_the_oldest_published_one_serves(self):
         PromptProfile.objects.create(name="draft", slug="draft")

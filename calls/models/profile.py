@@ -66,13 +66,9 @@ RECEPTIONIST = {
 class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
     """Which profiles calls may use, and which version a call gets."""
 
-    def published(self) -> "PromptProfileQuerySet":
-        """Return the profiles calls may use."""
-        return self.filter(is_published=True)
-
     def usable(self) -> "PromptProfileQuerySet":
         """Return the published profiles that have a version for calls."""
-        return self.published().filter(Exists(ProfileVersion.objects.filter(profile=OuterRef("pk"))))
+        return self.filter(Exists(ProfileVersion.objects.filter(profile=OuterRef("pk"))), is_published=True)
 
     def answering(self) -> "PromptProfile | None":
         """Return which of these answers calls that name none: the default, else the oldest usable one."""
