@@ -743,12 +743,13 @@ async def test_shutdown_ends_every_call_and_stores_it(profile, dial):
     assert (session.end_reason, session.status) == ("shutdown", "interrupted")
 
 
-async def test_drained_calls_end_as_the_others_do_and_the_rest_with_a_farewell(profile, dial):
+async def test_a_process_that_ends_has_the_farewell_spoken(profile, dial):
     await sync_to_async(edit_profiles)(farewell="Goodbye!")
     talking, waiting = await dial(), await dial()
     await talking.say(**CONFIGURE)
     await talking.until("configured")
-    draining = asyncio.create_task(registry.drain(0.2))
+    assert not await registry.ended(0.1)
+    draining = asyncio.create_task(registry.say_goodbye())
     assert (await talking.closed(), await waiting.closed()) == (1001, 1001)
     await draining
     session = await finished()
@@ -760,10 +761,10 @@ async def test_draining_waits_no_longer_than_the_calls_last(profile, dial):
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("configured")
-    draining = asyncio.create_task(registry.drain(600))
+    draining = asyncio.create_task(registry.ended(600))
     await client.say(**DISCONNECT)
     assert await client.closed() == 1000
-    await asyncio.wait_for(draining, 10)
+    assert await asyncio.wait_for(draining, 10)
     assert (await finished()).end_reason == "disconnect"
 
 
@@ -772,7 +773,7 @@ async def test_a_farewell_that_is_cut_off_is_stored_as_far_as_it_was_spoken(prof
     client = await dial()
     await client.say(**CONFIGURE)
     await client.until("configured")
-    draining = asyncio.create_task(registry.drain(0))
+    draining = asyncio.create_task(registry.say_goodbye())
     await client.until("audio")
     draining.cancel()
     await registry.shutdown()

@@ -43,33 +43,28 @@ def registered(connection: Registered) -> Iterator[None]:
         connection.life.close()
 
 
-async def drain(seconds: float) -> None:
-    """Let the calls end by themselves for `seconds`, then with their farewell; returns when all have ended.
+async def ended(seconds: float) -> bool:
+    """Wait until the connections that are open now have ended, at most for `seconds`; whether they have."""
+    waiting = {asyncio.create_task(connection.life.closed.wait()) for connection in live}
+    if not waiting:
+        return True
+    try:
+        return not (await asyncio.wait(waiting, timeout=seconds))[1]
+    finally:
+        for task in waiting:
+            task.cancel()
 
-    New ones must be refused by then. Cancelling it breaks off the farewells.
-    """
-    if await _all_closed(seconds):
-        return
+
+async def say_goodbye() -> None:
+    """End every connection with the farewell, and return when they have ended. Cancelling it breaks off."""
     async with asyncio.TaskGroup() as goodbyes:
         for connection in live:
             goodbyes.create_task(connection.say_goodbye(EndReason.DRAINED, GOING_AWAY))
-    await _all_closed(CLOSING_S)
+    await ended(CLOSING_S)
 
 
 async def shutdown() -> None:
     """End every connection of this process at once and wait until they are closed, at most 2.5 s."""
     for connection in list(live):
         connection.stop(EndReason.SHUTDOWN, GOING_AWAY)
-    await _all_closed(CLOSING_S)
-
-
-async def _all_closed(timeout: float) -> bool:
-    """Wait for the end of the connections that are open now, at most `timeout` seconds; whether it came."""
-    waiting = {asyncio.create_task(connection.life.closed.wait()) for connection in live}
-    if not waiting:
-        return True
-    try:
-        return not (await asyncio.wait(waiting, timeout=timeout))[1]
-    finally:
-        for task in waiting:
-            task.cancel()
+    await ended(CLOSING_S)

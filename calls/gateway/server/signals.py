@@ -9,7 +9,7 @@ sockets first.
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django.conf import settings
@@ -40,6 +40,7 @@ class Ending:
         self._before: dict[signal.Signals, Any] = {}
         self._task: asyncio.Task[None] | None = None
         self._began = 0.0
+        self._interrupted = asyncio.Event()
         self._at_once = asyncio.Event()
 
     def watch(self) -> None:
@@ -56,29 +57,36 @@ class Ending:
         if self._task is None:
             self._began = now
             this_process.move(State.DRAINING)
-            drain_s = 0 if number == signal.SIGINT else settings.DRAIN_SECONDS
-            within = FAREWELLS_S if number == signal.SIGINT else None
             logger.warning(
                 "%s: no new calls; those that run (%d) have %d s; a second signal ends them at once",
-                number.name, len(registry.live), drain_s,
+                number.name, len(registry.live), 0 if number == signal.SIGINT else settings.DRAIN_SECONDS,
             )  # fmt: skip
-            self._task = self._loop.create_task(self._end(drain_s, within), name="ending")
-        elif now - self._began > SAME_S:
+            self._task = self._loop.create_task(self._end(), name="ending")
+        if now - self._began > SAME_S:
             self._at_once.set()
+        elif number == signal.SIGINT:  # also if it comes with a SIGTERM, which may overtake it
+            self._interrupted.set()
 
-    async def _end(self, drain_s: float, within: float | None) -> None:
+    async def _end(self) -> None:
+        telling = asyncio.create_task(ownership.tell())
         try:
-            parts = [
-                asyncio.create_task(work)
-                for work in (registry.drain(drain_s), self._at_once.wait(), ownership.tell())
-            ]
-            await asyncio.wait(parts[:2], timeout=within, return_when=asyncio.FIRST_COMPLETED)
-            for part in parts:
-                part.cancel()
-            await asyncio.wait(parts)
+            await self._unless_at_once(registry.ended(settings.DRAIN_SECONDS), self._interrupted.wait())
+            if not self._at_once.is_set():
+                within = FAREWELLS_S if self._interrupted.is_set() else None
+                await self._unless_at_once(registry.say_goodbye(), within=within)
+            telling.cancel()
+            await asyncio.wait({telling})
             await lifespan.shutdown()
         finally:
             self._stop()
+
+    async def _unless_at_once(self, *works: Coroutine[Any, Any, Any], within: float | None = None) -> None:
+        """Work until one is done, a second signal comes or the seconds are over; cancel the rest."""
+        tasks = [asyncio.create_task(work) for work in (*works, self._at_once.wait())]
+        await asyncio.wait(tasks, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     def _give_back(self) -> None:
         """Give the signals back and raise the one that servers stop at with status 0.
