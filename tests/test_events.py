@@ -12,7 +12,7 @@ EVENTS = {event.__name__ for event in get_args(events.Event)}
 # RustPBX knows no such messages, or its side brought them about.
 NOT_TOLD = {
     "Answering", "Awaiting", "Began", "Described", "Ended", "Interrupted", "KeyPressed", "Misused",
-    "PromptChanged", "Refused", "Turn", "WentOn",
+    "PromptChanged", "Refused", "Shortened", "Turn", "WentOn",
 }  # fmt: skip
 # Their words and figures are stored with the turn.
 NOT_STORED = {"Awaiting", "Heard", "Measured", "Said", "Saying", "Wrote"}
