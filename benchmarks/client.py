@@ -94,7 +94,7 @@ class Caller(asyncio.Protocol):
     def tick(self, now: float) -> None:
         """Note that another frame is due."""
         self.due += self.speed
-        if self._transport is None or not self._parser.open:
+        if self._transport is None or self._transport.is_closing() or not self._parser.open:
             return
         if self.generation == "free" or (
             self.generation == "new" and now - self._released >= NEW_CLIENT_HOLDS_S

@@ -55,6 +55,8 @@ class Calls:
         self.dropped += bool(caller.errors.dropped) and lasted_s < LONGEST_S
         self.unanswered += not caller.errors.refused and not caller.arrivals
         self.errors.update(caller.codes)
+        if caller.errors.refused or caller.errors.dropped:
+            self.errors[caller.errors.refused or caller.errors.dropped] += 1
 
 
 def sample(pid: int) -> Sample:
@@ -196,6 +198,9 @@ def table(figures: Mapping[str, Any]) -> str:
         "|  | once settled | mean | highest | end | gained by slope | flat |",
         "|---|---|---|---|---|---|---|",
     ]
+    if calls["errors"]:
+        told = "; ".join(f"{count} × {text}" for text, count in calls["errors"].items())
+        lines[0] += f" Errors told: {told}."
     for name, title in names.items():
         row = figures["judged"][name]
         flat = "yes" if row["flat"] else f"no, the limit is {row['limit']}"
