@@ -35,6 +35,7 @@ ADMINS = (302, 302, 302, 200, 200)  # the admin sends others to its login, which
 ADMINS_LED_ON = (302, 302, 302, 302, 302)
 ROOT = (302, 302, 302, 403, 200)
 NOT_FOUND = (302, 302, 302, 404, 404)
+NOWHERE = (404, 404, 404, 404, 404)
 ONLY_POSTED = (405, 405, 405, 405, 405)
 EXPECTED = {
     "": LED_ON,
@@ -51,7 +52,8 @@ EXPECTED = {
     "admin/password_change/done/": ADMINS,
     "admin/autocomplete/": (302, 302, 302, 403, 403),  # nothing is offered so
     "admin/jsi18n/": ADMINS,
-    "admin/r/<path:content_type_id>/<path:object_id>/": NOT_FOUND,  # no object has a page outside
+    "admin/r/<path:thing>": NOWHERE,  # no object has a page outside
+    "admin/r/<path:content_type_id>/<path:object_id>/": NOWHERE,
     "admin/^(?P<app_label>auth|calls)/$": ADMINS,
     "admin/(?P<url>.*)$": NOT_FOUND,
     "admin/auth/user/<id>/password/": ROOT,
@@ -112,6 +114,7 @@ def things(people, make_call):
     account = ProviderAccount.objects.create(provider="openai")
     return {
         "<call_id:id>": make_call(profile=profile, said=[("caller", "secret")]).pk,
+        "<path:thing>": "1/1/",
         "<path:content_type_id>": ContentType.objects.get_for_model(PromptProfile).pk,
         "<id>": people["analyst"].pk,
         "^(?P<app_label>auth|calls)/$": "calls/",

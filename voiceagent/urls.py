@@ -5,13 +5,13 @@ from inspect import unwrap
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import include, path, re_path
+from django.urls import include, path
 from django.views import defaults
 
 from calls.pages import accounts
 
 
-def nowhere(request: HttpRequest) -> HttpResponse:
+def nowhere(request: HttpRequest, thing: str) -> HttpResponse:
     """There is no such page."""
     raise Http404
 
@@ -21,7 +21,7 @@ urlpatterns = [
     path("admin/login/", accounts.admin_login),
     path("admin/logout/", LogoutView.as_view()),
     # Django's way from the admin to an object's own page: nothing that is in the admin has one.
-    re_path(r"^admin/r/", nowhere),
+    path("admin/r/<path:thing>", nowhere),
     path("admin/", admin.site.urls),
     path("", include("calls.urls")),
 ]
