@@ -13,6 +13,7 @@ from calls.models import PromptProfile, ProviderAccount
 from calls.profiles import choosing
 from calls.profiles.in_force import CallConfig, for_request, in_force, wanted
 from calls.providers import accounts, catalogue
+from calls.providers.cloud import NO_KEY
 from tests.conftest import publish_profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,12 +161,12 @@ async def test_the_accounts_are_read_with_the_profile(sales, settings):
     assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-settings", f"{settings.OPENAI_BASE_URL}/")
 
 
-async def test_an_account_without_a_key_has_the_servers(sales, settings):
+async def test_the_servers_key_goes_to_no_address_of_an_account(sales, settings):
     settings.OPENAI_API_KEY = "sk-settings"
     await make_account("")
     await choosing.choose("sales")
     llm = catalogue.create("llm", "openai", {}, language="en")
-    assert (llm._client.api_key, str(llm._client.base_url)) == ("sk-settings", "http://127.0.0.1:9/v1/")
+    assert (llm._client.api_key, str(llm._client.base_url)) == (NO_KEY, "http://127.0.0.1:9/v1/")
 
 
 async def test_a_base_url_alone_is_an_account(sales):

@@ -59,10 +59,11 @@ def refresh() -> None:
 def account_of(provider: str, setting: str) -> Account:
     """The account for a provider of the catalogue, by its name and the setting that may hold its key.
 
-    What it leaves empty is the server's; a provider from elsewhere may have no such setting.
+    Without one the server's key counts, which is sent to no address that an account gives; a provider from
+    elsewhere may have no such setting.
     """
     stored = _stored.get(provider, Account(""))
-    return replace(stored, key=stored.key or getattr(settings, setting, ""))
+    return stored if stored.is_usable else replace(stored, key=getattr(settings, setting, ""))
 
 
 def forget() -> None:
