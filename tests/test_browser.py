@@ -11,7 +11,7 @@ from calls.models import CallEvent, PromptProfile, Turn
 from tests.conftest import PASSWORD, event_row, turn_row
 
 # The groups come from a migration; tests that commit empty the tables, so they are put back before this one.
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db(transaction=True)
 
 LONG_WORD = "sip:" + "extraordinarilylongname" * 6 + "@pbx.example.com"
 
