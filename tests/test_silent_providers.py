@@ -6,7 +6,6 @@ Real calls through Cartesia's and OpenAI's services, in this process, where what
 import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import product
 
 import pytest
 import uvicorn
@@ -16,7 +15,7 @@ from channels.routing import URLRouter
 from calls.conversation import watchdog
 from calls.gateway import registry
 from calls.models import CallSession
-from calls.pipeline import silero
+from calls.pipeline import build
 from calls.profiles import choosing
 from calls.providers import catalogue
 from calls.recorder import writer
@@ -52,7 +51,7 @@ async def url(profile, monkeypatch):
     """Where calls are taken; at the end nothing is left of them."""
     monkeypatch.setattr(choosing, "_remembered", {})
     monkeypatch.setattr(watchdog, "DUE_S", dict.fromkeys(catalogue.KINDS, DUE_S))
-    await asyncio.to_thread(silero.warm)
+    await build.warm()  # as a server does: the first call's speech would be short if the event loop stood
     for text in (APOLOGY, REPLY, f"{REPLY} "):  # what is due is not to wait for the servers' own voice
         speak(text, RATE)
     application = URLRouter(websocket_urlpatterns)
@@ -188,16 +187,17 @@ async def unreachable(kind, fault, tls):
     yield f"{SCHEMES[kind]}://{host}{PATHS[kind]}"
 
 
-async def test_an_unreachable_provider_is_named_and_the_call_goes_on(url, settings, authority, caplog):
-    """Nine calls: each provider, for each reason. The other two work."""
+@pytest.mark.parametrize("fault", WHY)
+async def test_an_unreachable_provider_is_named_and_the_call_goes_on(authority, url, settings, caplog, fault):
+    """Three calls, in each of which one provider cannot be reached and the other two work."""
     settings.CARTESIA_API_KEY, settings.OPENAI_API_KEY = cartesia.KEY, openai.KEY
     tls = authority.server(expired=True)
     question = say(QUESTION)[RATE:]
     script = [Say(question), WaitForAgent(0.5, 20), Say(question), WaitForAgent(0.5, 20)]
     calls = {}
     async with AsyncExitStack() as running:
-        for kind, fault in product(catalogue.KINDS, WHY):
-            stt, llm = cartesia.SpeechToText(*[QUESTION] * 9), openai.ChatCompletions(REPLY)
+        for kind in catalogue.KINDS:
+            stt, llm = cartesia.SpeechToText(QUESTION, QUESTION), openai.ChatCompletions(REPLY)
             settings.CARTESIA_STT_URL = await running.enter_async_context(stt.running())
             settings.OPENAI_BASE_URL = await running.enter_async_context(llm.running())
             settings.CARTESIA_TTS_URL = await running.enter_async_context(cartesia.TextToSpeech().running())
@@ -211,12 +211,12 @@ async def test_an_unreachable_provider_is_named_and_the_call_goes_on(url, settin
 
             room = f"{kind}-{fault}"
             calling = run_call(script, url=url, room_id=room, on_event=follow)
-            calls[kind, fault] = asyncio.create_task(calling)
+            calls[kind] = asyncio.create_task(calling)
             await asyncio.wait_for(configured.wait(), 10)  # the next call has providers of its own
         await asyncio.gather(*calls.values())
         await asyncio.gather(*(one.life.closed.wait() for one in list(registry.live)))
         assert await writer.recorder().flush(10)
-    for (kind, fault), calling in calls.items():
+    for kind, calling in calls.items():
         report, told = calling.result(), f"{kind}: {WHY[fault]} ("
         assert report.in_vain == []
         assert [e["code"] for e in report.of("error") if e["message"].startswith(told)][:1] == [502]
