@@ -27,6 +27,7 @@ SESSIONS_AT_ONCE, REQUESTS_AT_ONCE = 100, 1_000  # between two looks at memory a
 ANSWER_S = 30.0
 FLAT_MB = 25.0  # growth that is permitted after the first fifth
 MADE_UP_CALLS = 200
+SHOWN_LINES = 30
 TRACEBACK = "Traceback (most recent call last)"
 
 Say = Callable[[str], None]
@@ -102,11 +103,12 @@ def _fuzz(at: Stand, found: Found, wanted: int, batch: Callable[[int], str], say
     """Send batches until `wanted` examples have been sent."""
     begin, number, logged = time.monotonic(), 0, len(at.server.output)
     while found.sent < wanted:
-        if wrong := batch(number):
-            found.wrong.append(wrong)
-            say(wrong)
-        number += 1
+        wrong = batch(number)
         log = at.server.output[logged:]
+        if wrong:
+            found.wrong.append(wrong)
+            say("\n".join([wrong, "The end of the server's log:", *log[-SHOWN_LINES:]]))
+        number += 1
         logged += len(log)
         found.tracebacks += _tracebacks(log)
         found.memory_mb.append(_memory_mb(at.server.process.pid))

@@ -104,7 +104,7 @@ _configures = st.one_of(
     st.builds(
         lambda room, prompt: command(command="configure", room_id=room, system_prompt=prompt, **NULL_CONFIGS),
         _rooms,
-        st.text(max_size=30),
+        st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=30),
     ),
 )
 _pings = st.integers(0, 2**63 - 1).map(lambda ms: command(command="ping", timestamp=ms))

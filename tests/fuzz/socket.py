@@ -28,16 +28,17 @@ class Heard:
     messages: list[str] = field(default_factory=list)
     closed: bool = False
     code: int | None = None
-    configured: asyncio.Event = field(default_factory=asyncio.Event)
+    decided: asyncio.Event = field(default_factory=asyncio.Event)  # configured, or closed
 
     def take(self, opcode: int, payload: bytes) -> None:
         """Take a frame."""
         if opcode == TEXT:
             self.messages.append(payload.decode())
             if '"configured"' in self.messages[-1]:
-                self.configured.set()
+                self.decided.set()
         elif opcode == CLOSE:
             self.closed = True
+            self.decided.set()
             self.code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else None
 
     @property
@@ -95,18 +96,19 @@ async def _converse(
                 writer.write(sent)
                 await writer.drain()
                 if number == 0 and session.settles:
-                    await _within(heard.configured, "configured")
+                    await _set_up(heard)
         await asyncio.wait_for(listening, ENDS_S if session.ends else ANSWER_S)
     except TimeoutError:
         if not session.ends:
             raise Wrong("neither a pong nor the end") from None
 
 
-async def _within(event: asyncio.Event, what: str) -> None:
+async def _set_up(heard: Heard) -> None:
+    """Wait until the call is set up, or the server has closed."""
     try:
-        await asyncio.wait_for(event.wait(), ANSWER_S)
+        await asyncio.wait_for(heard.decided.wait(), ANSWER_S)
     except TimeoutError:
-        raise Wrong(f"no {what}") from None
+        raise Wrong(f"no configured; what came: {heard.messages}"[:1_000]) from None
 
 
 async def _listen(reader: asyncio.StreamReader, heard: Heard) -> None:
