@@ -28,7 +28,7 @@ def let_groups_in(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("calls", "0006_keys_and_bridge"),
+        ("calls", "0007_draining"),
     ]
 
     operations = [
