@@ -6,10 +6,12 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from calls.gateway import admission, commands
+from calls.gateway import admission, commands, proxies
+from calls.gateway.codes import ABUSE
 from calls.gateway.connection import Connection, Receive
 from calls.gateway.outbox import Send
-from calls.gateway.refusing import Refusal, refuse
+from calls.gateway.pbx.arriving import arrive
+from calls.gateway.refusing import Refusal, log_refusal, refuse
 from calls.gateway.registry import registered
 
 
@@ -26,9 +28,18 @@ class RustPBXConsumer(AsyncConsumer):
         if refusal := admission.refusal(scope):
             await refuse(scope, send, refusal)
             return
-        connection = Connection(scope, send)
+        query = admission.query_of(scope)
+        if is_announced := admission.TICKET in query:
+            await send({"type": "websocket.accept"})  # whatever comes of it: see admission.refusal
+        arrival = await arrive(query)
+        if arrival is None:
+            log_refusal("expected a ticket that is valid, once, got another", proxies.client_address(scope))
+            await send({"type": "websocket.close", "code": ABUSE})
+            return
+        connection = Connection(scope, send, arrival)
         with registered(connection):  # from now on it counts: others must not take its place meanwhile
-            await send({"type": "websocket.accept"})
+            if not is_announced:
+                await send({"type": "websocket.accept"})
             await connection.run(receive)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 CALLER, AGENT = "caller", "agent"
 STT, LLM, TTS, PIPELINE = "stt", "llm", "tts", "pipeline"
@@ -30,6 +31,7 @@ class Request:
     caller: str | None = None
     callee: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    call_id: UUID | None = None  # of the call's row, if there is one already
 
 
 @dataclass(frozen=True, slots=True)

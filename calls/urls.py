@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
-from calls.pages import accounts, calls, health
+from calls.pages import accounts, calls, health, ivr
 from calls.pages.addresses import CallId
 
 register_converter(CallId, "call_id")
@@ -17,4 +17,11 @@ urlpatterns = [
     # Without a slash at the end, as probes and load balancers expect them.
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    # What RustPBX asks and tells.
+    path("rustpbx/ivr", ivr.step, name="ivr"),
+    path("rustpbx/ivr/start", ivr.notice),
+    path("rustpbx/ivr/end", ivr.notice),
+    path("rustpbx/ivr/fail", ivr.notice),
+    path("rustpbx/webhook", ivr.webhook, name="rustpbx-webhook"),
+    path("rustpbx/say/<str:name>.wav", ivr.say, name="rustpbx-say"),
 ]

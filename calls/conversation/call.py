@@ -60,7 +60,7 @@ class Call:
     """
 
     def __init__(self, client: Client, request: Request, chosen: ChosenProfile, recorder: Recorder) -> None:
-        self.id = uuid.uuid4()
+        self.id = request.call_id or uuid.uuid4()
         self.profile = chosen.slug
         self.audio_in_s = 0.0
         self.audio_out_s = 0.0
@@ -102,7 +102,7 @@ class Call:
     def refuse(client: Client, request: Request, recorder: Recorder, why: str) -> None:
         """Log and store a call that nobody answers, so that somebody sees it."""
         logger.error("refused a call from %s: %s", client.address or "?", why)
-        rows, now = CallRows(recorder, uuid.uuid4()), timezone.now()
+        rows, now = CallRows(recorder, request.call_id or uuid.uuid4()), timezone.now()
         rows(events.Began(request, None, now, client.address))
         rows(events.Refused(why))
         rows(events.Ended(EndReason.ERROR, CallStatus.FAILED, now, 0.0, 0.0, "", why))

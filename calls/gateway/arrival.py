@@ -1,8 +1,16 @@
 """What is known of a connection before its client has said anything."""
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from calls.conversation.control import NO_CONTROL, Control
+from calls.events import Request
+from calls.models import EndReason
+
+
+async def _nothing(_reason: EndReason) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +22,20 @@ class Arrival:
             with the key of a call that is kept goes on with that call.
         control: what can be done with the call.
         why_back: why a call that was transferred is back.
+        told: what the PBX has said of the call: fields of Request.
+        leaving: is awaited before our side closes the connection, with the reason.
     """
 
     key: str = ""
     control: Control = NO_CONTROL
     why_back: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    leaving: Callable[[EndReason], Awaitable[None]] = _nothing
+
+    def described(self, request: Request) -> Request:
+        """What the client asks for, with what its PBX has said, which counts; of a new call that is back."""
+        prompt = {"system_prompt": self.why_back} if self.why_back else {}
+        return replace(request, **prompt, **self.told)
 
 
 UNANNOUNCED = Arrival()

@@ -23,7 +23,7 @@ async def begin(
     if call := registry.take(arrival.key, client.voice):
         call.attach(client, progress, arrival.why_back)
     else:
-        call = await _new(client, request, mistakes)
+        call = await _new(client, arrival.described(request), mistakes)
         call.start(progress)
     registry.running[call.id] = call
     mistakes.store_with(call.misused)

@@ -268,6 +268,7 @@ class Connection:
         if self._without_configure:
             self._without_configure.cancel()
         self._tasks.cancel()
+        await self._arrival.leaving(self.life.reason)
         endings: list[Awaitable[None]] = [self._outbox.close(self.life.code), self._tasks.wait(1.0)]
         if self._call is not None and self.life.reason is EndReason.TRANSFERRED and self._arrival.key:
             registry.park(self._arrival.key, self._call, self.generation)

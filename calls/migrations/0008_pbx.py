@@ -396,5 +396,26 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.AlterField(
+            model_name="callsession",
+            name="end_reason",
+            field=models.CharField(
+                blank=True,
+                choices=[
+                    ("disconnect", "Client hung up"),
+                    ("closed", "Connection closed"),
+                    ("audio_ended", "Audio stopped"),
+                    ("idle", "No audio came"),
+                    ("max_duration", "Longest duration reached"),
+                    ("drained", "Farewell, as the server stops"),
+                    ("shutdown", "Server stopped"),
+                    ("abuse", "Client misbehaved"),
+                    ("overflow", "Could not be answered"),
+                    ("error", "Error"),
+                    ("crash", "Server died"),
+                ],
+                max_length=12,
+            ),
+        ),
         migrations.RunPython(let_groups_in, migrations.RunPython.noop),
     ]

@@ -33,6 +33,7 @@ class EndReason(models.TextChoices):
     DRAINED = "drained", "Farewell, as the server stops"
     SHUTDOWN = "shutdown", "Server stopped"
     ABUSE = "abuse", "Client misbehaved"
+    OVERFLOW = "overflow", "Could not be answered"
     ERROR = "error", "Error"
     CRASH = "crash", "Server died"
 

@@ -10,11 +10,13 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
+from .facts import CallStatus, EndReason
 from .node import Node
 from .pbx import Destination, Pbx, hashed
 from .session import CallSession
 
 SESSION_CHARS = 255
+STRANDED_FOR = timedelta(minutes=10)  # nobody listens to silence any longer
 TICKET_GRACE = timedelta(seconds=2)  # beyond the time in which the PBX gives up
 
 
@@ -64,7 +66,8 @@ class PbxSessionQuerySet(models.QuerySet["PbxSession"]):
         now = timezone.now()
         node = Node.objects.using(self.db).filter(pk=node_id).first()
         valid = self.filter(ticket_hash=hashed(ticket), state=SessionState.BRIDGING, expires_at__gt=now)
-        session = valid.select_related("pbx").first() if ticket else None
+        found = valid.select_related("pbx", "call").prefetch_related("pbx__destinations")
+        session = found.first() if ticket else None
         won = session and valid.filter(pk=session.pk).update(
             state=SessionState.TALKING, ticket_hash="", connected_at=now, node=node
         )
@@ -77,6 +80,11 @@ class PbxSessionQuerySet(models.QuerySet["PbxSession"]):
         name, target = (destination.name, destination.target) if destination else ("", "")
         standing = self.filter(pk=id, bridges=bridge, state=SessionState.TALKING)
         return standing.update(decision=decision, destination=name, target=target) == 1
+
+    def decide_if_open(self, id: int, bridge: int, decision: Decision) -> bool:
+        """Decide, unless the conversation has; whether this did."""
+        standing = self.filter(pk=id, bridges=bridge, state=SessionState.TALKING, decision="")
+        return standing.update(decision=decision) == 1
 
     def end(self, pbx: Pbx, session_id: str, hung_up_by: str, reason: str) -> "PbxSession | None":
         """The telephone call is over; return the session as it was before, None if it is unknown."""
@@ -93,8 +101,13 @@ class PbxSessionQuerySet(models.QuerySet["PbxSession"]):
 
     def stranded(self, now: datetime) -> "PbxSessionQuerySet":
         """Return the sessions whose caller hears nothing: no audio came, or the process that ran it died."""
-        unconnected = Q(state=SessionState.BRIDGING, expires_at__lt=now)
-        orphaned = Q(state=SessionState.TALKING, node__in=Node.objects.gone())
+        unconnected = Q(state=SessionState.BRIDGING, expires_at__range=(now - STRANDED_FOR, now))
+        orphaned = Q(
+            Q(call__status=CallStatus.ACTIVE) | Q(call__end_reason=EndReason.CRASH),
+            state=SessionState.TALKING,
+            node__in=Node.objects.gone(),
+            node__seen_at__gt=now - STRANDED_FOR,
+        )
         return self.filter(unconnected | orphaned).exclude(rescued_bridge=models.F("bridges"))
 
     def rescue(self, id: int, bridge: int) -> bool:

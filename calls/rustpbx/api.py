@@ -79,14 +79,15 @@ class PbxApi:
         parts = urlsplit(self.url)
         scheme = "wss" if parts.scheme == "https" else "ws"
         url = f"{scheme}://{parts.netloc}{parts.path}/rwi/v1?{urlencode({'token': self.rwi_token})}"
-        request = {"action_id": str(uuid.uuid4()), "action": action, "params": params}
+        action_id = str(uuid.uuid4())
+        request = {"action_id": action_id, "action": action, "params": params}
         try:
             async with (
                 asyncio.timeout(WITHIN_S),
                 connect(url, compression=None, proxy=None, close_timeout=0.2) as socket,
             ):
                 await socket.send(json.dumps(request))
-                await _success(socket, request["action_id"])
+                await _success(socket, action_id)
         except InvalidStatus as e:
             raise ApiFailed(f"RWI answered the connection with HTTP {e.response.status_code}") from None
         except TimeoutError:

@@ -8,6 +8,8 @@ from channels.db import database_sync_to_async
 from django.db import Error
 
 from calls.gateway import capacity, commands, registry
+from calls.gateway.pbx import database
+from calls.gateway.pbx.watchdog import watchdog
 from calls.pipeline import build
 from calls.process import State, this_process
 from calls.profiles import choosing
@@ -44,6 +46,7 @@ async def _start() -> None:
     await database_sync_to_async(accounts.refresh)()
     await build.warm()
     commands.start()
+    watchdog.start()
     this_process.move(State.ACCEPTING)
     # Everything loaded by now stays: spare the garbage collector half a million objects.
     gc.collect()
@@ -58,9 +61,11 @@ async def shutdown() -> None:
         async with asyncio.timeout(SHUTDOWN_S):
             await commands.close()
             await registry.shutdown()
+            await watchdog.close()
             await writer.close()
             await ownership.close()  # after the ends of the calls are stored
             choosing.close()
+            database.close()
             await catalogue.close()
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)

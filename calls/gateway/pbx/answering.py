@@ -1,0 +1,224 @@
+"""A question of a PBX's IVR: whose it is, where the call stands, the answer. For database threads."""
+
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from calls.gateway import admission
+from calls.gateway.pbx import spoken
+from calls.models import (
+    CallEnd,
+    CallSession,
+    CallStart,
+    CallStatus,
+    Description,
+    EndReason,
+    Pbx,
+    PbxSession,
+    PromptProfile,
+    SessionState,
+)
+from calls.models.pbx import of_token
+from calls.models.pbx_session import session_key
+from calls.process import this_process
+from calls.rustpbx import ivr
+from calls.rustpbx.ivr import Do, Plan, Standing, Step
+
+logger = logging.getLogger(__name__)
+
+CONNECTS_WITHIN_S = 2.0  # beyond the PBX's own bound a place is kept and a ticket is valid
+NOT_ANSWERED = {EndReason.OVERFLOW: CallStatus.FAILED, EndReason.DISCONNECT: CallStatus.COMPLETED}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the PBX is told. `session` and `bridge` name the audio connection that is to come, if one is."""
+
+    body: dict[str, Any]
+    session: int | None = None
+    bridge: int = 0
+    within_s: float = 0.0
+
+
+class Stranger(Exception):
+    """The token is nobody's."""
+
+
+_remembered: list[Pbx] = []  # as they were last read, for when the database is away
+
+
+def known(token: str) -> Pbx:
+    """Return the PBX of this token. Raises Stranger."""
+    pbxes = list(Pbx.objects.prefetch_related("routes__profile", "destinations"))
+    _remembered[:] = pbxes
+    pbx = of_token(pbxes, token)
+    if pbx is None:
+        raise Stranger
+    pbx.token_used(token)
+    return pbx
+
+
+def answer(token: str, body: bytes, address: str) -> Answer:
+    """Answer a question. Raises Stranger, and what the database raises."""
+    pbx = known(token)
+    try:
+        step = ivr.decode(body, pbx.headers_to_keep)
+    except ivr.Unusable as e:
+        logger.warning("%s asked what cannot be answered: %s", pbx, e)
+        return Answer(ivr.hang_up())
+    with transaction.atomic():
+        session = PbxSession.objects.at(pbx, step.session_id)
+        if session is None:
+            return _of_new(pbx, step, address)
+        session.pbx = pbx
+        standing = Standing(session.state, session.bridges, session.decision, session.destination)
+        return _follow(session, ivr.plan(step, standing))
+
+
+def without_database(token: str, body: bytes) -> Answer:
+    """Answer a question when nothing can be read or stored: the call goes elsewhere. Raises Stranger."""
+    pbx = of_token(_remembered, token)
+    if pbx is None:
+        raise Stranger
+    try:
+        step = ivr.decode(body)
+    except ivr.Unusable:
+        return Answer(ivr.hang_up())
+    do = ivr.plan(step, None).do
+    return Answer(_body(_elsewhere(pbx, spoken_only=do is Do.SPEAK) if do is not Do.HANG_UP else do, pbx))
+
+
+def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
+    plan = ivr.plan(step, None)
+    if plan.do is not Do.BRIDGE:
+        return Answer(_body(_elsewhere(pbx, spoken_only=True) if plan.do is Do.SPEAK else plan.do, pbx))
+    caller, callee = step.caller.name[:255], step.callee.name[:255]
+    slug = pbx.profile_for(callee, caller)
+    defaults = {"caller": caller, "callee": callee, "profile": slug, "state": SessionState.BRIDGING}
+    session, created = PbxSession.objects.select_for_update().get_or_create(
+        pbx=pbx, session_id=session_key(step.session_id), defaults=defaults
+    )
+    session.pbx = pbx
+    if not created:  # asked twice at the same time
+        return _follow(session, Plan(Do(session.state), again=True))
+    try:
+        version = PromptProfile.objects.for_call(slug) or PromptProfile.objects.default()
+    except PromptProfile.DoesNotExist:
+        version, plan = None, Plan(Do.OVERFLOW, "no profile is published")
+    start = CallStart(
+        id=uuid.uuid4(),
+        version_id=version.pk if version else None,
+        description=Description(
+            room_id=step.session_id,
+            caller=caller,
+            callee=callee,
+            metadata=metadata_of(pbx, step),
+            client_configs={},
+        ),
+        started_at=timezone.now(),
+        remote_address=address,
+        node_id=this_process.boot,
+    )
+    session.call = CallSession.objects.start(start)
+    session.node = session.call.node
+    return _follow(session, plan)
+
+
+def metadata_of(pbx: Pbx, step: Step) -> dict[str, Any]:
+    """What is stored of a call besides who calls whom."""
+    told: dict[str, Any] = {"pbx": pbx.name, "from": str(step.caller), "to": str(step.callee)}
+    if step.caller.display:
+        told["caller_name"] = step.caller.display
+    if step.headers:
+        told["sip_headers"] = dict(step.headers)
+    return told
+
+
+def _follow(session: PbxSession, plan: Plan) -> Answer:
+    """Do what follows, and store that."""
+    pbx, do, why = session.pbx, plan.do, plan.why
+    within_s = pbx.timeout_ms / 1000
+    if do is Do.BRIDGE and not admission.reserve(key_of(session), within_s + CONNECTS_WITHIN_S):
+        do, why = Do.OVERFLOW, "this server has no room for another call"
+    elif do is Do.BRIDGE and not plan.again:
+        session.bridge(why)
+    if do is Do.OVERFLOW and not plan.again:
+        logger.warning("call %s of %s: %s", session.session_id[:40], pbx, why)
+        do = _elsewhere(pbx)
+    elif do is Do.SPEAK:
+        do = _elsewhere(pbx, spoken_only=True)
+    if do is not Do.BRIDGE and session.state == SessionState.BRIDGING:
+        admission.release(key_of(session))
+        _close_row(session, EndReason.OVERFLOW, why)
+    session.state = do.value
+    session.save()
+    return Answer(_body(do, pbx, session), session.pk if do is Do.BRIDGE else None, session.bridges, within_s)
+
+
+def key_of(session: PbxSession) -> str:
+    """The name by which this server knows the telephone call."""
+    return f"pbx:{session.pk}"
+
+
+def _elsewhere(pbx: Pbx, *, spoken_only: bool = False) -> Do:
+    """What is done with a call that cannot be answered."""
+    if pbx.overflow_target and not spoken_only:
+        return Do.OVERFLOW
+    return Do.SPEAK if pbx.overflow_text.strip() else Do.HANG_UP
+
+
+def _body(do: Do, pbx: Pbx, session: PbxSession | None = None) -> dict[str, Any]:
+    match do:
+        case Do.BRIDGE if session is not None:
+            uri = ivr.bridge_uri(
+                pbx.agent_url,
+                rate=pbx.sample_rate,
+                timeout_ms=pbx.timeout_ms,
+                ticket=session.ticket,
+                number=session.bridges,
+            )
+            return ivr.bridge(uri, pbx.return_target)
+        case Do.TRANSFER if session is not None and session.target:
+            return ivr.transfer(session.target)
+        case Do.QUEUE if session is not None and session.target:
+            return ivr.queue(session.target, pbx.return_target)
+        case Do.OVERFLOW:
+            return ivr.transfer(pbx.overflow_target)
+        case Do.SPEAK:
+            return ivr.speak(spoken.url(pbx.agent_url, pbx.overflow_text))
+    return ivr.hang_up()
+
+
+def _close_row(session: PbxSession, reason: EndReason, error: str = "") -> None:
+    """End the row of a call that never got an audio connection."""
+    if session.call_id is None:
+        return
+    end = CallEnd(
+        id=session.call_id,
+        status=NOT_ANSWERED[reason],
+        end_reason=reason,
+        ended_at=timezone.now(),
+        audio_in_s=0.0,
+        audio_out_s=0.0,
+        client_generation="",
+        error=error,
+    )
+    CallSession.objects.finish(end)
+
+
+def ended(token: str, session_id: str, hung_up_by: str, reason: str) -> str | None:
+    """The PBX tells the end of a telephone call; return our key of it, None if it is unknown.
+
+    Raises Stranger, and what the database raises.
+    """
+    session = PbxSession.objects.end(known(token), session_id, hung_up_by, reason)
+    if session is None:
+        return None
+    if session.state == SessionState.BRIDGING:
+        admission.release(key_of(session))
+        _close_row(session, EndReason.DISCONNECT)
+    return key_of(session)

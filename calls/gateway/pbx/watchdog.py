@@ -1,0 +1,121 @@
+"""Callers in silence: audio that was to come and did not, a question not asked, a process that died.
+
+RustPBX leaves them in silence for good. Its RWI sends them back to the IVR, which asks us; else they are hung
+up on.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from django.utils import timezone
+
+from calls.gateway.pbx import database
+from calls.models import PbxSession, SessionState
+from calls.models.sealing import Unreadable
+from calls.rustpbx.api import ApiFailed, PbxApi
+from calls.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 5.0  # after what other processes, dead by now, have left
+CLOSE_S = 1.0
+
+
+class Watchdog:
+    """Watches the calls of all PBXes. Lives on one event loop."""
+
+    def __init__(self) -> None:
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._tasks = Tasks()
+        self._looking: asyncio.Task[None] | None = None
+
+    def expect(self, session: int, bridge: int, seconds: float, state: SessionState) -> None:
+        """In so many seconds this session must not stand so any more."""
+        self.forget(session)
+        self._timers[session] = asyncio.get_running_loop().call_later(
+            seconds, lambda: self._tasks.spawn(self._overdue(session, bridge, state))
+        )
+
+    def forget(self, session: int) -> None:
+        """What was expected of the session has come."""
+        if timer := self._timers.pop(session, None):
+            timer.cancel()
+
+    def start(self) -> None:
+        """Look now and then for callers that other processes have left behind."""
+        self._looking = asyncio.create_task(self._look(), name="pbx-watchdog")
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for session in list(self._timers):
+            self.forget(session)
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+            self._looking = None
+        self._tasks.cancel()
+        await self._tasks.wait(CLOSE_S)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                for session in await database.run(_stranded):
+                    await self._rescue(session)
+            except Exception as e:  # the database is away: the next time may do
+                logger.error("PBXes' calls could not be looked after: %s: %s", type(e).__name__, e)
+
+    async def _overdue(self, session: int, bridge: int, state: SessionState) -> None:
+        self._timers.pop(session, None)
+        try:
+            found = await database.run(lambda: _standing(session, bridge, state))
+            if found is not None:
+                await self._rescue(found)
+        except Exception as e:
+            logger.error("a call could not be looked after: %s: %s", type(e).__name__, e)
+
+    async def _rescue(self, session: PbxSession) -> None:
+        """Send the caller back to the IVR, else hang up; of several processes that try, one does."""
+        if not await database.run(lambda: PbxSession.objects.rescue(session.pk, session.bridges)):
+            return
+        name, pbx = session.session_id[:40], session.pbx
+        try:
+            api = api_of(session)
+        except Unreadable as e:
+            logger.error("call %s of %s stays in silence: its tokens: %s", name, pbx, e)
+            return
+        for can, way, order in (
+            (api.can_send_back, "sent back", lambda: api.send_back(session.session_id, pbx.return_target)),
+            (api.can_hang_up, "hung up", lambda: api.hang_up(session.session_id)),
+        ):
+            if not can:
+                continue
+            try:
+                await order()
+            except ApiFailed as e:
+                logger.error("call %s of %s could not be %s: %s", name, pbx, way, e)
+                continue
+            logger.warning("call %s of %s heard nothing (%s): %s", name, pbx, session.state, way)
+            return
+        logger.error("call %s of %s stays in silence: nothing can be done at its PBX", name, pbx)
+
+
+def api_of(session: PbxSession) -> PbxApi:
+    """The APIs of the session's PBX. Raises Unreadable."""
+    pbx = session.pbx
+    return PbxApi(pbx.console_url, pbx.api_token, pbx.rwi_token)
+
+
+def _stranded() -> list[PbxSession]:
+    return list(PbxSession.objects.stranded(timezone.now()).select_related("pbx")[:100])
+
+
+def _standing(session: int, bridge: int, state: SessionState) -> PbxSession | None:
+    standing = PbxSession.objects.filter(pk=session, bridges=bridge, state=state)
+    return standing.select_related("pbx").first()
+
+
+watchdog = Watchdog()
+"""This process's."""

@@ -1,0 +1,100 @@
+"""What RustPBX asks and tells over HTTP. Nothing of a request is logged: it may hold credentials."""
+
+import asyncio
+import json
+import logging
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST, require_safe
+
+from calls.gateway import proxies
+from calls.gateway.pbx import answering, database, spoken
+from calls.gateway.pbx.answering import Answer, Stranger
+from calls.gateway.pbx.watchdog import watchdog
+from calls.models import SessionState
+
+logger = logging.getLogger(__name__)
+
+ANSWERED_WITHIN_S = 1.0  # RustPBX waits for 3 s, its caller in silence
+OVERDUE_S = 1.0  # beyond the PBX's own bound
+BEARER = "Bearer "
+STRANGER = {"error": "expected the token of a PBX as a bearer header"}
+
+
+@csrf_exempt
+@require_POST
+async def step(request: HttpRequest) -> JsonResponse:
+    """Answer what is to be done with a call; 401 for a token that is nobody's."""
+    token, body = _token(request), request.body
+    address = proxies.client_address(request.scope)  # type: ignore[attr-defined]  # of every ASGI request
+    try:
+        answer = await _answer(token, body, address)
+    except Stranger:
+        return JsonResponse(STRANGER, status=401)
+    if answer.session is not None:
+        within_s = answer.within_s + OVERDUE_S
+        watchdog.expect(answer.session, answer.bridge, within_s, SessionState.BRIDGING)
+    return JsonResponse(answer.body)
+
+
+async def _answer(token: str, body: bytes, address: str) -> Answer:
+    try:
+        async with asyncio.timeout(ANSWERED_WITHIN_S):
+            return await database.run(lambda: answering.answer(token, body, address))
+    except Stranger:
+        raise
+    except Exception as e:  # whatever ails us, the caller must hear something
+        logger.error("a PBX's question could not be answered as it should: %s: %s", type(e).__name__, e)
+        return answering.without_database(token, body)
+
+
+@csrf_exempt
+@require_POST
+async def notice(request: HttpRequest) -> JsonResponse:
+    """Take note of a step's beginning, end or failure, which say nothing of the call's.
+
+    "end" is told when audio begins. Until "start" is answered the caller is in silence: nothing is touched.
+    """
+    return JsonResponse({})
+
+
+@csrf_exempt
+@require_POST
+async def webhook(request: HttpRequest) -> JsonResponse:
+    """Take what RustPBX tells of a call: its end, and by whom."""
+    token = _token(request)
+    end = _end_of_call(request.body)
+    try:
+        await database.run(lambda: answering.ended(token, *end) if end else answering.known(token))
+    except Stranger:
+        return JsonResponse(STRANGER, status=401)
+    return JsonResponse({})
+
+
+def _end_of_call(body: bytes) -> tuple[str, str, str] | None:
+    """The call, who hung up and why, of a message that tells of an end; None of another."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or data.get("event_type") != "call_hangup":
+        return None
+    event = data["event"] if isinstance(data.get("event"), dict) else {}
+    told = (data.get("call_id"), event.get("hangup_by"), event.get("reason"))
+    call, by, why = (value.replace("\x00", "") if isinstance(value, str) else "" for value in told)
+    return (call, by, why) if call else None
+
+
+@require_safe
+def say(request: HttpRequest, name: str) -> HttpResponse:
+    """Give out the WAV of a text that is spoken to callers who cannot be answered."""
+    wav = spoken.wav_named(name)
+    if wav is None:
+        raise Http404
+    return HttpResponse(wav, content_type="audio/wav")
+
+
+def _token(request: HttpRequest) -> str:
+    header = request.headers.get("Authorization", "")
+    return header[len(BEARER) :].strip() if header[: len(BEARER)].lower() == BEARER.lower() else ""
