@@ -9,11 +9,9 @@ import calls.models.pbx
 
 MODELS = ("pbx", "pbxroute", "destination")
 MANAGE = [f"{verb}_{model}" for verb in ("add", "change", "delete", "view") for model in MODELS]
-GROUPS = {"Admins": MANAGE, "Analysts": [f"view_{model}" for model in MODELS]}
 
 
-def let_groups_in(apps, schema_editor):
-    """Admins manage PBXes, analysts see them."""
+def let_admins_in(apps, schema_editor):
     database = schema_editor.connection.alias
     # Django makes permissions only after all migrations have run.
     config = apps.get_app_config("calls")
@@ -21,9 +19,8 @@ def let_groups_in(apps, schema_editor):
     create_permissions(config, apps=apps, verbosity=0, using=database)
     config.models_module = None
     permissions = apps.get_model("auth", "Permission").objects.using(database)
-    for name, codenames in GROUPS.items():
-        group, _ = apps.get_model("auth", "Group").objects.using(database).get_or_create(name=name)
-        group.permissions.add(*permissions.filter(content_type__app_label="calls", codename__in=codenames))
+    admins, _ = apps.get_model("auth", "Group").objects.using(database).get_or_create(name="Admins")
+    admins.permissions.add(*permissions.filter(content_type__app_label="calls", codename__in=MANAGE))
 
 
 class Migration(migrations.Migration):
@@ -417,5 +414,5 @@ class Migration(migrations.Migration):
                 max_length=12,
             ),
         ),
-        migrations.RunPython(let_groups_in, migrations.RunPython.noop),
+        migrations.RunPython(let_admins_in, migrations.RunPython.noop),
     ]

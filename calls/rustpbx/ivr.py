@@ -133,8 +133,6 @@ def plan(step: Step, standing: Standing | None) -> Plan:
     """What follows on this question, of a call that stands so (None: it is not known)."""
     if standing is None:
         return _of_unknown(step)
-    if standing.state == SessionState.ENDED:
-        return Plan(Do.HANG_UP)
     match step.event:
         case "session_start":
             follows = _of_start(step, standing)

@@ -75,6 +75,8 @@ def answer(token: str, body: bytes, address: str) -> Answer:
         if session is None:
             return _of_new(pbx, step, address)
         session.pbx = pbx
+        if session.state == SessionState.ENDED:
+            return Answer(ivr.hang_up())
         standing = Standing(session.state, session.bridges, session.decision, session.destination)
         return _follow(session, ivr.plan(step, standing))
 
@@ -182,9 +184,9 @@ def _body(do: Do, pbx: Pbx, session: PbxSession | None = None) -> dict[str, Any]
                 number=session.bridges,
             )
             return ivr.bridge(uri, pbx.return_target)
-        case Do.TRANSFER if session is not None and session.target:
+        case Do.TRANSFER if session is not None:
             return ivr.transfer(session.target)
-        case Do.QUEUE if session is not None and session.target:
+        case Do.QUEUE if session is not None:
             return ivr.queue(session.target, pbx.return_target)
         case Do.OVERFLOW:
             return ivr.transfer(pbx.overflow_target)
