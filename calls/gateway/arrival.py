@@ -34,8 +34,9 @@ class Arrival:
 
     def described(self, request: Request) -> Request:
         """What the client asks for, with what its PBX has said, which counts; of a new call that is back."""
-        prompt = {"system_prompt": self.why_back} if self.why_back else {}
-        return replace(request, **prompt, **self.told)
+        if self.why_back:
+            request = replace(request, system_prompt=self.why_back)
+        return replace(request, **self.told)
 
 
 UNANNOUNCED = Arrival()

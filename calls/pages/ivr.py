@@ -8,11 +8,11 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
-from calls.gateway import proxies
+from calls.gateway import proxies, registry
 from calls.gateway.pbx import answering, database, spoken
 from calls.gateway.pbx.answering import Answer, Stranger
 from calls.gateway.pbx.watchdog import watchdog
-from calls.models import SessionState
+from calls.models import EndReason, SessionState
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ async def step(request: HttpRequest) -> JsonResponse:
     if answer.session is not None:
         within_s = answer.within_s + OVERDUE_S
         watchdog.expect(answer.session, answer.bridge, within_s, SessionState.BRIDGING)
+    if answer.taken:
+        await registry.end_parked(answer.taken, EndReason.TRANSFERRED)
     return JsonResponse(answer.body)
 
 
@@ -66,10 +68,19 @@ async def webhook(request: HttpRequest) -> JsonResponse:
     token = _token(request)
     end = _end_of_call(request.body)
     try:
-        await database.run(lambda: answering.ended(token, *end) if end else answering.known(token))
+        key = await database.run(lambda: _noted(token, end))
     except Stranger:
         return JsonResponse(STRANGER, status=401)
+    if key:
+        await registry.end_parked(key, EndReason.DISCONNECT)
     return JsonResponse({})
+
+
+def _noted(token: str, end: tuple[str, str, str] | None) -> str | None:
+    if end is None:
+        answering.known(token)
+        return None
+    return answering.ended(token, *end)
 
 
 def _end_of_call(body: bytes) -> tuple[str, str, str] | None:

@@ -75,8 +75,8 @@ async def run_call(
     at most `timeout_s`), or a script of steps. `generation` is one of `GENERATIONS`; `extensions` adds fields
     to `configure`. `hang_up` is one of `HANG_UPS`: "silent" sends no more audio and leaves the socket open,
     with a ping every `ping_s`, until the server closes it. `rate` is the sample rate of the agent's voice, in
-    Hz, and with a bridge also of the caller's; the URL must ask for it. A bridge sends no `configure`, and its
-    `packets` are treated so. The connection has to stand within `connects_within_s`, None for any time.
+    Hz, and with a bridge also of the caller's; the URL must ask for it. A bridge sends no `configure`.
+    `packets` is the caller's network. The connection is waited for `connects_within_s`, None: without end.
 
     Failures are reported in `CallReport.failure`; speech without a reply counts as one if the caller waited
     for it (`hold_s` above 0). Nothing is raised but what `on_event` raises.

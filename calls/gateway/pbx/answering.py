@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import transaction
@@ -36,12 +36,16 @@ NOT_ANSWERED = {EndReason.OVERFLOW: CallStatus.FAILED, EndReason.DISCONNECT: Cal
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the PBX is told. `session` and `bridge` name the audio connection that is to come, if one is."""
+    """What the PBX is told. `session` and `bridge` name the audio connection that is to come, if one is.
+
+    `taken` is our key of a call that was handed on and talked to somebody there.
+    """
 
     body: dict[str, Any]
     session: int | None = None
     bridge: int = 0
     within_s: float = 0.0
+    taken: str = ""
 
 
 class Stranger(Exception):
@@ -78,7 +82,8 @@ def answer(token: str, body: bytes, address: str) -> Answer:
         if session.state == SessionState.ENDED:
             return Answer(ivr.hang_up())
         standing = Standing(session.state, session.bridges, session.decision, session.destination)
-        return _follow(session, ivr.plan(step, standing))
+        answer = _follow(session, ivr.plan(step, standing))
+        return replace(answer, taken=key_of(session)) if step.connected else answer
 
 
 def without_database(token: str, body: bytes) -> Answer:

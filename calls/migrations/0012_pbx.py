@@ -25,7 +25,7 @@ def let_admins_in(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("calls", "0007_draining"),
+        ("calls", "0011_hanging_up_and_transferring"),
     ]
 
     operations = [
@@ -404,6 +404,9 @@ class Migration(migrations.Migration):
                     ("audio_ended", "Audio stopped"),
                     ("idle", "No audio came"),
                     ("max_duration", "Longest duration reached"),
+                    ("hung_up", "Agent hung up"),
+                    ("transferred", "Transferred"),
+                    ("not_back", "Transferred, no more was heard of it"),
                     ("drained", "Farewell, as the server stops"),
                     ("shutdown", "Server stopped"),
                     ("abuse", "Client misbehaved"),
