@@ -3,7 +3,8 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
-from calls.pages import accounts, calls, health, ivr
+from calls.gateway.pbx import views as pbx
+from calls.pages import accounts, calls, health
 from calls.pages.addresses import CallId
 
 register_converter(CallId, "call_id")
@@ -18,10 +19,10 @@ urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     # What RustPBX asks and tells.
-    path("rustpbx/ivr", ivr.step, name="ivr"),
-    path("rustpbx/ivr/start", ivr.notice),
-    path("rustpbx/ivr/end", ivr.notice),
-    path("rustpbx/ivr/fail", ivr.notice),
-    path("rustpbx/webhook", ivr.webhook, name="rustpbx-webhook"),
-    path("rustpbx/say/<str:name>.wav", ivr.say, name="rustpbx-say"),
+    path("rustpbx/ivr", pbx.step, name="ivr"),
+    path("rustpbx/ivr/start", pbx.notice),
+    path("rustpbx/ivr/end", pbx.notice),
+    path("rustpbx/ivr/fail", pbx.notice),
+    path("rustpbx/webhook", pbx.webhook, name="rustpbx-webhook"),
+    path("rustpbx/say/<str:name>.wav", pbx.say, name="rustpbx-say"),
 ]
