@@ -84,6 +84,7 @@ def rang(connected):
 
 PLAYED = Step("s", "audio_complete")
 STRANGE = Step("s", "error")
+FAILED = Step("s", "fail")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,13 @@ STRANGE = Step("s", "error")
         (rang(True), RINGS, Plan(Do.HANG_UP)),
         (start(), RINGS, Plan(Do.BRIDGE, "The transfer to sales did not come about.")),
         (start(), QUEUES, Plan(Do.BRIDGE, "Back from the queue sales.")),
+        # Could not be begun.
+        (FAILED, None, Plan(Do.SPEAK)),
+        (FAILED, BRIDGE_1, Plan(Do.OVERFLOW, "no audio connection came about")),
+        (FAILED, RINGS, Plan(Do.BRIDGE, "The transfer to sales did not come about.")),
+        (FAILED, QUEUES, Plan(Do.BRIDGE, "The transfer to sales did not come about.")),
+        (FAILED, ELSEWHERE, Plan(Do.SPEAK)),
+        (FAILED, Standing(SessionState.SPEAKING, 1), Plan(Do.HANG_UP)),
         # Could not be answered.
         (rang(False), ELSEWHERE, Plan(Do.SPEAK)),
         (rang(True), ELSEWHERE, Plan(Do.HANG_UP)),
@@ -135,7 +143,7 @@ def test_what_follows(step, standing, follows):
     assert plan(step, standing) == follows
 
 
-EVENTS = ["session_start", "transfer_result", "audio_complete", "dtmf", "error"]
+EVENTS = ["session_start", "transfer_result", "fail", "audio_complete", "dtmf", "error"]
 STEPS = st.builds(
     Step,
     session_id=st.just("s"),

@@ -313,12 +313,20 @@ async def test_a_stranger_is_refused(pbx, path):
 
 async def test_beginnings_and_ends_of_steps_say_nothing(pbx):
     await ask(pbx)
-    for path in ("start", "end", "fail"):
+    for path in ("start", "end"):
         response = await post(
             f"/rustpbx/ivr/{path}", "", b'{"reason": "transfer", "detail": "ws://x?ticket=y"}'
         )
         assert (response.status_code, response.json()) == (200, {})
     assert (await session_of()).state == SessionState.BRIDGING
+
+
+async def test_what_could_not_be_begun_is_answered_anew(pbx):
+    await ask(pbx)
+    response = await post(
+        "/rustpbx/ivr/fail", pbx[1], asked({"type": "fail", "reason": "bridge start failed"})
+    )
+    assert response.json()["type"] == "prompt"
 
 
 async def test_a_long_name_of_a_call_is_told_from_another(pbx):

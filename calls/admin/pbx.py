@@ -74,7 +74,6 @@ class RouteInline(admin.TabularInline):
 
     model = PbxRoute
     extra = 0
-    autocomplete_fields = ["profile"]
 
 
 class DestinationInline(admin.TabularInline):

@@ -60,6 +60,11 @@ def hashed(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
+def spoken_name(text: str) -> str:
+    """Return the name of the file in which a text is spoken, without .wav."""
+    return hashed(text.strip())[:32]
+
+
 class PbxQuerySet(models.QuerySet["Pbx"]):
     """Finding PBXes."""
 

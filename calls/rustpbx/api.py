@@ -51,6 +51,10 @@ class PbxApi:
         """Whether its RWI can be used."""
         return bool(self.url and self.rwi_token)
 
+    async def answers(self, path: str) -> bool:
+        """Whether there is something at this path. Raises ApiFailed."""
+        return await self._request("GET", path) is not None
+
     async def active(self) -> int:
         """How many calls it has. Raises ApiFailed."""
         answer = await self._request("GET", "/api/calls/active")

@@ -138,6 +138,8 @@ def plan(step: Step, standing: Standing | None) -> Plan:
             follows = _of_start(step, standing)
         case "transfer_result":
             follows = _of_transfer(step, standing)
+        case "fail":
+            follows = _of_failure(standing)
         case _:  # audio_complete, and errors of what was to be played
             follows = Plan(Do.HANG_UP)
     if follows.do is Do.BRIDGE and not follows.again and standing.bridges >= MOST_BRIDGES:
@@ -150,7 +152,7 @@ def _of_unknown(step: Step) -> Plan:
     match step.event:
         case "session_start":
             return Plan(Do.BRIDGE)
-        case "transfer_result" if not step.connected:
+        case "transfer_result" | "fail" if not step.connected:
             return Plan(Do.SPEAK)
         case _:
             return Plan(Do.HANG_UP)
@@ -193,6 +195,18 @@ def _of_transfer(step: Step, standing: Standing) -> Plan:
     if standing.state == SessionState.TRANSFERRING:
         return Plan(Do.BRIDGE, f"Nobody answered at {standing.destination}.")
     return Plan(Do.SPEAK)
+
+
+def _of_failure(standing: Standing) -> Plan:
+    """What was answered could not even be begun."""
+    match standing.state:
+        case SessionState.BRIDGING:
+            return Plan(Do.OVERFLOW, "no audio connection came about")
+        case SessionState.TRANSFERRING | SessionState.QUEUED:
+            return Plan(Do.BRIDGE, f"The transfer to {standing.destination} did not come about.")
+        case SessionState.OVERFLOWING:
+            return Plan(Do.SPEAK)
+    return Plan(Do.HANG_UP)
 
 
 # --- The answers ------------------------------------------------------------------------------------------

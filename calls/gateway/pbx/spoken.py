@@ -1,6 +1,5 @@
 """What is spoken to callers who cannot be answered: WAV files that a PBX fetches from us."""
 
-import hashlib
 import io
 import logging
 import os
@@ -12,24 +11,19 @@ import numpy as np
 from django.conf import settings
 
 from calls.models import Pbx
+from calls.models.pbx import spoken_name
 from calls.providers.local import voice
 
 logger = logging.getLogger(__name__)
 
 RATE = 8_000  # Hz: every telephone can do that
 PATH = "/rustpbx/say/"
-NAME_CHARS = 32
 TONE_HZ, TONE_S, TONES = 425, 0.5, 4  # "busy", as most countries know it
-
-
-def name_of(text: str) -> str:
-    """The file name of a text, without .wav."""
-    return hashlib.sha256(text.strip().encode("utf-8", "replace")).hexdigest()[:NAME_CHARS]
 
 
 def url(agent_url: str, text: str) -> str:
     """Where a PBX fetches it."""
-    return f"{agent_url}{PATH}{name_of(text)}.wav"
+    return f"{agent_url}{PATH}{spoken_name(text)}.wav"
 
 
 def wav_named(name: str) -> bytes | None:
@@ -38,7 +32,7 @@ def wav_named(name: str) -> bytes | None:
     if path.is_file():
         return path.read_bytes()
     for text in Pbx.objects.values_list("overflow_text", flat=True):
-        if name_of(text) == name:
+        if spoken_name(text) == name:
             return _made(text, path)
     return None
 

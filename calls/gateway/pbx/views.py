@@ -26,10 +26,8 @@ STRANGER = {"error": "expected the token of a PBX as a bearer header"}
 @require_POST
 async def step(request: HttpRequest) -> JsonResponse:
     """Answer what is to be done with a call; 401 for a token that is nobody's."""
-    token, body = _token(request), request.body
-    address = proxies.client_address(request.scope)  # type: ignore[attr-defined]  # of every ASGI request
     try:
-        answer = await _answer(token, body, address)
+        answer = await _answer(_token(request), request.body, _address(request))
     except Stranger:
         return JsonResponse(STRANGER, status=401)
     if answer.session is not None:
@@ -54,7 +52,7 @@ async def _answer(token: str, body: bytes, address: str) -> Answer:
 @csrf_exempt
 @require_POST
 async def notice(request: HttpRequest) -> JsonResponse:
-    """Take note of a step's beginning, end or failure, which say nothing of the call's.
+    """Take note of the beginning or end of steps, which say nothing of the call's.
 
     "end" is told when audio begins. Until "start" is answered the caller is in silence: nothing is touched.
     """
@@ -104,6 +102,11 @@ def say(request: HttpRequest, name: str) -> HttpResponse:
     if wav is None:
         raise Http404
     return HttpResponse(wav, content_type="audio/wav")
+
+
+def _address(request: HttpRequest) -> str:
+    scope = getattr(request, "scope", None)  # of every ASGI request
+    return proxies.client_address(scope) if scope else ""
 
 
 def _token(request: HttpRequest) -> str:
