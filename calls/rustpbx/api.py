@@ -16,6 +16,8 @@ from urllib.parse import quote
 from django.utils.dateparse import parse_datetime
 from yarl import URL
 
+from calls import redaction
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -40,6 +42,10 @@ class PbxApi:
     url: str
     api_token: str = ""
     rwi_token: str = ""
+
+    def __post_init__(self) -> None:
+        for token in (self.api_token, self.rwi_token):
+            redaction.remember(token)
 
     @property
     def can_hang_up(self) -> bool:
@@ -109,8 +115,8 @@ class PbxApi:
         import aiohttp  # takes a tenth of a second, and few calls need it
 
         headers = {"Authorization": f"Bearer {self.api_token}"} if self.api_token else {}
-        url = URL(self.url + path, encoded=True)  # an id may hold what is quoted
         try:
+            url = URL(self.url + path, encoded=True)  # an id may hold what is quoted
             async with (
                 asyncio.timeout(WITHIN_S),
                 aiohttp.ClientSession(headers=headers) as session,
