@@ -150,10 +150,9 @@ def bridged(console_url="", rwi=True):
     pbx.save()
     pbx.destinations.create(name="sales", target="sip:200@pbx", description="The sales desk")
     pbx.destinations.create(name="support", target="q", kind="queue")
-    session = PbxSession(
-        pbx=pbx, session_id="s", caller="1001", callee="agent", **{"state": "bridging"} | fields
+    session = PbxSession.objects.create(
+        pbx=pbx, session_id="s", caller="1001", callee="agent", state="bridging"
     )
-    session.save()
     session.bridge()
     session.save()
     return session
