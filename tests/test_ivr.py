@@ -115,19 +115,19 @@ FAILED = Step("s", "fail")
         (start(2), Standing(SessionState.TALKING, 2, Decision.OVERFLOW),
          Plan(Do.OVERFLOW, "the agent could not go on")),
         # Nobody decided: the server died.
-        (start(2), TALKS, Plan(Do.BRIDGE, "The connection was interrupted.")),
-        (start(of="rwi"), TALKS, Plan(Do.BRIDGE, "The connection was interrupted.")),
-        (start(), TALKS, Plan(Do.BRIDGE, "The connection was interrupted.")),
+        (start(2), TALKS, Plan(Do.BRIDGE, "the connection was interrupted")),
+        (start(of="rwi"), TALKS, Plan(Do.BRIDGE, "the connection was interrupted")),
+        (start(), TALKS, Plan(Do.BRIDGE, "the connection was interrupted")),
         # Handed on.
-        (rang(False), RINGS, Plan(Do.BRIDGE, "Nobody answered at sales.")),
+        (rang(False), RINGS, Plan(Do.BRIDGE, "nobody answered at sales")),
         (rang(True), RINGS, Plan(Do.HANG_UP)),
-        (start(), RINGS, Plan(Do.BRIDGE, "The transfer to sales did not come about.")),
-        (start(), QUEUES, Plan(Do.BRIDGE, "Back from the queue sales.")),
+        (start(), RINGS, Plan(Do.BRIDGE, "the transfer to sales did not come about")),
+        (start(), QUEUES, Plan(Do.BRIDGE, "the caller is back from the queue sales")),
         # Could not be begun.
         (FAILED, None, Plan(Do.SPEAK)),
         (FAILED, BRIDGE_1, Plan(Do.OVERFLOW, "no audio connection came about")),
-        (FAILED, RINGS, Plan(Do.BRIDGE, "The transfer to sales did not come about.")),
-        (FAILED, QUEUES, Plan(Do.BRIDGE, "The transfer to sales did not come about.")),
+        (FAILED, RINGS, Plan(Do.BRIDGE, "the transfer to sales did not come about")),
+        (FAILED, QUEUES, Plan(Do.BRIDGE, "the transfer to sales did not come about")),
         (FAILED, ELSEWHERE, Plan(Do.SPEAK)),
         (FAILED, Standing(SessionState.SPEAKING, 1), Plan(Do.HANG_UP)),
         # Could not be answered.

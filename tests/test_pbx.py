@@ -231,7 +231,7 @@ async def test_the_conversation_decides_what_follows(pbx):
     back = await ask(pbx, {"type": "transfer_result", "status": "not_connected"})
     assert query_of(back)["return_bridge"] == "2"
     session = await connect(back)
-    assert session.why == "Nobody answered at sales."
+    assert session.why == "nobody answered at sales"
     await decide(Decision.QUEUE, support)
     queued = await ask(pbx, variables=returned(2))
     assert (queued["type"], queued["target"], queued["return_target"]) == ("queue", "support", "voiceagent")

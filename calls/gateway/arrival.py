@@ -13,6 +13,10 @@ async def _nothing(_reason: EndReason) -> None:
     pass
 
 
+# What the model is told in a call that begins anew, as the one before is not kept any more.
+BACK = "The caller has talked to you before and is on the line again: {why}. Tell him, and go on."
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A call as its PBX has announced it; of a client that just connects, nothing is known.
@@ -35,7 +39,7 @@ class Arrival:
     def described(self, request: Request) -> Request:
         """What the client asks for, with what its PBX has said, which counts; of a new call that is back."""
         if self.why_back:
-            request = replace(request, system_prompt=self.why_back)
+            request = replace(request, system_prompt=BACK.format(why=self.why_back))
         return replace(request, **self.told)
 
 

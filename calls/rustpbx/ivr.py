@@ -167,9 +167,9 @@ def _of_start(step: Step, standing: Standing) -> Plan:
         case SessionState.TALKING:
             return _of_decision(standing)
         case SessionState.QUEUED if step.bridge is None:
-            return Plan(Do.BRIDGE, f"Back from the queue {standing.destination}.")
+            return Plan(Do.BRIDGE, f"the caller is back from the queue {standing.destination}")
         case SessionState.TRANSFERRING if not is_present:
-            return Plan(Do.BRIDGE, f"The transfer to {standing.destination} did not come about.")
+            return Plan(Do.BRIDGE, f"the transfer to {standing.destination} did not come about")
     return Plan(Do(standing.state), again=True)
 
 
@@ -184,7 +184,7 @@ def _of_decision(standing: Standing) -> Plan:
             return Plan(Do.HANG_UP)
         case Decision.OVERFLOW:
             return Plan(Do.OVERFLOW, "the agent could not go on")
-    return Plan(Do.BRIDGE, "The connection was interrupted.")
+    return Plan(Do.BRIDGE, "the connection was interrupted")
 
 
 def _of_transfer(step: Step, standing: Standing) -> Plan:
@@ -193,7 +193,7 @@ def _of_transfer(step: Step, standing: Standing) -> Plan:
     if step.connected:
         return Plan(Do.HANG_UP)
     if standing.state == SessionState.TRANSFERRING:
-        return Plan(Do.BRIDGE, f"Nobody answered at {standing.destination}.")
+        return Plan(Do.BRIDGE, f"nobody answered at {standing.destination}")
     return Plan(Do.SPEAK)
 
 
@@ -203,7 +203,7 @@ def _of_failure(standing: Standing) -> Plan:
         case SessionState.BRIDGING:
             return Plan(Do.OVERFLOW, "no audio connection came about")
         case SessionState.TRANSFERRING | SessionState.QUEUED:
-            return Plan(Do.BRIDGE, f"The transfer to {standing.destination} did not come about.")
+            return Plan(Do.BRIDGE, f"the transfer to {standing.destination} did not come about")
         case SessionState.OVERFLOWING:
             return Plan(Do.SPEAK)
     return Plan(Do.HANG_UP)

@@ -75,8 +75,7 @@ async def test_a_call_from_the_route_to_the_hang_up(agent):
     assert (call["caller"], call["callee"], call["end_reason"]) == ("1001", "agent", "disconnect")
     assert (call["state"], call["hung_up_by"], call["client_generation"]) == ("ended", "caller", "bridge")
     assert json.loads(call["metadata"])["sip_headers"] == {"X-Customer": "7"}
-    turns = agent.rows('SELECT * FROM calls_turn WHERE session_id = ? ORDER BY "index"', call["id"])
-    assert word_error_rate(QUESTION, turns[1]["text"]) <= 0.2
+    assert word_error_rate(QUESTION, turns_of(agent, call)[1]["text"]) <= 0.2
     assert "secret" not in "".join(agent.output)
 
 
@@ -156,3 +155,73 @@ async def test_a_server_that_dies_gets_its_caller_back(tmp_path):
             async with asyncio.timeout(60):
                 heard = await running
     assert (heard.kinds, heard.ended_by) == (["bridge", "bridge"], "caller")
+
+
+async def told_to(agent, call, *command):
+    """Give a command to the call; what came of it."""
+    return await asyncio.to_thread(agent.python, "manage.py", "calls", command[0], call["id"], *command[1:])
+
+
+async def talking(agent, pbx, bridges):
+    """The PBX's only call once it has its so many-th audio connection and the agent has spoken there."""
+    async with asyncio.timeout(30):
+        while not (  # noqa: ASYNC110  another process writes it
+            found := [
+                row for row in rows(agent, pbx) if (row["state"], row["bridges"]) == ("talking", bridges)
+            ]
+        ):
+            await asyncio.sleep(0.05)
+    return found[0]
+
+
+async def test_a_transfer_that_fails_brings_the_caller_back_to_the_same_call(agent):
+    async with pbx_of(agent, "transfer", destinations=[SALES]) as (pbx, ivr):
+        telephone = pbx.call(
+            ivr, [WaitForAgent(0.5), Wait(60)], [WaitForAgent(1.0), Say(say(QUESTION)), Wait(60)]
+        )
+        running = asyncio.create_task(run(telephone, 100))
+        call = await talking(agent, pbx, 1)
+        assert "handed on" in await told_to(agent, call, "transfer", "sales")
+        call = await talking(agent, pbx, 2)
+        async with asyncio.timeout(40):
+            while len(turns_of(agent, call)) < 4:  # noqa: ASYNC110  another process writes them
+                await asyncio.sleep(0.1)
+        await told_to(agent, call, "hangup")
+        heard = await running
+        (call,) = await settled(agent, pbx)
+    assert heard.kinds == ["bridge", "transfer", "bridge", "hangup"]
+    assert (heard.rang, heard.ended_by, heard.silence) == (["sip:200@pbx"], "system", "")
+    assert (call["status"], call["end_reason"], call["hung_up_by"]) == ("completed", "hung_up", "system")
+    events = agent.rows(
+        "SELECT kind, message FROM calls_callevent WHERE session_id = ? ORDER BY ms", call["id"]
+    )
+    assert "sales" in " ".join(event["message"] for event in events if "nobody answered" in event["message"])
+    callers = [turn["text"] for turn in turns_of(agent, call) if turn["speaker"] == "caller"]
+    assert word_error_rate(QUESTION, callers[-1]) <= 0.2
+
+
+async def test_a_transfer_that_is_answered_ends_the_call(agent):
+    async with pbx_of(agent, "taken", destinations=[SALES]) as (pbx, ivr):
+        taken = {"sip:200@pbx": Target(busy=False, talks_s=0.5)}
+        telephone = pbx.call(ivr, [WaitForAgent(0.5), Wait(60)], targets=taken)
+        running = asyncio.create_task(run(telephone))
+        await told_to(agent, await talking(agent, pbx, 1), "transfer", "sales")
+        heard = await running
+        (call,) = await settled(agent, pbx)
+    assert heard.kinds == ["bridge", "transfer", "hangup"]
+    assert call["end_reason"] == "transferred"
+
+
+async def test_back_from_a_queue(agent):
+    support = {"name": "support", "target": "nobody", "kind": "queue"}
+    async with pbx_of(agent, "queue", destinations=[support]) as (pbx, ivr):
+        telephone = pbx.call(ivr, [WaitForAgent(0.5), Wait(60)], HANGS_UP)
+        running = asyncio.create_task(run(telephone))
+        await told_to(agent, await talking(agent, pbx, 1), "transfer", "support")
+        heard = await running
+        await settled(agent, pbx)
+    assert (heard.kinds, heard.ended_by) == (["bridge", "queue", "bridge"], "caller")
+
+
+def turns_of(agent, call):
+    return agent.rows('SELECT * FROM calls_turn WHERE session_id = ? ORDER BY "index"', call["id"])
