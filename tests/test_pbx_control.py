@@ -14,6 +14,7 @@ from calls.gateway.pbx.control import BridgeControl, ForkControl
 from calls.gateway.pbx.watchdog import Watchdog, watchdog
 from calls.gateway.places import places
 from calls.models import EndReason, Pbx, PbxSession, SessionState
+from calls.recorder import writer
 from calls.rustpbx.api import ApiFailed, PbxApi, answered_at
 from calls.simulator.pbx import API_TOKEN, RWI_TOKEN
 from calls.simulator.pbx import Pbx as RustPbx
@@ -138,6 +139,7 @@ async def test_the_forks_call_is_ended_if_it_is_the_only_one():
 async def settled():
     yield
     await watchdog.close()
+    await writer.close()
     database.close()
     places._until.clear()
 
@@ -167,10 +169,10 @@ def stored():
 class TestByItsNextQuestion:
     async def test_a_ticket_tells_who_comes(self):
         session = await bridged()
-        places.keep(f"pbx:{session.pk}", 60, None)
+        places.keep(session.key, 60, None)
         arrival = await arrive({"ticket": session.ticket})
         assert (arrival.key, arrival.told["caller"], arrival.told["callee"]) == (
-            f"pbx:{session.pk}",
+            session.key,
             "1001",
             "agent",
         )

@@ -66,7 +66,7 @@ class PbxSessionQuerySet(models.QuerySet["PbxSession"]):
         now = timezone.now()
         node = Node.objects.using(self.db).filter(pk=node_id).first()
         valid = self.filter(ticket_hash=hashed(ticket), state=SessionState.BRIDGING, expires_at__gt=now)
-        found = valid.select_related("pbx", "call").prefetch_related("pbx__destinations")
+        found = valid.select_related("pbx").prefetch_related("pbx__destinations")
         session = found.first() if ticket else None
         won = session and valid.filter(pk=session.pk).update(
             state=SessionState.TALKING, ticket_hash="", connected_at=now, node=node
@@ -128,11 +128,18 @@ class PbxSession(models.Model):
 
     pbx = models.ForeignKey(Pbx, on_delete=models.CASCADE, related_name="sessions")
     session_id = models.CharField(max_length=SESSION_CHARS, help_text="The PBX's name for the call.")
+    # The recorder writes the call's row a moment later.
     call = models.ForeignKey(
-        CallSession, null=True, blank=True, on_delete=models.CASCADE, related_name="pbx_sessions"
+        CallSession,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="pbx_sessions",
+        db_constraint=False,
     )
     caller = models.CharField(max_length=255, blank=True)
     callee = models.CharField(max_length=255, blank=True)
+    metadata = models.JSONField(default=dict, help_text="What else is known of the call.")
     profile = models.CharField(max_length=80, blank=True, help_text="The slug of the profile that answers.")
     state = models.CharField(max_length=12, choices=SessionState)
     bridges = models.PositiveSmallIntegerField(default=0, help_text="How often audio was to be connected.")
@@ -170,9 +177,14 @@ class PbxSession(models.Model):
         return f"{self.session_id} of {self.pbx}"
 
     @property
+    def key(self) -> str:
+        """The name by which this server knows the telephone call."""
+        return f"pbx:{self.pbx_id}:{self.session_id}"
+
+    @property
     def ticket(self) -> str:
         """The ticket of the present bridge: made, not stored, so that a repeated question gets it again."""
-        value = f"{self.pk}:{self.bridges}"
+        value = f"{self.bridges}:{self.key}"
         return salted_hmac("calls.pbx.ticket", value, settings.SECRET_KEY, algorithm="sha256").hexdigest()
 
     def bridge(self, why: str = "") -> None:

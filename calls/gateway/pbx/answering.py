@@ -1,18 +1,19 @@
 """A question of a PBX's IVR: whose it is, where the call stands, the answer. For database threads."""
 
 import logging
+import math
+import time
 import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from calls.gateway import admission
 from calls.gateway.pbx import spoken
 from calls.models import (
     CallEnd,
-    CallSession,
     CallStart,
     CallStatus,
     Description,
@@ -30,15 +31,20 @@ from calls.rustpbx.ivr import Do, Plan, Standing, Step
 
 logger = logging.getLogger(__name__)
 
+REMEMBERED_S = 2.0  # what is changed about a PBX counts by then
 CONNECTS_WITHIN_S = 2.0  # beyond the PBX's own bound a place is kept and a ticket is valid
 NOT_ANSWERED = {EndReason.OVERFLOW: CallStatus.FAILED, EndReason.DISCONNECT: CallStatus.COMPLETED}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the PBX is told. `session` and `bridge` name the audio connection that is to come, if one is.
+    """What the PBX is told, and what is to be done besides.
 
-    `taken` is our key of a call that was handed on and talked to somebody there.
+    Attributes:
+        body: what it is told.
+        session, bridge, within_s: name the audio connection that is to come, and when, if one is.
+        taken: our key of a call that was handed on and talked to somebody there.
+        began, ended: are to be stored of the call.
     """
 
     body: dict[str, Any]
@@ -46,20 +52,27 @@ class Answer:
     bridge: int = 0
     within_s: float = 0.0
     taken: str = ""
+    began: CallStart | None = None
+    ended: CallEnd | None = None
 
 
 class Stranger(Exception):
     """The token is nobody's."""
 
 
-_remembered: list[Pbx] = []  # as they were last read, for when the database is away
+_remembered: list[Pbx] = []  # as they were last read, also for when the database is away
+_read_at = -math.inf
 
 
 def known(token: str) -> Pbx:
-    """Return the PBX of this token. Raises Stranger."""
-    pbxes = list(Pbx.objects.prefetch_related("routes__profile", "destinations"))
-    _remembered[:] = pbxes
-    pbx = of_token(pbxes, token)
+    """Return the PBX of this token, as it was at most 2 s ago. Raises Stranger."""
+    global _read_at  # noqa: PLW0603  of the list above
+    now = time.monotonic()
+    pbx = of_token(_remembered, token) if now - _read_at < REMEMBERED_S else None
+    if pbx is None:
+        _remembered[:] = Pbx.objects.prefetch_related("routes__profile", "destinations")
+        _read_at = now
+        pbx = of_token(_remembered, token)
     if pbx is None:
         raise Stranger
     pbx.token_used(token)
@@ -74,6 +87,13 @@ def answer(token: str, body: bytes, address: str) -> Answer:
     except ivr.Unusable as e:
         logger.warning("%s asked what cannot be answered: %s", pbx, e)
         return Answer(ivr.hang_up())
+    try:
+        return _answer(pbx, step, address)
+    except IntegrityError:  # asked twice at the same time: the other was first
+        return _answer(pbx, step, address)
+
+
+def _answer(pbx: Pbx, step: Step, address: str) -> Answer:
     with transaction.atomic():
         session = PbxSession.objects.at(pbx, step.session_id)
         if session is None:
@@ -83,7 +103,7 @@ def answer(token: str, body: bytes, address: str) -> Answer:
             return Answer(ivr.hang_up())
         standing = Standing(session.state, session.bridges, session.decision, session.destination)
         answer = _follow(session, ivr.plan(step, standing))
-        return replace(answer, taken=key_of(session)) if step.connected else answer
+        return replace(answer, taken=session.key) if step.connected else answer
 
 
 def without_database(token: str, body: bytes) -> Answer:
@@ -103,36 +123,42 @@ def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
     plan = ivr.plan(step, None)
     if plan.do is not Do.BRIDGE:
         return Answer(_body(_elsewhere(pbx, spoken_only=True) if plan.do is Do.SPEAK else plan.do, pbx))
-    caller, callee = step.caller.name[:255], step.callee.name[:255]
-    slug = pbx.profile_for(callee, caller)
-    defaults = {"caller": caller, "callee": callee, "profile": slug, "state": SessionState.BRIDGING}
-    session, created = PbxSession.objects.select_for_update().get_or_create(
-        pbx=pbx, session_id=session_key(step.session_id), defaults=defaults
+    session = PbxSession(
+        pbx=pbx,
+        session_id=session_key(step.session_id),
+        caller=step.caller.name[:255],
+        callee=step.callee.name[:255],
+        metadata=metadata_of(pbx, step),
+        state=SessionState.BRIDGING,
     )
-    session.pbx = pbx
-    if not created:  # asked twice at the same time
-        return _follow(session, Plan(Do(session.state), again=True))
-    try:
-        version = PromptProfile.objects.for_call(slug) or PromptProfile.objects.default()
-    except PromptProfile.DoesNotExist:
-        version, plan = None, Plan(Do.OVERFLOW, "no profile is published")
-    start = CallStart(
+    session.profile = pbx.profile_for(session.callee, session.caller)
+    version = _version(session.profile)
+    began = CallStart(
         id=uuid.uuid4(),
-        version_id=version.pk if version else None,
+        version_id=version,
         description=Description(
             room_id=step.session_id,
-            caller=caller,
-            callee=callee,
-            metadata=metadata_of(pbx, step),
+            caller=session.caller,
+            callee=session.callee,
+            metadata=session.metadata,
             client_configs={},
         ),
         started_at=timezone.now(),
         remote_address=address,
         node_id=this_process.boot,
     )
-    session.call = CallSession.objects.start(start)
-    session.node = session.call.node
-    return _follow(session, plan)
+    session.call_id = began.id
+    if version is None:
+        plan = Plan(Do.OVERFLOW, "no profile is published")
+    return replace(_follow(session, plan), began=began)
+
+
+def _version(slug: str) -> int | None:
+    asked = PromptProfile.objects.for_call(slug) if slug else None
+    try:
+        return (asked or PromptProfile.objects.default()).pk
+    except PromptProfile.DoesNotExist:
+        return None
 
 
 def metadata_of(pbx: Pbx, step: Step) -> dict[str, Any]:
@@ -149,7 +175,7 @@ def _follow(session: PbxSession, plan: Plan) -> Answer:
     """Do what follows, and store that."""
     pbx, do, why = session.pbx, plan.do, plan.why
     within_s = pbx.timeout_ms / 1000
-    if do is Do.BRIDGE and not admission.reserve(key_of(session), within_s + CONNECTS_WITHIN_S):
+    if do is Do.BRIDGE and not admission.reserve(session.key, within_s + CONNECTS_WITHIN_S):
         do, why = Do.OVERFLOW, "this server has no room for another call"
     elif do is Do.BRIDGE and not plan.again:
         session.bridge(why)
@@ -158,17 +184,14 @@ def _follow(session: PbxSession, plan: Plan) -> Answer:
         do = _elsewhere(pbx)
     elif do is Do.SPEAK:
         do = _elsewhere(pbx, spoken_only=True)
+    ended = None
     if do is not Do.BRIDGE and session.state == SessionState.BRIDGING:
-        admission.release(key_of(session))
-        _close_row(session, EndReason.OVERFLOW, why)
+        admission.release(session.key)
+        ended = unanswered(session, EndReason.OVERFLOW, why)
     session.state = do.value
     session.save()
-    return Answer(_body(do, pbx, session), session.pk if do is Do.BRIDGE else None, session.bridges, within_s)
-
-
-def key_of(session: PbxSession) -> str:
-    """The name by which this server knows the telephone call."""
-    return f"pbx:{session.pk}"
+    awaited = session.pk if do is Do.BRIDGE else None
+    return Answer(_body(do, pbx, session), awaited, session.bridges, within_s, ended=ended)
 
 
 def _elsewhere(pbx: Pbx, *, spoken_only: bool = False) -> Do:
@@ -200,11 +223,11 @@ def _body(do: Do, pbx: Pbx, session: PbxSession | None = None) -> dict[str, Any]
     return ivr.hang_up()
 
 
-def _close_row(session: PbxSession, reason: EndReason, error: str = "") -> None:
-    """End the row of a call that never got an audio connection."""
+def unanswered(session: PbxSession, reason: EndReason, error: str = "") -> CallEnd | None:
+    """The end of a call that never got an audio connection."""
     if session.call_id is None:
-        return
-    end = CallEnd(
+        return None
+    return CallEnd(
         id=session.call_id,
         status=NOT_ANSWERED[reason],
         end_reason=reason,
@@ -214,18 +237,17 @@ def _close_row(session: PbxSession, reason: EndReason, error: str = "") -> None:
         client_generation="",
         error=error,
     )
-    CallSession.objects.finish(end)
 
 
-def ended(token: str, session_id: str, hung_up_by: str, reason: str) -> str | None:
-    """The PBX tells the end of a telephone call; return our key of it, None if it is unknown.
+def ended(token: str, session_id: str, hung_up_by: str, reason: str) -> tuple[str, CallEnd | None]:
+    """The PBX tells the end of a telephone call; return our key of it, and what is to be stored.
 
-    Raises Stranger, and what the database raises.
+    The key of an unknown one is "". Raises Stranger, and what the database raises.
     """
     session = PbxSession.objects.end(known(token), session_id, hung_up_by, reason)
     if session is None:
-        return None
-    if session.state == SessionState.BRIDGING:
-        admission.release(key_of(session))
-        _close_row(session, EndReason.DISCONNECT)
-    return key_of(session)
+        return "", None
+    if session.state != SessionState.BRIDGING:
+        return session.key, None
+    admission.release(session.key)
+    return session.key, unanswered(session, EndReason.DISCONNECT)

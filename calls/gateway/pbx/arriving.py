@@ -10,7 +10,6 @@ from django.utils import timezone
 from calls.gateway import admission
 from calls.gateway.arrival import UNANNOUNCED, Arrival
 from calls.gateway.pbx import database
-from calls.gateway.pbx.answering import key_of
 from calls.gateway.pbx.control import BridgeControl, ForkControl
 from calls.gateway.pbx.watchdog import watchdog
 from calls.models import Pbx, PbxSession
@@ -42,12 +41,12 @@ async def _with_ticket(ticket: str) -> Arrival | None:
     if session is None:
         return None
     watchdog.forget(session.pk)
-    admission.release(key_of(session))
+    admission.release(session.key)
     destinations = {each.name: each for each in session.pbx.destinations.all()}
     api = PbxApi(session.pbx.console_url, session.pbx.api_token, session.pbx.rwi_token)
     control = BridgeControl(session.pk, session.bridges, session.session_id, destinations, api)
     return Arrival(
-        key=key_of(session),
+        key=session.key,
         control=control,
         why_back=session.why,
         told={
@@ -56,7 +55,7 @@ async def _with_ticket(ticket: str) -> Arrival | None:
             "profile": session.profile or None,
             "caller": session.caller,
             "callee": session.callee,
-            "metadata": session.call.metadata if session.call else {},
+            "metadata": session.metadata,
         },
         leaving=control.leaving,
     )

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotFound, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
@@ -12,7 +12,8 @@ from calls.gateway import proxies, registry
 from calls.gateway.pbx import answering, database, spoken
 from calls.gateway.pbx.answering import Answer, Stranger
 from calls.gateway.pbx.watchdog import watchdog
-from calls.models import EndReason, SessionState
+from calls.models import CallEnd, EndReason, SessionState
+from calls.recorder.writer import recorder
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,10 @@ async def step(request: HttpRequest) -> JsonResponse:
         answer = await _answer(_token(request), request.body, _address(request))
     except Stranger:
         return JsonResponse(STRANGER, status=401)
+    if answer.began is not None:
+        recorder().start(answer.began)
+    if answer.ended is not None:
+        recorder().finish(answer.ended)
     if answer.session is not None:
         within_s = answer.within_s + OVERDUE_S
         watchdog.expect(answer.session, answer.bridge, within_s, SessionState.BRIDGING)
@@ -66,18 +71,20 @@ async def webhook(request: HttpRequest) -> JsonResponse:
     token = _token(request)
     end = _end_of_call(request.body)
     try:
-        key = await database.run(lambda: _noted(token, end))
+        key, stored = await database.run(lambda: _noted(token, end))
     except Stranger:
         return JsonResponse(STRANGER, status=401)
+    if stored is not None:
+        recorder().finish(stored)
     if key:
         await registry.end_parked(key, EndReason.DISCONNECT)
     return JsonResponse({})
 
 
-def _noted(token: str, end: tuple[str, str, str] | None) -> str | None:
+def _noted(token: str, end: tuple[str, str, str] | None) -> tuple[str, CallEnd | None]:
     if end is None:
         answering.known(token)
-        return None
+        return "", None
     return answering.ended(token, *end)
 
 
@@ -96,11 +103,11 @@ def _end_of_call(body: bytes) -> tuple[str, str, str] | None:
 
 
 @require_safe
-def say(request: HttpRequest, name: str) -> HttpResponse:
+async def say(request: HttpRequest, name: str) -> HttpResponse:
     """Give out the WAV of a text that is spoken to callers who cannot be answered."""
-    wav = spoken.wav_named(name)
+    wav = await database.run(lambda: spoken.wav_named(name))
     if wav is None:
-        raise Http404
+        return HttpResponseNotFound()
     return HttpResponse(wav, content_type="audio/wav")
 
 

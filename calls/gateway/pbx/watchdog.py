@@ -11,8 +11,10 @@ from contextlib import suppress
 from django.utils import timezone
 
 from calls.gateway.pbx import database
-from calls.models import PbxSession, SessionState
+from calls.gateway.pbx.answering import unanswered
+from calls.models import EndReason, PbxSession, SessionState
 from calls.models.sealing import Unreadable
+from calls.recorder.writer import recorder
 from calls.rustpbx.api import ApiFailed, PbxApi
 from calls.tasks import Tasks
 
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 5.0  # after what other processes, dead by now, have left
 CLOSE_S = 1.0
+SENT_BACK = "sent back"
 
 
 class Watchdog:
@@ -80,14 +83,21 @@ class Watchdog:
         """Send the caller back to the IVR, else hang up; of several processes that try, one does."""
         if not await database.run(lambda: PbxSession.objects.rescue(session.pk, session.bridges)):
             return
+        if await self._helped(session) or session.state != SessionState.BRIDGING:
+            return
+        if (end := unanswered(session, EndReason.OVERFLOW, "no audio connection came about")) is not None:
+            recorder().finish(end)
+
+    async def _helped(self, session: PbxSession) -> bool:
+        """Whether the caller is asked about again."""
         name, pbx = session.session_id[:40], session.pbx
         try:
             api = api_of(session)
         except Unreadable as e:
             logger.error("call %s of %s stays in silence: its tokens: %s", name, pbx, e)
-            return
+            return False
         for can, way, order in (
-            (api.can_send_back, "sent back", lambda: api.send_back(session.session_id, pbx.return_target)),
+            (api.can_send_back, SENT_BACK, lambda: api.send_back(session.session_id, pbx.return_target)),
             (api.can_hang_up, "hung up", lambda: api.hang_up(session.session_id)),
         ):
             if not can:
@@ -98,8 +108,9 @@ class Watchdog:
                 logger.error("call %s of %s could not be %s: %s", name, pbx, way, e)
                 continue
             logger.warning("call %s of %s heard nothing (%s): %s", name, pbx, session.state, way)
-            return
+            return way == SENT_BACK
         logger.error("call %s of %s stays in silence: nothing can be done at its PBX", name, pbx)
+        return False
 
 
 def api_of(session: PbxSession) -> PbxApi:
