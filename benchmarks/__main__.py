@@ -13,6 +13,7 @@ from benchmarks import (
     curve,
     fuzz,
     hearing,
+    ivr,
     longcall,
     pages,
     point,
@@ -82,6 +83,10 @@ def _coldstart(_options: Options) -> None:
 
 def _building(_options: Options) -> None:
     _say(json.dumps(asyncio.run(building.measure())))
+
+
+def _ivr(options: Options) -> None:
+    _say(json.dumps(ivr.measure(options.calls, options.seconds)))
 
 
 def _voice(_options: Options) -> None:
@@ -167,6 +172,9 @@ def main() -> None:
         "building", _building, "what making a call's services takes of the event loop; prints one JSON line"
     )
     command("voice", _voice, "from the caller's last word to the agent's first, with the embedded models")
+    asked = command("ivr", _ivr, "how soon RustPBX's questions are answered; prints one JSON line")
+    asked.add_argument("--calls", type=int, default=50)
+    asked.add_argument("--seconds", type=float, default=60)
     command("hearing", _hearing, "what the embedded speech-to-text hears on a telephone (about 6 minutes)")
     long = command("longcall", _longcall, "what a call costs as it gets long")
     long.add_argument("--minutes", type=float, default=60)

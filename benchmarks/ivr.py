@@ -19,7 +19,7 @@ import django; django.setup()
 from calls.models import Pbx
 print(Pbx.objects.create(name="bench", agent_url="http://agent:8765").new_ivr_token())
 """
-PAUSE_S = 0.05  # between two questions: twenty new calls a second are more than fifty places turn over
+PAUSE_S = 0.25  # between two questions: more new calls than fifty places turn over
 SETTLE_S = 15.0  # until the calls talk
 
 
@@ -57,7 +57,11 @@ def _ask(url: str, token: str, seconds: float) -> list[float]:
     with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as client:
         while time.monotonic() < until:
             number = len(took)
-            question = {"session_id": f"call-{number}", "caller": f"sip:{number}@pbx", "callee": "sip:agent@pbx"}
+            question = {
+                "session_id": f"call-{number}",
+                "caller": f"sip:{number}@pbx",
+                "callee": "sip:agent@pbx",
+            }
             began = time.monotonic()
             answer = client.post(url, json={**question, "event": {"type": "session_start"}})
             took.append((time.monotonic() - began) * 1000)
