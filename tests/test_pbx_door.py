@@ -69,7 +69,7 @@ async def test_everything_else_is_a_page():
 async def test_a_stranger_is_refused_and_a_fault_is_no_silence_of_ours(monkeypatch):
     assert (await answered("/rustpbx/webhook", b"{}"))[0]["status"] == 401
 
-    async def broken(_body):
+    def broken(_path):
         raise RuntimeError("broken")
 
     monkeypatch.setattr("calls.gateway.pbx.door.resolve", broken)
