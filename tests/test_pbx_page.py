@@ -201,7 +201,7 @@ def test_a_name_that_this_server_does_not_answer_to_is_refused(client, admin, se
     assert not Pbx.objects.exists()
 
 
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.django_db(transaction=True)
 def test_in_a_browser(live_server, admin, chromium, rustpbx, tmp_path):  # noqa: F811  the fixture
     with chromium() as browser:
         page = browser.new_page(accept_downloads=True)

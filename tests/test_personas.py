@@ -137,6 +137,9 @@ def things(people, make_call):
     profile = PromptProfile.objects.get()
     account = ProviderAccount.objects.create(provider="openai")
     pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9", overflow_text="Nobody is here.")
+    spoken = product.DATA_DIR / "spoken" / f"{spoken_name(pbx.overflow_text)}.wav"
+    spoken.parent.mkdir(exist_ok=True)
+    spoken.write_bytes(b"RIFF")
     return {
         "<call_id:id>": make_call(profile=profile, said=[("caller", "secret")]).pk,
         "<path:thing>": "1/1/",
