@@ -8,6 +8,7 @@ from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import expect
@@ -202,11 +203,12 @@ def test_a_name_that_this_server_does_not_answer_to_is_refused(client, admin, se
 
 
 @pytest.mark.django_db(transaction=True)
-def test_in_a_browser(live_server, admin, chromium, rustpbx, tmp_path):  # noqa: F811  the fixture
+def test_in_a_browser(live_server, chromium, rustpbx, tmp_path):  # noqa: F811  the fixture
+    User.objects.create_superuser("root", password=PASSWORD)
     with chromium() as browser:
         page = browser.new_page(accept_downloads=True)
         page.goto(f"{live_server.url}/admin/calls/pbx/add/")
-        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Username").fill("root")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Log in").click()
         page.get_by_label("Name:", exact=True).fill("Reception")
