@@ -738,12 +738,12 @@ class TestCall:
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
             CallEvent.objects.record(event_row(call.id) for _ in range(said))
-            with django_assert_num_queries(12):
+            with django_assert_num_queries(13):
                 browse(call.get_absolute_url())
 
     def test_a_long_call_is_shown_in_parts(self, browse, make_call, django_assert_num_queries):
         call = make_call(said=[("caller" if n % 2 else "agent", f"sentence {n}") for n in range(450)])
-        with django_assert_num_queries(12):
+        with django_assert_num_queries(13):
             first = browse(call.get_absolute_url())
         assert [turn.index for turn in first.context["turns"]] == list(range(200))
         assert "1–200 of 450 turns" in text_of(first)

@@ -164,6 +164,15 @@ def test_the_first_call_is_watched(admin_client, pbx, make_call, fields, says):
         assert "Waiting" in client.get(watch.partition("?")[0], {"since": since}).content.decode()
 
 
+def test_a_calls_page_says_who_hung_up(admin_client, pbx, make_call):
+    call = make_call()
+    assert "Telephone" not in admin_client.get(call.get_absolute_url()).content.decode()
+    session = PbxSession.objects.create(pbx=pbx, session_id="s", call=call, state="transferring")
+    assert "main: a telephone is ringing" in admin_client.get(call.get_absolute_url()).content.decode()
+    PbxSession.objects.end(pbx, session.session_id, "caller", "BYE")
+    assert "main: hung up by caller (BYE)" in admin_client.get(call.get_absolute_url()).content.decode()
+
+
 # --- In the admin -----------------------------------------------------------------------------------------
 
 

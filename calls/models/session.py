@@ -251,6 +251,7 @@ class CallSession(models.Model):
     expires_at = models.DateTimeField("expires", null=True, blank=True, help_text="When it may be erased.")
 
     hit: Any = None  # what a search found in the call; set by the page of the list
+    telephone: Any = None  # what its PBX told of it; set by its page
 
     objects = CallSessionQuerySet.as_manager()
 

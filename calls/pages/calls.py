@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from calls.models import CallEvent, CallSession, Node, turn_totals
+from calls.models import CallEvent, CallSession, Node, PbxSession, turn_totals
 from calls.pages import parts, timeline
 from calls.pages.access import analyst_page
 from calls.pages.addresses import list_left, list_seen
@@ -39,6 +39,7 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     """
     calls = CallSession.objects.for_analyst(request.user).select_related("version", "profile", "node")
     call = get_object_or_404(calls, pk=id)
+    call.telephone = PbxSession.objects.filter(call=call).select_related("pbx").first()
     turns = parts.turns_of(call, request.GET.get("turn", ""))
     events = parts.events_of(call, request.GET.get("event", ""))
     span = parts.span_of(call, turns)
