@@ -13,6 +13,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from calls.database import file_of_database
 from calls.models import PromptProfile
 from calls.process import State, this_process
 from calls.providers import catalogue
@@ -112,6 +113,7 @@ async def _ask_database(question: Callable[[], T]) -> T:
 
     def ask() -> T:
         try:
+            file_of_database()
             return question()
         finally:
             connection.close()
