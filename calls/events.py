@@ -201,6 +201,35 @@ class KeyPressed:
 
 
 @dataclass(frozen=True, slots=True)
+class HungUp:
+    """The agent has taken leave. `refused` says why the telephone was not hung up, "" if it was."""
+
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transferring:
+    """The call is to be transferred; the agent says so, then it is handed on."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailed:
+    """The call was not taken where it was transferred to, and goes on with the agent."""
+
+    destination: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The call has been taken where it was transferred to."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
 class WentOn:
     """The call has got so far; audio in seconds. It is what is known of a call that breaks off."""
 
@@ -248,6 +277,10 @@ Event = (
     | StoodIn
     | Misused
     | KeyPressed
+    | HungUp
+    | Transferring
+    | TransferFailed
+    | Transferred
     | WentOn
     | Refused
     | Ended

@@ -3,7 +3,9 @@
 from typing import Any
 
 from pipecat.audio.dtmf.types import KeypadEntry
+from pipecat.frames.frames import Frame, TranscriptionFrame
 from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
+from pipecat.processors.frame_processor import FrameDirection
 
 WITHIN_S = 2.0  # longest time between two keys of one turn; "#" ends the turn at once
 PREFIX = "Keys pressed: "
@@ -29,3 +31,9 @@ class Keys(DTMFAggregator):
         """Interrupt the agent, if that is allowed."""
         if self._interrupt:
             await super().broadcast_interruption()
+
+    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
+        """Push a frame; keys are not lost to an interruption, such as the next keys'."""
+        if isinstance(frame, TranscriptionFrame) and frame.text.startswith(PREFIX):
+            frame.interruptible = False
+        await super().push_frame(frame, direction)
