@@ -1,13 +1,15 @@
 """The door: refuse a WebSocket before its upgrade, or accept it and run its connection."""
 
+from http import HTTPStatus
 from typing import Any
 
 from channels.consumer import AsyncConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from calls.gateway import admission
+from calls.gateway import admission, commands
 from calls.gateway.connection import Connection, Receive
 from calls.gateway.outbox import Send
-from calls.gateway.refusing import refuse
+from calls.gateway.refusing import Refusal, refuse
 from calls.gateway.registry import registered
 
 
@@ -28,3 +30,19 @@ class RustPBXConsumer(AsyncConsumer):
         with registered(connection):  # from now on it counts: others must not take its place meanwhile
             await send({"type": "websocket.accept"})
             await connection.run(receive)
+
+
+class CommandConsumer(AsyncJsonWebsocketConsumer):
+    """Commands to calls, for askers on this machine when there is no Redis; they sign with SECRET_KEY."""
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Refuse before the upgrade who cannot sign, or take commands."""
+        if not commands.is_signed(admission.offered_token(scope)):
+            await receive()  # websocket.connect
+            await refuse(scope, send, Refusal(HTTPStatus.FORBIDDEN, "expected a signature of SECRET_KEY"))
+            return
+        await super().__call__(scope, receive, send)
+
+    async def receive_json(self, content: Any, **_: Any) -> None:
+        """Carry out a command and answer."""
+        await self.send_json(await commands.obey(content))

@@ -248,13 +248,14 @@ class TestFiles:
 
 # Which sockets there are, and whether one is opened for a caller on this machine.
 # Paths, and whether a client that may stream calls is let in there; "" takes whatever the others do not.
-SOCKETS = {"ws/rustpbx": True, "ws/rustpbx/": True, "": True, "ws/elsewhere": False}
+SOCKETS = {"ws/rustpbx": True, "ws/rustpbx/": True, "": True, "ws/commands": False, "ws/elsewhere": False}
+SIGNED = "ws/commands"  # opened for nobody but `manage.py calls`
 
 
 class TestEverySocket:
     def test_every_socket_is_declared(self):
         served = {str(pattern.pattern) for pattern in websocket_urlpatterns}
-        assert served == {path for path, opens in SOCKETS.items() if opens}
+        assert served == {path for path, opens in SOCKETS.items() if opens} | {SIGNED}
 
     @pytest.fixture(params=PERSONAS)
     def session(self, request, people):

@@ -52,6 +52,7 @@ class Verbs:
         self._leaving = ""  # what keeps the agent from doing anything else, as part of a sentence
         self._destination = ""  # of the transfer under way
         self._holding: asyncio.TimerHandle | None = None
+        self._is_over = False
 
     @property
     def answers(self) -> bool:
@@ -99,7 +100,7 @@ class Verbs:
         Returns why the telephone could not be hung up, "" if it was.
 
         Raises:
-            Refused: the agent takes leave already.
+            Refused: the agent takes leave already, or the caller hung up first.
         """
         self._take_leave("is taking leave of the caller")
         self.is_ending = True
@@ -108,6 +109,8 @@ class Verbs:
                 if self._config.farewell:
                     await self._conversation.say(self._config.farewell, interruptible=False)
                 await self._conversation.finish()
+        if self._is_over:
+            raise Refused("the call has ended meanwhile")
         refused = await carried_out(self._client().control.end())
         self._publish(events.HungUp(refused))
         self._client().leave(reason)
@@ -130,7 +133,7 @@ class Verbs:
                 if announcement := self._config.transfer_announcement.replace("{destination}", name):
                     await self._conversation.say(announcement, interruptible=False)
                 await self._conversation.spoken()
-        if self._conversation.is_over:
+        if self._is_over or self._conversation.is_over:
             refused = "the call has ended"
         else:
             refused = await carried_out(self._client().control.transfer(destination))
@@ -148,6 +151,7 @@ class Verbs:
 
     def stop(self, reason: EndReason) -> None:
         """The call is over; if that is because of a transfer, it has succeeded."""
+        self._is_over = True
         self._stop_holding()
         if reason is EndReason.TRANSFERRED:
             self._publish(events.Transferred(self._destination))

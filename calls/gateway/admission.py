@@ -49,7 +49,7 @@ def refusal(scope: Mapping[str, Any]) -> Refusal | None:
 def _token_refusal(scope: Mapping[str, Any]) -> str | None:
     if not settings.STREAM_TOKENS:
         return "expected a client on this machine: no STREAM_TOKENS are set"
-    offered = _offered_token(scope)
+    offered = offered_token(scope)
     if not offered:
         return "expected a token (?token=… or a bearer header), got none"
     if not is_token(offered, settings.STREAM_TOKENS):
@@ -63,7 +63,8 @@ def is_token(offered: str, tokens: Iterable[str]) -> bool:
     return any(matches)
 
 
-def _offered_token(scope: Mapping[str, Any]) -> str:
+def offered_token(scope: Mapping[str, Any]) -> str:
+    """The token in the bearer header, else in the URL; "" if there is none."""
     for name, value in scope["headers"]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             return str(value[7:].decode("latin-1").strip())

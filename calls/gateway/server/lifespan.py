@@ -7,7 +7,7 @@ import logging
 from channels.db import database_sync_to_async
 from django.db import Error
 
-from calls.gateway import capacity, registry
+from calls.gateway import capacity, commands, registry
 from calls.pages import serving
 from calls.pipeline import build
 from calls.process import State, this_process
@@ -45,6 +45,7 @@ async def _start() -> None:
     await ownership.start(capacity.look)
     await database_sync_to_async(accounts.refresh)()
     await build.warm()
+    commands.start()
     this_process.move(State.ACCEPTING)
     # Everything loaded by now stays: spare the garbage collector half a million objects.
     gc.collect()
@@ -57,6 +58,7 @@ async def shutdown() -> None:
         this_process.move(State.DRAINING)
     try:
         async with asyncio.timeout(SHUTDOWN_S):
+            await commands.close()
             await registry.shutdown()
             await writer.close()
             await ownership.close()  # after the ends of the calls are stored
