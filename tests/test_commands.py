@@ -176,7 +176,7 @@ def test_a_server_that_cannot_be_reached(make_call, node, settings):
 
 
 def test_the_calls_that_go_on(make_call, node, monkeypatch):
-    assert run("list") == "No call goes on.\n"
+    assert run() == run("list") == "No call goes on.\n"
     assert json.loads(run("list", "--json")) == []
     sales = publish_profile("sales")
     make_call(id=ID, node_id=node.id, profile=sales, caller="+4930123", callee="100")

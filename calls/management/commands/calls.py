@@ -28,8 +28,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """One subcommand a verb."""
-        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-        verbs.add_parser("list", help="the calls that go on now")
+        verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+        verbs.add_parser("list", help="the calls that go on now, also without a VERB")
         for verb, argument, what in (
             ("say", "TEXT", "have the agent say a text, after what it is saying"),
             ("hangup", "", "have the agent say its farewell and hang up"),
@@ -46,8 +46,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it. Raises CommandError if it was not carried out; with --json it exits with 1."""
-        if options["verb"] == "list":
-            self._list(options["json"])
+        if options["verb"] in (None, "list"):
+            self._list(options.get("json", False))
             return
         id, answer = _carry_out(options["id"], options["verb"], options.get("argument", ""))
         if options["json"]:
