@@ -13,6 +13,8 @@ from typing import Any
 CALLER, AGENT = "caller", "agent"
 STT, LLM, TTS, PIPELINE = "stt", "llm", "tts", "pipeline"
 UNNUMBERED = -1
+KEYS_PRESSED = "Keys pressed: "  # begins what a caller's turn says of the keys he pressed
+KEYS_WITHIN_S = 2.0  # between two keys of one turn; "#" ends it at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,10 +52,10 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "list_query": list_left(request),
         "turns": turns.rows,
         "turns_part": turns,
-        "events": events.rows,
+        "events": parts.keys_together(events.rows),
         "events_part": events,
         "failures": failures,
         "other_failures": call.error_count - sum(failure.count for failure in failures),
-        "timeline": timeline.draw(call, turns.rows, marks, *span),
+        "timeline": timeline.draw(call, turns.rows, parts.keys_together(marks), *span),
     }
     return render(request, "calls/call_detail.html", context)

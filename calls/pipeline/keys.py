@@ -7,6 +7,8 @@ from pipecat.frames.frames import Frame, TranscriptionFrame
 from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 from pipecat.processors.frame_processor import FrameDirection
 
+from calls.events import KEYS_PRESSED, KEYS_WITHIN_S
+
 WITHIN_S = 2.0  # longest time between two keys of one turn; "#" ends the turn at once
 PREFIX = "Keys pressed: "
 
@@ -24,7 +26,7 @@ class Keys(DTMFAggregator):
     """
 
     def __init__(self, *, interrupt: bool, **kwargs: Any) -> None:
-        super().__init__(timeout=WITHIN_S, prefix=PREFIX, **kwargs)
+        super().__init__(timeout=KEYS_WITHIN_S, prefix=KEYS_PRESSED, **kwargs)
         self._interrupt = interrupt
 
     async def broadcast_interruption(self) -> None:
@@ -34,6 +36,6 @@ class Keys(DTMFAggregator):
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
         """Push a frame; keys are not lost to an interruption, such as the next keys'."""
-        if isinstance(frame, TranscriptionFrame) and frame.text.startswith(PREFIX):
+        if isinstance(frame, TranscriptionFrame) and frame.text.startswith(KEYS_PRESSED):
             frame.interruptible = False
         await super().push_frame(frame, direction)
