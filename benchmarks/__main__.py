@@ -24,6 +24,7 @@ from benchmarks import (
 from benchmarks.faults import command as fault_command
 from benchmarks.faults import report as fault_report
 from benchmarks.figures import broken
+from benchmarks.load import GENERATIONS
 
 CLIMB = (10, 50, 75)  # calls, for what is measured beside the curve
 CLIMB_S = 15.0
@@ -55,7 +56,8 @@ def _run(options: Options) -> None:
     ]
     store.write_results([*points, *servers])
     ours = [p for p in points if p["side"] == "ours" and p["calls"] in CLIMB]
-    clients = [run for kind in ("seed", "new") for run in curve.climb("daphne", kind, CLIMB, CLIMB_S, _say)]
+    kinds = ("seed", "new", "bridge")
+    clients = [run for kind in kinds for run in curve.climb("daphne", kind, CLIMB, CLIMB_S, _say)]
     _keep(curve=points, servers=[*ours, *servers], clients=clients)
 
 
@@ -155,7 +157,7 @@ def main() -> None:
     one.add_argument("--server", choices=point.SERVERS["ours"])
     one.add_argument("--calls", type=int, default=10)
     one.add_argument("--seconds", type=float, default=20)
-    one.add_argument("--clients", choices=("free", "seed", "new", "mixed"), default="free")
+    one.add_argument("--clients", choices=GENERATIONS, default="free")
     one.add_argument("--seed", type=int, default=1)
     short = command("churn", _churn, "many short calls, and what they leave behind")
     short.add_argument("--calls", type=int, default=1000)
