@@ -25,8 +25,8 @@ SERVERS = """The same application under the servers it runs on, one run each, wi
 freely.
 """
 
-CLIENTS = """Its own clients guard their socket with a lock that their reader holds, so that they can send
-frames only when a message comes. So the server answers each frame with a `ping` (see
+CLIENTS = """RustPBX's own clients guard their socket with a lock that their reader holds, so that they can
+send frames only when a message comes. So the server answers each frame with a `ping` (see
 [the protocol](protocol.md)), which doubles the messages of a call. One run each under Daphne; `seed` is the
 older client, `new` the newer. The frame delay here includes the wait for the client's own lock. There is no
 baseline: the older client sends no frame before it gets a message, and Pipecat sends none before it hears.
