@@ -9,8 +9,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from pipecat.frames.frames import LLMContextFrame, TTSSpeakFrame
 
-from calls.conversation import control, verbs
+from calls.conversation import control, verbs, watchdog
 from calls.conversation.control import NO_CONTROL, Refused
+from calls.events import LLM
 from calls.gateway import connection, registry
 from calls.gateway.arrival import Arrival
 from calls.models import EndReason
@@ -239,6 +240,7 @@ async def test_a_caller_who_holds_on_is_answered_afterwards(talk, asked):
         while not any("2#" in turn.text for turn in await turns()):  # noqa: ASYNC110  nobody is told
             await asyncio.sleep(0.02)
     assert asked.empty()
+    assert call._watchdog._timer is None  # no answer is due
     await call.verbs.go_on()
     assert (await asyncio.wait_for(asked.get(), 10))[-1] == "Keys pressed: 1# Keys pressed: 2#"
     await hear(client, BEEP)
@@ -349,6 +351,18 @@ async def test_a_transfer_that_the_pbx_refuses(talk, asked):
     await lose(client)
     _, events = await story()
     assert events[-1] == ("transfer", "warning", "the transfer to night failed: the PBX is away")
+
+
+async def test_a_model_that_does_not_say_why_the_call_is_back_has_failed(talk, monkeypatch):
+    await sync_to_async(edit_profiles)(llm_provider="test", apology="Sorry!")  # it says nothing, ever
+    monkeypatch.setitem(watchdog.DUE_S, LLM, 0.1)
+    client = await talk(Pbx(Refused("the PBX is away")))
+    with pytest.raises(Refused):
+        await the_call().verbs.transfer("night")
+    await hear(client, 2 * BEEP)  # the announcement and the apology
+    await lose(client)
+    _, events = await story()
+    assert events[-1] == ("provider_failure", "error", "nothing came from it within 0 s")
 
 
 async def test_a_caller_who_hangs_up_during_the_announcement_is_not_transferred(talk):
