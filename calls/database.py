@@ -64,7 +64,7 @@ class DatabaseThreads:
 
     def _open(self) -> None:
         """Make the connection anew if it is old, or if the file of its SQLite database is another by now."""
-        file = _file()
+        file = file_of_database()
         now = time.monotonic()
         if connection.connection is not None and (
             now - self._opened.at > KEPT_S or (file is not None and file != self._opened.file)
@@ -74,17 +74,19 @@ class DatabaseThreads:
             self._opened.at, self._opened.file = now, file
 
 
-def _file() -> tuple[int, int] | None:
+def file_of_database() -> tuple[int, int] | None:
     """What tells the file of a SQLite database from another in its place; None for other databases.
 
-    Raises OperationalError if it is not there: SQLite would go on writing to a file that nobody can open.
+    Raises OperationalError if it cannot be had: SQLite would go on with a file that nobody else can open, or
+    make an empty one.
     """
     name = str(connection.settings_dict["NAME"])
     if connection.vendor != "sqlite" or "mode=memory" in name:
         return None
     try:
         found = os.stat(name)
-    except FileNotFoundError:
+    except OSError as e:
         connection.close()
-        raise OperationalError(f"the database file {name} is gone") from None
+        why = "is gone" if isinstance(e, FileNotFoundError) else f"cannot be reached: {e.strerror}"
+        raise OperationalError(f"the database file {name} {why}") from None
     return found.st_dev, found.st_ino

@@ -156,7 +156,7 @@ def test_a_prompt_longer_than_the_model_takes_is_refused(admin_client):
     prompt = "You answer the telephone of a shop. " * 200
     (message,) = errors(save_new(admin_client, llm_provider="local", system_prompt=prompt))["system_prompt"]
     assert f"{len(prompt.strip()):,}" in message
-    assert "takes 4,000" in message
+    assert "takes 3,000" in message
     assert "system_prompt" in errors(save_new(admin_client, llm_provider="auto", system_prompt=prompt))
     assert save_new(admin_client, llm_provider="openai", system_prompt=prompt).status_code == 302
 

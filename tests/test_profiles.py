@@ -59,6 +59,21 @@ async def test_an_edit_is_in_force_for_the_next_call_once_it_is_published(sales)
     assert (await choosing.choose("sales")).configuration["greeting"] == "Hello"
 
 
+async def test_with_the_database_away_a_profile_that_no_call_has_asked_for_answers(sales, monkeypatch):
+    """All that are published are read now and then; one that is none of them is not answered silently."""
+    await sync_to_async(choosing.any_embedded)()
+    await choosing.choose("")
+
+    def away(slug):
+        raise OperationalError("away")
+
+    monkeypatch.setattr(choosing, "_read", away)
+    chosen = await choosing.choose("sales")
+    assert (chosen.slug, chosen.found) == ("sales", True)
+    other = await choosing.choose("nonsense")
+    assert (other.slug != "nonsense", other.found) == (True, False)
+
+
 async def test_with_the_database_away_the_last_known_answers(sales, monkeypatch):
     await choosing.choose("sales")
 

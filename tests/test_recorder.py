@@ -234,6 +234,26 @@ async def test_a_row_the_database_refuses_is_lost_alone_and_its_call_says_so(rec
         assert [message for message in said if message.startswith("a row was refused")] or len(said) == 1
 
 
+@pytest.mark.parametrize(
+    "error", [NotADirectoryError(20, "no folder"), PermissionError(13, "no"), OSError(5, "io")]
+)
+async def test_what_ails_this_machine_is_no_fault_of_a_row(recorder, error, monkeypatch):
+    monkeypatch.setattr("calls.recorder.backlog.RETRY_S", 0.01)
+    real, errors = Batch.write, [error]
+
+    def write(batch):
+        if errors:
+            raise errors.pop()
+        real(batch)
+
+    monkeypatch.setattr(Batch, "write", write)
+    call_id = uuid4()
+    recorder.start(start_row(call_id))
+    recorder.finish(end_row(call_id))
+    assert await recorder.flush(5)
+    assert [call.status for call in await rows(CallSession)] == ["completed"]
+
+
 async def on_its_connection(recorder, sql):
     """Execute on the connection over which the recorder writes."""
 

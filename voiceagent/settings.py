@@ -136,6 +136,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     # Lengthens each page at random, so that its length betrays nothing of what is in it (BREACH).
     "django.middleware.gzip.GZipMiddleware",
+    "calls.pages.middleware.with_database",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

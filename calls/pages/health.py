@@ -8,11 +8,12 @@ from typing import TypeVar
 
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
-from django.db import connection
+from django.db import Error, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from calls.database import file_of_database
 from calls.models import PromptProfile
 from calls.process import State, this_process
 from calls.providers import catalogue
@@ -69,6 +70,9 @@ async def _bounded(name: str, check: Awaitable[str]) -> str:
     except TimeoutError:
         logger.error("readyz: %s did not answer within %g s", name, CHECK_SECONDS)
         return f"no answer within {CHECK_SECONDS:g} s"
+    except Error as e:  # of the database, which says enough
+        logger.error("readyz: %s failed: %s", name, " ".join(str(e).split()))
+        return "failed"
     except Exception:
         logger.exception("readyz: %s failed", name)
         return "failed"
@@ -112,6 +116,7 @@ async def _ask_database(question: Callable[[], T]) -> T:
 
     def ask() -> T:
         try:
+            file_of_database()
             return question()
         finally:
             connection.close()

@@ -7,6 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.cache import add_never_cache_headers
 from django.utils.decorators import sync_only_middleware
 
+from calls.database import file_of_database
+from calls.pages.serving import PROBES
+
 View = Callable[[HttpRequest], HttpResponse]
 
 
@@ -18,6 +21,18 @@ def plain(view: View) -> View:
         query = request.META.get("QUERY_STRING", "")
         if "\0" in request.path or "%00" in query or "\0" in query:
             raise BadRequest("There is a NUL in the address.")
+        return view(request)
+
+    return answer
+
+
+@sync_only_middleware
+def with_database(view: View) -> View:
+    """Make no page without the file of a SQLite database: to open it would put an empty one in its place."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        if request.path not in PROBES:  # which say for themselves what is wrong
+            file_of_database()
         return view(request)
 
     return answer

@@ -51,9 +51,11 @@ async def choose(slug: str) -> ChosenProfile:
         raise NoProfile("no profile is published") from None
     except Exception as e:  # whatever ails the database, calls go on with what is known
         logger.error("profile %r could not be read: %s: %s", slug, type(e).__name__, e)
-        if slug not in _remembered and "" not in _remembered:
+        if slug in _remembered:
+            return _remembered[slug]
+        if "" not in _remembered:
             raise NoProfile("the profiles cannot be read") from e
-        return _remembered.get(slug) or _remembered[""]
+        return replace(_remembered[""], found=False)
     if chosen.found:
         _remembered[slug] = chosen
     else:
@@ -62,9 +64,14 @@ async def choose(slug: str) -> ChosenProfile:
 
 
 def any_embedded() -> bool:
-    """Read whether any published profile uses an embedded model, for a thread that may use the database."""
+    """Read whether any published profile uses an embedded model, and remember all of them.
+
+    For a thread that may use the database.
+    """
     accounts.refresh()
-    configs = [CallConfig.from_profile(version.in_full()) for version in ProfileVersion.objects.current()]
+    published = [_chosen(version) for version in ProfileVersion.objects.current()]
+    _remembered.update({each.slug: each for each in published})
+    configs = [CallConfig.from_profile(each.configuration) for each in published]
     return any(wanted(config, kind) == catalogue.LOCAL for config in configs for kind in catalogue.KINDS)
 
 
@@ -88,6 +95,9 @@ def _read(slug: str) -> ChosenProfile:
     accounts.refresh()
     asked = PromptProfile.objects.for_call(slug) if slug else None
     version = asked or PromptProfile.objects.default()
+    return replace(_chosen(version), found=asked is not None or not slug)
+
+
+def _chosen(version: ProfileVersion) -> ChosenProfile:
     profile = version.profile
-    found = asked is not None or not slug
-    return ChosenProfile(version.pk, profile.slug, profile.name, version.in_full(), found)
+    return ChosenProfile(version.pk, profile.slug, profile.name, version.in_full())

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -14,6 +14,7 @@ from tests.e2e.server import AgentServer, free_port
 from tests.e2e.test_lifecycle import ended
 from tests.e2e.test_servers import await_listening, granian, uvicorn
 from tests.e2e.test_socket import CONFIGURE, FRAME, closed, send, status_of, until
+from tests.e2e.test_storage import log_in
 
 FRAME_S = 0.01
 PATIENCE_S = 20
@@ -108,6 +109,30 @@ async def test_calls_end_by_themselves_and_no_others_begin(serve):
     assert [turn["text"] for turn in server.turns("drained")] == [GREETING]
     assert len(server.rows("SELECT id FROM calls_callsession")) == 1
     assert server.rows("SELECT state FROM calls_node") == [{"state": "stopped"}]
+
+
+@pytest.mark.parametrize("serve", [daphne], ids=["daphne"], indirect=True)
+async def test_readers_of_pages_keep_no_server_from_ending(serve):
+    """A page that is being made goes back to the event loop: the loop has to be there for it."""
+    server = serve()
+    async with httpx.AsyncClient(base_url=server.page, trust_env=False, timeout=30) as browser:
+        await log_in(browser)
+        reading = asyncio.Event()
+
+        async def read():
+            with suppress(httpx.HTTPError):  # the server's end
+                while True:
+                    for page in ("/calls/", "/readyz"):
+                        await browser.get(page)
+                        reading.set()
+
+        readers = [asyncio.create_task(read()) for _ in range(3)]
+        await asyncio.wait_for(reading.wait(), PATIENCE_S)
+        tell(server, signal.SIGTERM)
+        assert await status(server) == 0
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -42,7 +42,7 @@ SENTENCES = [
 ]
 PROMPTS = 30
 # Calls at the same time, each with a part of what is said. A call full of speech takes 4 % of a core.
-CALLS_OF_A_VOICE, CALLS_OF_PEOPLE = 3, 6
+CALLS_OF_A_VOICE, CALLS_OF_PEOPLE = 2, 6
 SOUNDS_OF_A_CALL = 3
 FEWEST_WORDS, MOST_WORDS = 6, 14
 PAUSE_S = 0.8  # after which the next sentence is another one

@@ -141,7 +141,7 @@ async def test_a_server_started_with_nohup_outlives_the_terminal(tmp_path):
 
 async def test_calls_leave_no_thread_and_no_file_behind(agent):
     async def call(room):
-        report = await run_call([Wait(0.5)], url=agent.url, room_id=room)
+        report = await run_call(SHORT_CALL, url=agent.url, room_id=room)
         assert report.failure is None
         await agent.finished(room)
 

@@ -23,8 +23,7 @@ async def until(ws, kind, within=10):
     """The next message of a type; what came before it is skipped."""
     async with asyncio.timeout(within):
         async for text in ws:
-            message = json.loads(text)
-            if message["type"] == kind:
+            if isinstance(text, str) and (message := json.loads(text))["type"] == kind:
                 return message
     raise AssertionError(f"the server closed without {kind}")
 

@@ -51,6 +51,7 @@ def gone(server):
     for file, elsewhere in moved.items():
         file.rename(elsewhere)
     yield
+    assert not [file for file in files if file.exists()], "an empty database was made"
     for file, elsewhere in moved.items():
         elsewhere.rename(file)
 
@@ -118,7 +119,8 @@ async def test_a_sqlite_database_that_is_locked_gone_or_full_loses_nothing(tmp_p
     with AgentServer(tmp_path, profiles=PROFILES) as server:
         for fault, cause in FAULTS.items():
             room = fault.__name__
-            await call_during(server, room, fault(server))
+            _, ready = await call_during(server, room, fault(server))
+            assert ready["checks"]["database"] == ("failed" if fault is gone else "ok")
             session = await server.finished(room, within=BACK_S)
             assert_whole(session, server.turns(room))
             if cause:

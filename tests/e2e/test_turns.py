@@ -47,7 +47,8 @@ async def check_interrupted(agent, report):
     assert word_error_rate(greeting["text"], heard) <= 0.35
     assert word_error_rate(ORDER, order["text"]) <= 0.2
     assert [turn["speaker"] for turn in rest] == ["agent"]
-    assert [event["kind"] for event in agent.events(room)] == ["interruption"]
+    kinds = [event["kind"] for event in agent.events(room)]
+    assert [kind for kind in kinds if kind != "shortened"] == ["interruption"]  # of 16 tokens a reply
     cut_off = [message["text"] for message in report.of("tts_completed")][: len(report.of("tts_started"))]
     assert any(text in LONG_GREETING and not text.endswith(".") for text in cut_off)
 

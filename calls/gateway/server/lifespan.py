@@ -10,6 +10,7 @@ from django.db import Error
 from calls.gateway import capacity, commands, registry
 from calls.gateway.pbx import database
 from calls.gateway.pbx.watchdog import watchdog
+from calls.pages import serving
 from calls.pipeline import build
 from calls.process import State, this_process
 from calls.profiles import choosing
@@ -19,6 +20,7 @@ from calls.recorder import ownership, writer
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_S = 8.0
+PAGES_S = 2.0
 
 
 class CannotStart(Exception):
@@ -70,3 +72,5 @@ async def shutdown() -> None:
     except TimeoutError:
         logger.error("shutdown took more than %s s and was cut short", SHUTDOWN_S)
     this_process.move(State.STOPPED)
+    if not await serving.finish(PAGES_S):
+        logger.error("a page was still being made after %s s", PAGES_S)

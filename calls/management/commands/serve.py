@@ -1,5 +1,7 @@
 """`manage.py serve`: everything a fresh machine needs, then the server."""
 
+import logging
+import os
 import signal
 import socket
 from argparse import ArgumentParser
@@ -44,6 +46,7 @@ class Command(BaseCommand):
         # Daphne picks Twisted's reactor at import: only the command that serves may do that.
         from calls.gateway.server.daphne import CallServer, endpoint
         from calls.gateway.server.lifespan import CannotStart
+        from calls.pages import serving
         from voiceagent.asgi import application
 
         self.stdout.write("Warming the models…")
@@ -62,6 +65,9 @@ class Command(BaseCommand):
             raise CommandError(str(e)) from e
         except KeyboardInterrupt:  # while the models load
             raise SystemExit(128 + signal.SIGINT) from None
+        if serving.abandoned:  # its thread waits for an event loop that has ended
+            logging.shutdown()
+            os._exit(0)
 
     def _announce(self) -> None:
         host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
