@@ -3,7 +3,7 @@
 import random
 import socket
 
-# Below the ports of outgoing connections (32768 up, on Linux): none of those can take it before the server does.
+# Below the ports of outgoing connections (32768 up, on Linux): none of those takes it before the server does.
 OURS = range(20_000, 32_000)
 
 
