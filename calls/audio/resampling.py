@@ -4,8 +4,8 @@ from math import ceil, gcd, pi
 
 import numpy as np
 
-# What passes and what is taken away, in parts of the lower rate: with 8 kHz, flat to 3.4 kHz as a telephone is,
-# and -60 dB from 4.6. The steeper the filter, the longer its delay.
+# What passes and what is taken away, in parts of the lower rate: with 8 kHz, flat to 3.4 kHz as a telephone
+# is, and -60 dB from 4.6. The steeper the filter, the longer its delay.
 PASSED, STOPPED = 0.425, 0.575
 ATTENUATION_DB = 60.0
 
@@ -13,8 +13,8 @@ ATTENUATION_DB = 60.0
 class Resampler:
     """Changes the rate of one stream of s16le mono audio, 1.5 ms late.
 
-    A polyphase filter of our own: soxr's streams work in blocks. Given 20 ms of 8 kHz at a time, even its quality
-    LQ holds back 33 ms on average and 61 at most; it takes 5 µs for them, this 23.
+    A polyphase filter of our own: soxr's streams work in blocks. Given 20 ms of 8 kHz at a time, even its
+    quality LQ holds back 33 ms on average and 61 at most; it takes 5 µs for them, this 23.
 
     Args:
         rate: sample rate of the input, in Hz.
