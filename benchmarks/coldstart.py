@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks.client import Caller, Clock
 from benchmarks.figures import in_ms
 from benchmarks.load import PATH
-from benchmarks.point import STOP_S, accepts, environment, free_port, running, scratch, started
+from benchmarks.point import STOP_S, accepts, environment, running, scratch, started
 from benchmarks.speech import scripts
+from tests.ports import free_port
 
 FIRST_WORD_S = 30.0
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Load
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 90.0
@@ -46,13 +47,6 @@ def cores() -> tuple[int, int]:
     """The core for the server and the one for the load; the same one if the machine has only one."""
     available = sorted(os.sched_getaffinity(0))
     return available[0], available[-1]
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(folder: Path) -> dict[str, str]:

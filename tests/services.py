@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
+
+from tests.ports import free_port
 
 SERVER_USER = "postgres"  # PostgreSQL refuses to run as root; Debian's package brings this user
 START_TIMEOUT = 30  # seconds
@@ -38,7 +39,7 @@ class PrivateRedis:
     """A Redis server that keeps nothing on disk and can be stopped and started again on its port."""
 
     def __init__(self, program: str, folder: str) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self._command = [program, "--port", str(self._port), "--bind", "127.0.0.1", "--dir", folder]
         self._server: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self._port}/0"
@@ -88,7 +89,7 @@ class PrivatePostgres:
     def __init__(self, folder: Path, options: str) -> None:
         self._programs = _postgres_programs()
         self._data, self._log = folder / "data", folder / "log"
-        port = _free_port()
+        port = free_port()
         self._options = f"-h 127.0.0.1 -p {port} -k {folder} {options}"
         self.address = f"postgres://voiceagent@127.0.0.1:{port}"
         self.url = f"{self.address}/voiceagent"
@@ -161,13 +162,6 @@ def _run_unprivileged(*command: object) -> None:
     )
     if done.returncode:
         pytest.fail(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-
-
-def _free_port() -> int:
-    """A TCP port of the loopback address that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _await_redis(port: int) -> None:

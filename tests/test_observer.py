@@ -357,8 +357,7 @@ async def test_what_may_not_be_interrupted_goes_on_sentence_by_sentence(call):
     assert call.told.texts(events.Saying) == call.told.texts(events.Said) == ["Thank you.", "Goodbye now."]
 
 
-@pytest.mark.parametrize("voice", [True, False])
-async def test_interrupted_before_any_word(call, voice):
+async def test_interrupted_before_any_word(call):
     """Nothing was said: there is no such turn, and the next one does not inherit anything of it."""
     await call.announce("We are open from nine.")
     await call.begin()
@@ -366,10 +365,7 @@ async def test_interrupted_before_any_word(call, voice):
     assert call.told.said == []
     assert call.told.interruptions == [""]
     call.clock.now += 5
-    if voice:
-        await call.says("Yes?")
-    else:
-        await call.aggregated("Yes?")
+    await call.says("Yes?")
     assert call.told.said == [("agent", "Yes?", False)]
     assert call.told.turns[0].start_ms == 5000
 
@@ -423,6 +419,38 @@ async def test_the_turn_enters_the_context_after_the_voice_has_stopped(call):
     assert call.told.turns[0].end_ms == ended
     await call.says("Hello?")
     assert len(call.told.said) == 2
+
+
+@pytest.mark.parametrize("speaking", [True, False])
+async def test_words_said_after_their_reply_was_over_are_stored(call, speaking):
+    """The voice failed and another stands in; or the farewell follows the reply without a pause."""
+    await call.question("What is new?")
+    first, second = await call.announce("It is May."), await call.announce("All is well.")
+    await call.begin()
+    await call.words("It is May.", first)
+    if not speaking:
+        await call.stop()
+    await call.aggregated("It is May.")
+    if not speaking:
+        await call.begin()
+    await call.words("All is well.", second)
+    await call.stop()
+    await call.question("Good.")
+    await call.says("Goodbye.")
+    assert call.told.texts(events.Said) == ["It is May.", "All is well.", "Goodbye."]
+    assert [text for speaker, text, _ in call.told.said if speaker == "agent"] == call.told.texts(events.Said)
+    assert [speaker for speaker, _, _ in call.told.said] == ["caller", "agent", "agent", "caller", "agent"]
+    assert all(turn.end_ms is not None for turn in call.told.turns.values())
+
+
+async def test_words_of_a_language_without_spaces(call):
+    segment = await call.announce("こんにちは。")
+    await call.begin()
+    await call.words("こん にちは。", segment, includes_inter_frame_spaces=True)
+    await call.aggregated("こんにちは。")
+    await call.stop()
+    assert call.told.said == [("agent", "こんにちは。", False)]
+    assert call.told.texts(events.Said) == ["こんにちは。"]
 
 
 async def test_a_word_before_its_voice(call):

@@ -91,6 +91,7 @@ class Stand:
             "CARTESIA_TTS_URL": self.providers["tts"].url,
             "OPENAI_BASE_URL": self.providers["llm"].url,
             "ADMIN_PASSWORD": PASSWORD,
+            "DRAIN_SECONDS": "600",  # as it is without a setting: the suite's servers do not wait for calls
         }
 
     @asynccontextmanager

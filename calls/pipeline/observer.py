@@ -36,7 +36,7 @@ from calls import events
 from calls.events import AGENT, CALLER, LLM, PIPELINE, STT, TTS, Sink, Turn
 from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
 from calls.pipeline.reply import WrittenFrame
-from calls.pipeline.sentences import SpokenSentences, WrittenReply
+from calls.pipeline.sentences import SpokenSentences, Words, WrittenReply
 from calls.pipeline.taps import Services, tap
 from calls.pipeline.turns import Turns, monotonic_of
 from calls.providers.errors import explained
@@ -63,7 +63,8 @@ class ConversationObserver:
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._caller: Turn | None = None
         self._agent: Turn | None = None
-        self._agent_text_is_final = False
+        self._agent_words = Words()  # of its open turn
+        self._agent_is_done = False  # whether the open turn's reply is over: what is said next is another
         self._speech_start: float | None = None  # of the caller's turn, as all times by time.monotonic()
         self._speech_began = 0.0  # of its latest stretch without a pause
         self._speech_end: float | None = None
@@ -186,6 +187,8 @@ class ConversationObserver:
         self._caller = None
         self._speech_start = None
         self._failed = False
+        if not self._bot_speaking:
+            self._agent = None
         self._emit(events.Awaiting(LLM))
 
     # --- The model ----------------------------------------------------------------------------------------
@@ -228,19 +231,23 @@ class ConversationObserver:
             self._latencies = {}
 
     def _agent_turn(self, now: float) -> Turn:
-        """The agent's open turn; a new one that begins now if there is none."""
-        if self._agent is None or self._agent.interrupted:
+        """The agent's open turn; a new one that begins now if there is none, or its reply is over."""
+        if self._agent and self._agent_is_done and self._agent.end_ms is None:
+            self._turns.emit(replace(self._agent, end_ms=self._turns.ms(now)))
+        if self._agent is None or self._agent_is_done:
             self._agent = self._turns.open(AGENT, now)
-            self._agent_text_is_final = False
+            self._agent_words.clear()
+            self._agent_is_done = False
         return self._agent
 
     def _on_word(self, frame: TTSTextFrame) -> None:
         if not self._sentences.word(frame):
             return
         self._interruptible = frame.interruptible
-        agent = self._agent or self._agent_turn(time.monotonic())  # a word may come just before its voice
-        if not self._agent_text_is_final and frame.append_to_context:
-            self._agent = self._turns.emit(replace(agent, text=f"{agent.text} {frame.text}".strip()))
+        agent = self._agent_turn(time.monotonic())  # a word may come just before its voice
+        if frame.append_to_context:
+            self._agent_words.add(frame)
+            self._agent = self._turns.emit(replace(agent, text=self._agent_words.text))
 
     def _on_voice_started(self, _frame: TTSStartedFrame) -> None:
         self._voice_ended = False
@@ -258,18 +265,18 @@ class ConversationObserver:
         self._sentences.end()
         if self._agent is not None:
             self._agent = self._turns.emit(replace(self._agent, end_ms=self._turns.ms(time.monotonic())))
-            if self._agent_text_is_final:
+            if self._agent_is_done:
                 self._agent = None
 
-    def _on_agent_turn(self, frame: LLMContextAssistantTurnFrame) -> None:
-        """The agent's turn is in the model's context, as far as it was spoken."""
-        if self._bot_speaking and not self._interruptible:
-            return  # the caller spoke, but it is spoken to its end: its words are added one by one
-        turn = self._agent or self._turns.open(AGENT, time.monotonic())
-        end_ms = None if self._bot_speaking else turn.end_ms or self._turns.ms(time.monotonic())
-        turn = self._turns.emit(replace(turn, text=frame.text, end_ms=end_ms))
-        self._agent = turn if self._bot_speaking else None
-        self._agent_text_is_final = True
+    def _on_agent_turn(self, _frame: LLMContextAssistantTurnFrame) -> None:
+        """The reply is over. Words that come yet, of a voice that stands in, are a turn of their own."""
+        if self._agent is None or (self._bot_speaking and not self._interruptible):
+            return  # the caller spoke, but it is spoken to its end
+        self._agent_is_done = True
+        if not self._bot_speaking:
+            end_ms = self._agent.end_ms or self._turns.ms(time.monotonic())
+            self._turns.emit(replace(self._agent, end_ms=end_ms))
+            self._agent = None
 
     def _on_interruption(self, _frame: InterruptionFrame) -> None:
         self._reply.close()
@@ -280,6 +287,7 @@ class ConversationObserver:
             turn = replace(self._agent, interrupted=True, end_ms=self._turns.ms(time.monotonic()))
             self._emit(events.Interrupted(turn.text, turn.number))
             self._agent = self._turns.emit(turn) if turn.text else None
+            self._agent_is_done = True
 
     # --- Figures ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,11 @@
 from collections import deque
 
 from pipecat.frames.frames import AggregatedTextFrame, TTSTextFrame
-from pipecat.utils.string import match_endofsentence
+from pipecat.utils.string import (
+    TextPartForConcatenation,
+    concatenate_aggregated_text,
+    match_endofsentence,
+)
 
 from calls.events import Said, Saying, Sink, Wrote
 
@@ -15,6 +19,26 @@ def sentences_of(text: str) -> list[str]:
         sentences.append(text[:end].strip())
         text = text[end:]
     return [sentence for sentence in [*sentences, text.strip()] if sentence]
+
+
+class Words:
+    """Words as they are spoken, joined as their language joins them: some bring their own spaces."""
+
+    def __init__(self) -> None:
+        self._parts: list[TextPartForConcatenation] = []
+
+    def add(self, frame: TTSTextFrame) -> None:
+        """The next word, or words."""
+        self._parts.append(TextPartForConcatenation(frame.text, bool(frame.includes_inter_frame_spaces)))
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._parts = []
+
+    @property
+    def text(self) -> str:
+        """All of them."""
+        return concatenate_aggregated_text(self._parts).strip()
 
 
 class WrittenReply:
@@ -62,7 +86,7 @@ class SpokenSentences:
         self._cut: set[int] = set()  # texts that were interrupted; words of theirs may still arrive
         self._coming: deque[str] = deque()  # its sentences, still to come
         self._sentence = ""  # the one being spoken
-        self._spoken: list[str] = []  # its words so far
+        self._spoken = Words()  # its words so far
 
     def announce(self, frame: AggregatedTextFrame) -> None:
         """Text-to-speech begins to synthesise this text."""
@@ -81,21 +105,21 @@ class SpokenSentences:
             self._segment = frame.segment_id
             announced = self._announced.pop(frame.segment_id, frame) if frame.segment_id else frame
             self._coming = deque(sentences_of(announced.text))
-        elif _letters("".join(self._spoken)) >= _letters(self._sentence):
+        elif _letters(self._spoken.text) >= _letters(self._sentence):
             self.end()
-        if not self._spoken:
+        if not self._spoken.text:
             self._sentence = self._coming.popleft() if self._coming else frame.text
             while self._coming and _letters(self._sentence) < _letters(frame.text):  # no word times
                 self._sentence = f"{self._sentence} {self._coming.popleft()}"
             self._emit(Saying(self._sentence))
-        self._spoken.append(frame.text)
+        self._spoken.add(frame)
         return True
 
     def end(self) -> None:
         """The sentence has ended, or was cut off: emit the part that was spoken."""
-        if self._spoken:
-            self._emit(Said(" ".join(self._spoken)))
-        self._spoken = []
+        if said := self._spoken.text:
+            self._emit(Said(said))
+        self._spoken.clear()
 
     def interrupt(self) -> None:
         """Interrupt the sentence being spoken and the announced texts, except those that may not be."""

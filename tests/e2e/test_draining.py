@@ -10,11 +10,12 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.e2e.conftest import PROFILES
-from tests.e2e.server import AgentServer, free_port
+from tests.e2e.server import AgentServer
 from tests.e2e.test_lifecycle import ended
 from tests.e2e.test_servers import await_listening, granian, uvicorn
 from tests.e2e.test_socket import CONFIGURE, FRAME, closed, send, status_of, until
 from tests.e2e.test_storage import log_in
+from tests.ports import free_port
 
 FRAME_S = 0.01
 PATIENCE_S = 20

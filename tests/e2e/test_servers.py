@@ -11,10 +11,11 @@ from calls.simulator.call import run_call
 from calls.simulator.script import Say, Wait, WaitForAgent
 from calls.simulator.words import word_error_rate
 from tests.e2e.conftest import PROFILES
-from tests.e2e.server import AgentServer, free_port
+from tests.e2e.server import AgentServer
 from tests.e2e.speech import recognise, say
 from tests.e2e.test_lifecycle import ended
 from tests.e2e.test_socket import status_of
+from tests.ports import free_port
 
 QUESTION = "What is the capital of France?"
 APPLICATION = "voiceagent.asgi:application"
