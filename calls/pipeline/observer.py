@@ -33,12 +33,12 @@ from pipecat.frames.frames import (
 from pipecat.metrics.metrics import TTFBMetricsData
 
 from calls import events
-from calls.events import AGENT, CALLER, LLM, PIPELINE, STT, TTS, Sink, Turn
+from calls.events import CALLER, LLM, PIPELINE, STT, TTS, Sink, Turn
 from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
 from calls.pipeline.reply import WrittenFrame
-from calls.pipeline.sentences import SpokenSentences, Words, WrittenReply
+from calls.pipeline.sentences import SpokenSentences, WrittenReply
 from calls.pipeline.taps import Services, tap
-from calls.pipeline.turns import Turns, monotonic_of
+from calls.pipeline.turns import AgentTurn, Turns, monotonic_of
 from calls.providers.errors import explained
 from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscribedFrame
 
@@ -62,9 +62,7 @@ class ConversationObserver:
         self._language = language
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self._caller: Turn | None = None
-        self._agent: Turn | None = None
-        self._agent_words = Words()  # of its open turn
-        self._agent_is_done = False  # whether the open turn's reply is over: what is said next is another
+        self._agent = AgentTurn(self._turns)
         self._speech_start: float | None = None  # of the caller's turn, as all times by time.monotonic()
         self._speech_began = 0.0  # of its latest stretch without a pause
         self._speech_end: float | None = None
@@ -188,7 +186,7 @@ class ConversationObserver:
         self._speech_start = None
         self._failed = False
         if not self._bot_speaking:
-            self._agent = None
+            self._agent.leave()
         self._emit(events.Awaiting(LLM))
 
     # --- The model ----------------------------------------------------------------------------------------
@@ -223,31 +221,18 @@ class ConversationObserver:
         now = time.monotonic()
         self._bot_speaking = True
         self._emit(events.Awaiting(None))
-        agent = self._agent_turn(now)
+        self._agent.begin(now)
         if self._unanswered_since is not None:
             self._measured("total", now - self._unanswered_since)
             self._unanswered_since = None
-            self._agent = replace(agent, **self._latencies)  # type: ignore[arg-type]  # names of Turn's fields
+            self._agent.answers(now, self._latencies)
             self._latencies = {}
-
-    def _agent_turn(self, now: float) -> Turn:
-        """The agent's open turn; a new one that begins now if there is none, or its reply is over."""
-        if self._agent and self._agent_is_done and self._agent.end_ms is None:
-            self._turns.emit(replace(self._agent, end_ms=self._turns.ms(now)))
-        if self._agent is None or self._agent_is_done:
-            self._agent = self._turns.open(AGENT, now)
-            self._agent_words.clear()
-            self._agent_is_done = False
-        return self._agent
 
     def _on_word(self, frame: TTSTextFrame) -> None:
         if not self._sentences.word(frame):
             return
         self._interruptible = frame.interruptible
-        agent = self._agent_turn(time.monotonic())  # a word may come just before its voice
-        if frame.append_to_context:
-            self._agent_words.add(frame)
-            self._agent = self._turns.emit(replace(agent, text=self._agent_words.text))
+        self._agent.word(frame, time.monotonic())
 
     def _on_voice_started(self, _frame: TTSStartedFrame) -> None:
         self._voice_ended = False
@@ -263,31 +248,20 @@ class ConversationObserver:
         if self._reply.is_open:  # all of it that has come is spoken
             self._emit(events.Awaiting(LLM, goes_on=True))
         self._sentences.end()
-        if self._agent is not None:
-            self._agent = self._turns.emit(replace(self._agent, end_ms=self._turns.ms(time.monotonic())))
-            if self._agent_is_done:
-                self._agent = None
+        self._agent.pause(time.monotonic())
 
     def _on_agent_turn(self, _frame: LLMContextAssistantTurnFrame) -> None:
-        """The reply is over. Words that come yet, of a voice that stands in, are a turn of their own."""
-        if self._agent is None or (self._bot_speaking and not self._interruptible):
-            return  # the caller spoke, but it is spoken to its end
-        self._agent_is_done = True
-        if not self._bot_speaking:
-            end_ms = self._agent.end_ms or self._turns.ms(time.monotonic())
-            self._turns.emit(replace(self._agent, end_ms=end_ms))
-            self._agent = None
+        """The reply is over; not so what is spoken to its end although the caller spoke."""
+        if self._interruptible or not self._bot_speaking:
+            self._agent.done(time.monotonic(), speaking=self._bot_speaking)
 
     def _on_interruption(self, _frame: InterruptionFrame) -> None:
         self._reply.close()
         self._sentences.interrupt()
         self._voice_ended = True
         self._emit(events.Awaiting(None))
-        if self._agent is not None and self._bot_speaking and self._interruptible:
-            turn = replace(self._agent, interrupted=True, end_ms=self._turns.ms(time.monotonic()))
+        if self._bot_speaking and self._interruptible and (turn := self._agent.interrupt(time.monotonic())):
             self._emit(events.Interrupted(turn.text, turn.number))
-            self._agent = self._turns.emit(turn) if turn.text else None
-            self._agent_is_done = True
 
     # --- Figures ------------------------------------------------------------------------------------------
 

@@ -1,9 +1,13 @@
 """The turns of one call: numbers them in the order in which they first have text, and emits each change."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
-from calls.events import CALLER, UNNUMBERED, Sink, Turn
+from pipecat.frames.frames import TTSTextFrame
+
+from calls.events import AGENT, CALLER, UNNUMBERED, Sink, Turn
+from calls.pipeline.sentences import Words
 
 JUST_NOW_S = 1.0
 
@@ -54,3 +58,69 @@ class Turns:
     def ms(self, at: float | None) -> int | None:
         """Milliseconds from the call's start to `at`; None for None."""
         return None if at is None else max(0, round((at - self._started) * 1000))
+
+
+class AgentTurn:
+    """The agent's turn while it is spoken: the words that were heard, whatever else the model wrote.
+
+    All times are seconds of time.monotonic().
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._turn: Turn | None = None
+        self._words = Words()
+        self._is_done = False  # whether its reply is over: what is said next is another turn
+
+    def begin(self, now: float) -> Turn:
+        """The turn; a new one if there is none or its reply is over."""
+        if self._turn and self._is_done and self._turn.end_ms is None:
+            self._end(now)
+        if self._turn is None or self._is_done:
+            self._turn = self._turns.open(AGENT, now)
+            self._words.clear()
+            self._is_done = False
+        return self._turn
+
+    def answers(self, now: float, latencies: Mapping[str, int]) -> None:
+        """Its voice begins after the caller has waited; what was measured, in ms by field of Turn."""
+        self._turn = replace(self.begin(now), **latencies)  # type: ignore[arg-type]  # names of Turn's fields
+
+    def word(self, frame: TTSTextFrame, now: float) -> None:
+        """A word was heard; it may come just before its voice."""
+        turn = self.begin(now)
+        if frame.append_to_context:
+            self._words.add(frame)
+            self._turn = self._turns.emit(replace(turn, text=self._words.text))
+
+    def pause(self, now: float) -> None:
+        """The voice stopped: for good if the reply is over."""
+        if self._turn is not None:
+            self._end(now)
+        if self._is_done:
+            self._turn = None
+
+    def done(self, now: float, *, speaking: bool) -> None:
+        """The reply is over. Words that come yet, of a voice that stands in, are a turn of their own."""
+        self._is_done = self._turn is not None
+        if self._turn is not None and not speaking:
+            if self._turn.end_ms is None:
+                self._end(now)
+            self._turn = None
+
+    def interrupt(self, now: float) -> Turn | None:
+        """The caller takes over; the turn as it was heard, None if there was none."""
+        if self._turn is None:
+            return None
+        turn = replace(self._turn, interrupted=True, end_ms=self._turns.ms(now))
+        self._turn = self._turns.emit(turn) if turn.text else None
+        self._is_done = True
+        return turn
+
+    def leave(self) -> None:
+        """What is said next is another turn."""
+        self._turn = None
+
+    def _end(self, now: float) -> None:
+        if self._turn is not None:
+            self._turn = self._turns.emit(replace(self._turn, end_ms=self._turns.ms(now)))
