@@ -23,6 +23,12 @@ _PATTERNS = [
     )
 ]
 
+_SURELY = re.compile(r"\b(?:sk|pk|rk)[-_][\w-]{16,}|://[^\s/?#@:]+:[^\s/?#@]+@")
+_SECRETS_NAME = re.compile(
+    r"(?:^|[-_.])(?:key|token|ticket|secret|password|passwd|pwd|authorization|credentials?)$|api_?key$",
+    re.IGNORECASE,
+)
+
 
 def remember(secret: str) -> None:
     """Hide this text from now on, wherever it is written."""
@@ -37,6 +43,15 @@ def redacted(text: str) -> str:
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\1{HIDDEN}", text)
     return text
+
+
+def holds_secret(text: str, name: str = "") -> bool:
+    """Whether prose holds a secret that is known, or what cannot be anything else, or `name` is a secret's.
+
+    `redacted` takes more for one: a log may lose a word too much, but a text that people wrote is theirs.
+    """
+    known = any(secret in text for secret in _known)
+    return known or bool(_SURELY.search(text)) or bool(text and _SECRETS_NAME.search(name))
 
 
 class RedactingFormatter(logging.Formatter):

@@ -1,0 +1,72 @@
+"""What a profile's configuration consists of, and how its values are written for people."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db import models
+
+from calls.models import PromptProfile
+from calls.models.profile import NOT_CONFIGURATION
+
+UNSET = "not set"
+
+
+def of_configuration() -> dict[str, "models.Field[Any, Any]"]:
+    """The fields of a configuration by name, in the order in which a profile has them."""
+    fields = PromptProfile._meta.concrete_fields
+    return {field.attname: field for field in fields if field.attname not in NOT_CONFIGURATION}
+
+
+def is_text(name: str) -> bool:
+    """Whether the field is one of prose, and not a setting."""
+    return isinstance(of_configuration().get(name), models.TextField)
+
+
+def settings_of(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield each setting as its name, its label and its value for people.
+
+    What a provider takes is a setting each, named such as "llm_settings.temperature". A name that profiles do
+    not have any more is its own label.
+    """
+    fields = of_configuration()
+    for name, value in configuration.items():
+        if name == "schema" or is_text(name):
+            continue
+        field = fields.get(name)
+        label = _label(name, field)
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", f"{label}: {key}", written(each)) for key, each in value.items())
+        else:
+            choices = dict(field.flatchoices or ()) if field else {}
+            is_choice = isinstance(value, str) and value in choices
+            yield name, label, str(choices[value]) if is_choice else written(value)
+
+
+def texts_of(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield each text as its name, its label and itself."""
+    for name, field in of_configuration().items():
+        if is_text(name) and name in configuration:
+            yield name, _label(name, field), str(configuration[name])
+
+
+def written(value: Any) -> str:
+    """Return a value as people read it, in a line."""
+    match value:
+        case None | "":
+            return UNSET
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value
+        case [*items] if items and all(isinstance(item, str) for item in items):
+            return ", ".join(items)
+        case [] | {}:
+            return UNSET
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _label(name: str, field: "models.Field[Any, Any] | None") -> str:
+    label = str(field.verbose_name) if field else name
+    return label[:1].upper() + label[1:]
