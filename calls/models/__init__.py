@@ -1,6 +1,7 @@
 """What is kept: profiles and their versions, accounts, PBXes, nodes, calls, their turns and their events."""
 
 from .account import ProviderAccount
+from .behaviour import EndOfTurn, PromptPolicy
 from .facts import (
     CallEnd,
     CallProgress,
@@ -14,7 +15,7 @@ from .facts import (
 from .node import Node, NodeRow, NodeState
 from .pbx import Destination, DestinationKind, Pbx, PbxKind, PbxRoute, SampleRate
 from .pbx_session import Decision, PbxSession, SessionState
-from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
+from .profile import PromptProfile, PromptProfileQuerySet
 from .search import CallNames
 from .session import CallSession, CallSessionQuerySet
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
