@@ -168,12 +168,9 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
 
     def started_between(self, from_date: date | None, to_date: date | None) -> "CallSessionQuerySet":
         """Return the calls that started on these days of the time zone, both included; None: no bound."""
-        calls = self.all()
-        if from_date:
-            calls = calls.filter(started_at__gte=_midnight(from_date))
-        if to_date:
-            calls = calls.filter(started_at__lt=_midnight(to_date + timedelta(days=1)))
-        return calls
+        first = Q(started_at__gte=_midnight(from_date)) if from_date else Q()
+        last = Q(started_at__lt=_midnight(to_date + timedelta(days=1))) if to_date else Q()
+        return self.filter(first & last)
 
 
 def _midnight(day: date) -> datetime:
@@ -194,6 +191,7 @@ class CallSession(models.Model):
         blank=True,
         on_delete=models.PROTECT,
         related_name="sessions",
+        db_index=False,  # session_by_version below serves it
         help_text="The version of the profile that answered.",
     )
     # The version's profile, once more: only with both in one table does an index give a profile's calls in
@@ -265,6 +263,8 @@ class CallSession(models.Model):
             models.Index(fields=["status", "-started_at"], name="session_by_status"),
             # The list filtered by profile, and a profile's deletion.
             models.Index(fields=["profile", "-started_at"], name="session_by_profile"),
+            # How the newest calls of a version went, and a version's deletion.
+            models.Index(fields=["version", "-started_at"], name="session_by_version"),
             # of_caller: the calls of one caller, newest first.
             models.Index(
                 fields=["caller_normalised", "-started_at"],

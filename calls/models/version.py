@@ -19,10 +19,14 @@ class ProfileVersionQuerySet(models.QuerySet["ProfileVersion"]):
         """Return the versions of the profiles calls may use, with their profiles."""
         return self.filter(profile__is_published=True).select_related("profile")
 
+    def newest(self) -> "ProfileVersionQuerySet":
+        """Return the newest version of each profile."""
+        newest = models.Max("profile__versions__number")
+        return self.alias(newest=newest).filter(number=models.F("newest"))
+
     def current(self) -> "ProfileVersionQuerySet":
         """Return the newest version of each profile calls may use."""
-        newest = models.Max("profile__versions__number")
-        return self.for_calls().alias(newest=newest).filter(number=models.F("newest"))
+        return self.for_calls().newest()
 
     def update(self, **_values: Any) -> NoReturn:
         """Raise VersionIsImmutable."""

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from calls.models import PromptProfile
-from calls.models.profile import SCHEMA
+from calls.models.behaviour import SCHEMA
 from calls.models.storable import is_storable
 from calls.models.turntaking import one_at_a_time
 from calls.profiles import fields, notation
@@ -44,7 +44,7 @@ def write(profile: PromptProfile, configuration: Mapping[str, Any]) -> str:
     Raises:
         HoldsSecret: naming the field.
     """
-    values = {"name": profile.name, "slug": profile.slug, **configuration}
+    values = {"name": profile.name, "slug": profile.slug, **fields.in_order(configuration)}
     _learn_secrets()
     for name, text in _leaves("", values):
         if holds_secret(text, name):
@@ -80,8 +80,7 @@ def store(written: Written) -> PromptProfile:
     """Save what was read as the profile's draft, a new one's if there is none. Nothing is published."""
     with one_at_a_time(PromptProfile):
         profile = stored(written)
-        for name in fields.of_configuration():
-            setattr(profile, name, written.configuration[name])
+        profile.configure(dict(written.configuration))
         profile.name = written.name
         profile.save()
     return profile
@@ -128,7 +127,6 @@ def _validate(document: Document, profile: PromptProfile) -> None:
     """Raise BadYaml for what the model refuses, at the field's place."""
     try:
         profile.clean_fields(exclude=["is_default", "is_published"])
-        profile.clean()
     except ValidationError as e:
         name, errors = next(iter(e.error_dict.items()))
         if name not in document.values:

@@ -7,15 +7,20 @@ from typing import Any
 from django.db import models
 
 from calls.models import PromptProfile
-from calls.models.profile import NOT_CONFIGURATION
+from calls.models.behaviour import FIELDS
 
 UNSET = "not set"
 
 
 def of_configuration() -> dict[str, "models.Field[Any, Any]"]:
     """The fields of a configuration by name, in the order in which a profile has them."""
-    fields = PromptProfile._meta.concrete_fields
-    return {field.attname: field for field in fields if field.attname not in NOT_CONFIGURATION}
+    return {field.name: field for field in PromptProfile._meta.concrete_fields if field.name in FIELDS}
+
+
+def in_order(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration in the order of the fields; what they do not know comes last."""
+    known = [name for name in ("schema", *of_configuration()) if name in configuration]
+    return {name: configuration[name] for name in (*known, *(configuration.keys() - {*known}))}
 
 
 def is_text(name: str) -> bool:
@@ -30,7 +35,7 @@ def settings_of(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str, st
     not have any more is its own label.
     """
     fields = of_configuration()
-    for name, value in configuration.items():
+    for name, value in in_order(configuration).items():
         if name == "schema" or is_text(name):
             continue
         field = fields.get(name)

@@ -3,6 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from calls.rustpbx.ivr import SOCKET_PATH
@@ -94,10 +95,18 @@ scopes = ["call.control"]
 
 def of_fork(facts: Facts) -> list[File]:
     """The file of the fork. Its token is one of STREAM_TOKENS, which only a PBX elsewhere needs."""
-    parts = urlsplit(facts.agent_url)
+    return [of_client(socket_url(facts.agent_url, pbx=facts.pbx, token="one of STREAM_TOKENS"))]  # noqa: S106
+
+
+def socket_url(agent_url: str, **parameters: Any) -> str:
+    """The address of calls at a server that is reached at `agent_url`, with what it is told of them."""
+    parts = urlsplit(agent_url)
     scheme = "wss" if parts.scheme == "https" else "ws"
-    query = urlencode({"pbx": facts.pbx, "token": "one of STREAM_TOKENS"})
-    url = urlunsplit((scheme, parts.netloc, parts.path + SOCKET_PATH, query, ""))
+    return urlunsplit((scheme, parts.netloc, parts.path + SOCKET_PATH, urlencode(parameters), ""))
+
+
+def of_client(url: str) -> File:
+    """The fork's file for an address of calls."""
     text = f"""\
 [pipecat]
 enabled = true
@@ -124,7 +133,7 @@ buffer_size = 10
 enable_compression = false
 encoding = "linear16"
 """
-    return [File("config.toml (in place of all [pipecat…])", "How the fork reaches the agent.", text)]
+    return File("config.toml (in place of all [pipecat…])", "How the fork reaches the agent.", text)
 
 
 def _quoted(text: str) -> str:
