@@ -30,6 +30,12 @@ class Setting:
     choices: tuple[str, ...] = ()
     pattern: str = r"\S.*"
     example: str = ""
+    installed_by: tuple[tuple[str, str], ...] = ()  # choices that have to be installed, each with the command
+
+    def missing(self, value: object) -> str:
+        """The command that installs this choice into DATA_DIR/models; "" if there is nothing to do."""
+        command = dict(self.installed_by).get(str(value), "")
+        return "" if (django_settings.DATA_DIR / "models" / str(value)).is_dir() else command
 
     @property
     def expected(self) -> str:
@@ -64,6 +70,7 @@ class Setting:
 class Provider:
     """A provider of one kind: its settings, and the function that makes its service.
 
+    `languages` are those it knows, by ISO 639; none are listed where it leaves that to its models.
     `key` names the Django setting with its key, for when no account in the database has one. The function of
     such a provider finds its `accounts.Account` as "account" among the values. `prompt_chars` is the longest
     system prompt that a language model can take and read before an answer is due; 0 is one nobody reaches.
@@ -79,6 +86,10 @@ class Provider:
     languages: tuple[str, ...] = ()
     prompt_chars: int = 0
     schemes: tuple[str, ...] = SCHEMES  # of an account's base URL
+
+    def knows(self, language: str) -> bool:
+        """Whether the provider knows a language, such as "en" or "pt-BR"; without a list it may know any."""
+        return not self.languages or language.split("-", maxsplit=1)[0].lower() in self.languages
 
     def fit_prompt(self, prompt: str) -> str:
         """The beginning of the prompt that fits the model: whole sentences, or words of a very long one."""
