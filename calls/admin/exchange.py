@@ -1,4 +1,4 @@
-"""Profiles leave the admin as YAML files and come back: first shown with what they change, then saved as drafts."""
+"""Profiles leave the admin as YAML files and come back, first shown with what they change, as drafts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

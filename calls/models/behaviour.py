@@ -155,7 +155,13 @@ class Behaviour(models.Model):
         abstract = True
 
     def clean(self) -> None:
-        """Raise ValidationError for settings that are no storable JSON object."""
+        """Raise ValidationError for settings that are no storable JSON object.
+
+        Lines end as they do here: browsers send "\\r\\n".
+        """
+        for field in Behaviour._meta.local_fields:
+            if isinstance(field, models.TextField):
+                setattr(self, field.name, getattr(self, field.name).replace("\r\n", "\n"))
         errors = {}
         for name in ("stt_settings", "llm_settings", "tts_settings"):
             # Not a validator of the field: Django skips those for [] and "".

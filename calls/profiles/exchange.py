@@ -115,6 +115,9 @@ def _check(document: Document, name: str, field: Any, value: Any) -> None:
             if not is_right(field, value):
                 raise BadYaml(place, f"{name}: expected {expected}, got {_shown(value)}")
             break
+    choices = dict(field.flatchoices or ())
+    if choices and value not in choices:
+        raise BadYaml(place, f"{name}: expected one of {', '.join(choices)}, got {_shown(value)}")
     if not is_storable(value):
         raise BadYaml(place, f"{name}: expected what a database can store: no NUL, no number that is none")
     for inner, text in _leaves(name, value):

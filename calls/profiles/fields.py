@@ -8,6 +8,8 @@ from django.db import models
 
 from calls.models import PromptProfile
 from calls.models.behaviour import FIELDS
+from calls.profiles.languages import name_of
+from calls.providers import catalogue
 
 UNSET = "not set"
 
@@ -41,11 +43,10 @@ def settings_of(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str, st
         field = fields.get(name)
         label = _label(name, field)
         if isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", f"{label}: {key}", written(each)) for key, each in value.items())
+            whose = label.removesuffix(" settings")
+            yield from ((f"{name}.{key}", f"{whose}: {key}", written(each)) for key, each in value.items())
         else:
-            choices = dict(field.flatchoices or ()) if field else {}
-            is_choice = isinstance(value, str) and value in choices
-            yield name, label, str(choices[value]) if is_choice else written(value)
+            yield name, label, _chosen(name, field, value)
 
 
 def texts_of(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -70,6 +71,17 @@ def written(value: Any) -> str:
             return UNSET
         case _:
             return json.dumps(value, ensure_ascii=False)
+
+
+def _chosen(name: str, field: "models.Field[Any, Any] | None", value: Any) -> str:
+    """A value by the name that people have for it, or with its unit."""
+    kind = name.removesuffix("_provider")
+    if name == "language":
+        return name_of(str(value))
+    choices = catalogue.choices(kind) if kind in catalogue.KINDS else field.flatchoices if field else []
+    known = {str(key): str(label) for key, label in choices or []}
+    unit = next((unit for unit in ("s", "ms") if name.endswith(f"_{unit}")), "")
+    return known.get(str(value)) or f"{written(value)} {unit}".strip()
 
 
 def _label(name: str, field: "models.Field[Any, Any] | None") -> str:

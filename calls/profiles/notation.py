@@ -16,6 +16,7 @@ MOST_CHARS = 300_000  # of a file
 DEEPEST = 40  # one within the other; JSON that is stored is at most 32 deep
 LINE_CHARS = 100
 
+_PLAIN_LINES = re.compile("[\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010fffd]*")
 _RESOLVERS = (
     ("tag:yaml.org,2002:bool", r"true|false", "tf"),
     ("tag:yaml.org,2002:null", r"null|~|", ["n", "~", ""]),
@@ -64,6 +65,12 @@ class BadYaml(ValueError):
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def analyze_scalar(self, scalar: str) -> Any:
+        analysis = super().analyze_scalar(scalar)
+        # Blanks at the end of a line come back as well, whatever PyYAML fears for them.
+        analysis.allow_block = analysis.allow_block or bool(_PLAIN_LINES.fullmatch(scalar))
+        return analysis
 
     def write_text(self, text: str) -> ScalarNode:
         style = None

@@ -1,7 +1,7 @@
 """How a profile stands: its current version, its draft, and whether it would work in a call."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from calls.models import ProfileVersion, PromptProfile
 from calls.profiles.readiness import ERROR, WARNING, Finding, readiness, worst
@@ -10,18 +10,27 @@ from calls.providers import accounts
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A profile, its newest version (None before the first), and what there is to say of its draft."""
+    """A profile, its newest version (None before the first), and what there is to say of it.
+
+    `findings` are of what calls use, of an unpublished profile of its draft; `of_draft` are the draft's.
+    """
 
     profile: PromptProfile
     version: ProfileVersion | None
     has_changes: bool
     answers_unnamed: bool
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding]
+    of_draft: list[Finding]
 
     @property
     def level(self) -> str:
         """The worst of what there is to say: "ready", "warning" or "error"."""
         return worst(self.findings)
+
+    @property
+    def draft_fails(self) -> bool:
+        """Whether the draft, and not what calls use, would fail in a call."""
+        return self.has_changes and worst(self.of_draft) == ERROR and self.level != ERROR
 
     @property
     def problems(self) -> list[Finding]:
@@ -45,10 +54,13 @@ def _standing(
     draft = profile.configuration()
     if version is not None:
         version.profile = profile
+    published = version.in_full() if version is not None else {}
+    of_draft = readiness(draft)
     return Standing(
         profile,
         version,
-        has_changes=version is None or version.in_full() != draft,
+        has_changes=published != draft,
         answers_unnamed=answering == profile,
-        findings=readiness(draft),
+        findings=readiness(published) if version and profile.is_published else of_draft,
+        of_draft=of_draft,
     )

@@ -12,18 +12,21 @@ from calls.templatetags.call_format import duration
 
 register = template.Library()
 
+NOTABLE = 0.05  # of a figure; a smaller difference has no colour
+
 
 @dataclass(frozen=True)
 class _Measure:
-    """How a figure is written, from which difference on it is one, and whether less of it is better."""
+    """How a figure is written, and a difference; from which on it is one; and whether less is better."""
 
     written: Callable[[Any], str]
     least: float
     less_is_better: bool = True
+    unit: str = ""
 
 
 _MEASURES = {
-    "failed_percent": _Measure(lambda value: f"{value:.1f}".removesuffix(".0") + " %", 0.05),
+    "failed_percent": _Measure(lambda value: f"{value:.1f}".removesuffix(".0") + " %", 0.05, unit=" points"),
     "p50_ms": _Measure(lambda value: f"{value} ms", 1),
     "p95_ms": _Measure(lambda value: f"{value} ms", 1),
     "interruptions": _Measure(lambda value: f"{value:.1f}", 0.05),
@@ -43,9 +46,9 @@ def figure(now: Results, before: Results | None, name: str) -> dict[str, Any]:
         difference = value - earlier
         shown["compared"] = True
         if abs(difference) >= measure.least:
-            shown["change"] = measure.written(abs(difference))
+            change = measure.written(abs(difference))
+            shown["change"] = change.replace(" %", measure.unit)
             shown["is_less"] = difference < 0
-            shown["tone"] = "good" if difference < 0 else "bad"
-            if not measure.less_is_better:
-                shown["tone"] = ""
+            if measure.less_is_better and abs(difference) >= NOTABLE * earlier:
+                shown["tone"] = "good" if difference < 0 else "bad"
     return shown
