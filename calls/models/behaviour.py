@@ -157,7 +157,7 @@ class Behaviour(models.Model):
     def clean(self) -> None:
         """Raise ValidationError for settings that are no storable JSON object.
 
-        Lines end as they do here: browsers send "\\r\\n".
+        Lines then end with LF: browsers send CR and LF.
         """
         for field in Behaviour._meta.local_fields:
             if isinstance(field, models.TextField):

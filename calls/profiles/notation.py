@@ -78,7 +78,7 @@ class _Dumper(yaml.SafeDumper):
             style = '"'
         elif "\n" in text:
             style = "|"
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        return self.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
 
 
 class _Loader(yaml.SafeLoader):
@@ -100,6 +100,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Dumper.add_representer(str, _Dumper.write_text)
+_Dumper.add_multi_representer(str, _Dumper.write_text)  # the members of choices
 for _tag, _pattern, _first in _RESOLVERS:
     for _class in (_Loader, _Dumper):  # what the one takes for a number, the other puts into quotes
         _class.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
