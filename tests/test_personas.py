@@ -43,6 +43,13 @@ EXPECTED = {
     "": LED_ON,
     "calls/": READERS,
     "calls/<call_id:id>/": READERS,
+    "profiles/": READERS,
+    "profiles/<slug:slug>/": READERS,
+    "profiles/<slug:slug>/versions/": READERS,
+    "profiles/<slug:slug>/results/": READERS,
+    "profiles/<slug:slug>/connect/": READERS,
+    "admin/calls/promptprofile/import/": ADMINS,
+    "admin/calls/promptprofile/<path:object_id>/export/": ADMINS,
     "login/": (200, 302, 302, 302, 302),
     "logout/": ONLY_POSTED,
     "healthz": EVERYBODY,
@@ -141,6 +148,7 @@ def things(people, make_call):
     spoken.parent.mkdir(exist_ok=True)
     spoken.write_bytes(b"RIFF")
     return {
+        "<slug:slug>": profile.slug,
         "<call_id:id>": make_call(profile=profile, said=[("caller", "secret")]).pk,
         "<path:thing>": "1/1/",
         "<path:content_type_id>": ContentType.objects.get_for_model(PromptProfile).pk,

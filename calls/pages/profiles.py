@@ -89,7 +89,7 @@ def calls_went(request: HttpRequest, slug: str) -> HttpResponse:
     page = Paginator(profile.versions.select_related("author"), MEASURED).get_page(request.GET.get("page"))
     one_more = profile.versions.all()[page.end_index() : page.end_index() + 1]
     measured = results.of_versions([*page, *one_more])
-    earlier = [*measured[1:], None]
+    earlier = [*measured[1:], None][: len(measured)]
     context = {
         "page": page,
         "rows": list(zip(measured, earlier, strict=True))[: len(page)],
