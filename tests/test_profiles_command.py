@@ -1,6 +1,7 @@
 """`manage.py profiles`, as people and programs call it."""
 
 import json
+import re
 import sys
 from datetime import timedelta
 from io import BytesIO, StringIO, TextIOWrapper
@@ -34,19 +35,11 @@ class TestList:
         CallEvent.objects.record([event_row(call.id)])
         PromptProfile.objects.filter(slug="shop").update(greeting="Changed")
         heading, row = run().splitlines()
-        assert heading.split() == [
-            "SLUG",
-            "NAME",
-            "PUBLISHED",
-            "READY",
-            "CALLS",
-            "7",
-            "D",
-            "ERRORS",
-            "ANSWER",
-        ]
-        assert row.split("  ") == [
-            "shop (default)", "The shop", "v1, draft has changes", "ready", "1        1       -"
+        assert re.split(r"\s{2,}", heading) == [
+            "SLUG", "NAME", "PUBLISHED", "READY", "CALLS 7 D", "ERRORS", "ANSWER"
+        ]  # fmt: skip
+        assert re.split(r"\s{2,}", row) == [
+            "shop (default)", "The shop", "v1, draft has changes", "ready", "1", "1", "-"
         ]  # fmt: skip
         assert run("list") == run()
         assert "old" in run("list", "--archived")
@@ -56,7 +49,8 @@ class TestList:
         first, idea = json.loads(run("list", "--json"))
         assert first == {
             "slug": "shop", "name": "The shop", "is_default": True, "is_published": True, "version": 1,
-            "has_changes": False, "readiness": "ready", "problems": [], "calls": 0, "failed": 0, "median_ms": None,
+            "has_changes": False, "readiness": "ready", "problems": [], "calls": 0, "failed": 0,
+            "median_ms": None,
         }  # fmt: skip
         assert (idea["version"], idea["readiness"]) == (None, "error")
         assert idea["problems"] == ["Thinking: gone: there is no such provider here"]
@@ -99,7 +93,7 @@ class TestFiles:
         return tmp_path / "profiles.yaml"
 
     def test_out_and_in_again(self, shop, file):
-        PromptProfile.objects.update(farewell="Bye\r\n ", stt_settings={"language": "no"})
+        PromptProfile.objects.update(farewell="Bye\r\n ", stt_settings={"language": "en"})
         publish_profile("night", greeting="Good night")
         before = {p.slug: p.configuration() for p in PromptProfile.objects.all()}
         run("export", "shop", "night", "--output", str(file))
