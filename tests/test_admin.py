@@ -27,6 +27,7 @@ pytestmark = pytest.mark.django_db
 
 INDEX = "/admin/"
 PROFILES = "/admin/calls/promptprofile/"
+PUBLISH = {"_publish": "Publish", "note": "as ordered"}
 
 
 @pytest.fixture
@@ -44,14 +45,20 @@ def superuser_client(client):
 
 def profile_form(**changes):
     """What the browser posts for a new profile, with `changes`."""
-    profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.", is_published=True)
+    profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.")
     fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
     fields |= {name: "{}" for name in fields if name.endswith("_settings") and fields[name] == {}}
     return fields | changes
 
 
 def save_new(client, **changes):
+    """Save a new profile's draft."""
     return client.post(reverse("admin:calls_promptprofile_add"), profile_form(**changes))
+
+
+def publish_new(client, **changes):
+    """Publish a new profile."""
+    return save_new(client, **PUBLISH, **changes)
 
 
 def errors(response):
@@ -71,7 +78,7 @@ def test_an_admin_makes_and_edits_a_profile(admin_client):
 
 def test_a_new_default_is_accepted_and_takes_over(admin_client):
     PromptProfile.objects.ensure_default()
-    assert save_new(admin_client, is_default="on").status_code == 302
+    assert publish_new(admin_client, is_default="on").status_code == 302
     assert list(PromptProfile.objects.filter(is_default=True).values_list("slug", flat=True)) == ["sales"]
 
 
