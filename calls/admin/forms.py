@@ -42,7 +42,8 @@ class PromptProfileForm(forms.ModelForm):
         fields = "__all__"  # noqa: DJ007  the admin's fieldsets say which
         field_classes = dict.fromkeys(SETTINGS, SettingsField)
         widgets = {
-            **dict.fromkeys(TEXTS, AdminTextareaWidget(attrs={"rows": 3})),
+            "system_prompt": AdminTextareaWidget(attrs={"rows": 14}),
+            **dict.fromkeys(TEXTS, AdminTextareaWidget(attrs={"rows": 2})),
             **dict.fromkeys(SETTINGS, AdminTextareaWidget(attrs={"rows": 4})),
         }
 

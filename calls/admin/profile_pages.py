@@ -53,6 +53,7 @@ class ProfilePages(admin.ModelAdmin):
             "versions": _versions(profile),
             "is_changed": profile is not None and profile.has_changes,
             "starters": None if profile else _starters(request),
+            "is_started": bool(form.initial.get("system_prompt")) or form.is_bound,
             "try_templates": [f"{BESIDE}/_try.html", f"{BESIDE}/_no_try.html"],
         }
         return super().render_change_form(request, context, *args, **kwargs)

@@ -65,7 +65,7 @@ class PromptProfileAdmin(ProfilePages, OneAtATimeAdmin):
     prepopulated_fields = {"slug": ["name"]}
     readonly_fields = ["created_at", "updated_at"]
     fieldsets = [
-        (None, {"fields": ["name", "slug", "is_default", "confirmed"]}),
+        (None, {"fields": [("name", "slug"), "is_default", "confirmed"]}),
         ("What it says", {"fields": ["language", "system_prompt", *TEXTS]}),
         (
             PROVIDERS,

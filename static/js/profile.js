@@ -40,6 +40,37 @@
     addEventListener("beforeunload", (event) => { if (typed) event.preventDefault(); });
   }
 
+  // The parts of the form, one at a time; which one is in the address. Without this file they follow each other.
+  const tabs = document.querySelector(".tabs");
+  const parts = [...document.querySelectorAll(".part")];
+  const open = (part) => {
+    for (const each of parts) each.hidden = each !== part;
+    for (const tab of tabs.children) {
+      if (tab.hash === `#${part.id}`) tab.setAttribute("aria-current", "true");
+      else tab.removeAttribute("aria-current");
+    }
+  };
+  const follow = () => {
+    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    const part = target && target.closest(".part");
+    if (part) open(part);
+    if (!target || !part || target === part) return;
+    const folded = target.closest("details");
+    if (folded) folded.open = true;
+    target.focus();
+  };
+  if (tabs && parts.length) {
+    for (const tab of tabs.children) {
+      const wrong = document.querySelectorAll(`${tab.hash} .errorlist`).length;
+      if (wrong) tab.append(` (${wrong})`);
+      tab.classList.toggle("has-errors", wrong > 0);
+    }
+    tabs.hidden = false;
+    open(parts.find((part) => part.querySelector(".errorlist")) || parts[0]);
+    follow();
+    addEventListener("hashchange", follow);
+  }
+
   for (const button of document.querySelectorAll("[data-take]")) {
     const field = form.elements[button.dataset.take];
     if (!field || field.type === "checkbox") continue;
@@ -48,6 +79,7 @@
     button.addEventListener("click", () => {
       field.value = theirs.textContent;
       field.dispatchEvent(new Event("input", { bubbles: true }));
+      open(field.closest(".part") || parts[0]);
       field.focus();
     });
   }
