@@ -62,8 +62,6 @@ class ProfilePages(admin.ModelAdmin):
         """Say whether what is typed would work in a call; nothing is saved."""
         if not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         accounts.refresh()
         form = self.get_form(request, form=UnsavedProfileForm)(request.POST, instance=PromptProfile())
         form.full_clean()

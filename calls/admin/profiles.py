@@ -116,14 +116,22 @@ class PromptProfileAdmin(ProfilePages, OneAtATimeAdmin):
         """Save the draft and, if that was the button, publish it."""
         super().save_model(request, obj, form, change)
         if PUBLISH in request.POST:
-            assert isinstance(request.user, User)  # noqa: S101  the admin has no other
-            before = obj.current_version
-            version = publishing.publish(obj, request.user, form.cleaned_data["note"])
-            if version == before:
-                said = f"Nothing differs from version {version.number}, which the next call uses."
-            else:
-                said = f"Version {version.number} is published: the next call uses it."
-            messages.success(request, said)
+            self._publish(request, obj, form.cleaned_data["note"])
+
+    def _publish(self, request: HttpRequest, profile: PromptProfile, note: str) -> None:
+        """Publish the draft, and say what came of it."""
+        assert isinstance(request.user, User)  # noqa: S101  the admin has no other
+        before = profile.current_version
+        try:
+            version = publishing.publish(profile, request.user, note)
+        except publishing.NotReady as refused:  # a key has gone since the form was checked
+            messages.error(request, f"The draft is saved and not published. {refused}")
+            return
+        if version == before:
+            said = f"Nothing differs from version {version.number}, which the next call uses."
+        else:
+            said = f"Version {version.number} is published: the next call uses it."
+        messages.success(request, said)
 
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False

@@ -57,6 +57,9 @@ def chosen(kind: str, name: str | None) -> Provider | None:
 def add_fields(form: forms.ModelForm) -> None:
     """Give a form the fields of every provider; those of the chosen one hold what is stored."""
     for kind in catalogue.KINDS:
+        if f"{kind}_settings" not in form.fields:  # it is shown read-only
+            continue
+        form.fields[f"{kind}_settings"].show_hidden_initial = False
         stored = form.initial.get(f"{kind}_settings", getattr(form.instance, f"{kind}_settings"))
         current = chosen(
             kind, form.initial.get(f"{kind}_provider", getattr(form.instance, f"{kind}_provider"))
