@@ -27,6 +27,7 @@ pytestmark = pytest.mark.django_db
 
 INDEX = "/admin/"
 PROFILES = "/admin/calls/promptprofile/"
+PUBLISH = {"_publish": "Publish", "note": "as ordered"}
 
 
 @pytest.fixture
@@ -44,14 +45,20 @@ def superuser_client(client):
 
 def profile_form(**changes):
     """What the browser posts for a new profile, with `changes`."""
-    profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.", is_published=True)
+    profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.")
     fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
     fields |= {name: "{}" for name in fields if name.endswith("_settings") and fields[name] == {}}
     return fields | changes
 
 
 def save_new(client, **changes):
+    """Save a new profile's draft."""
     return client.post(reverse("admin:calls_promptprofile_add"), profile_form(**changes))
+
+
+def publish_new(client, **changes):
+    """Publish a new profile."""
+    return save_new(client, **PUBLISH, **changes)
 
 
 def errors(response):
@@ -71,7 +78,7 @@ def test_an_admin_makes_and_edits_a_profile(admin_client):
 
 def test_a_new_default_is_accepted_and_takes_over(admin_client):
     PromptProfile.objects.ensure_default()
-    assert save_new(admin_client, is_default="on").status_code == 302
+    assert publish_new(admin_client, is_default="on").status_code == 302
     assert list(PromptProfile.objects.filter(is_default=True).values_list("slug", flat=True)) == ["sales"]
 
 
@@ -90,7 +97,7 @@ def test_a_new_default_is_accepted_and_takes_over(admin_client):
     ],
 )
 def test_a_wrong_value_is_explained_on_its_field(admin_client, field, value, says):
-    response = save_new(admin_client, **{field: value})
+    response = publish_new(admin_client, **{field: value})
     assert response.status_code == 200
     assert list(errors(response)) == [field]
     assert says in errors(response)[field][0]
@@ -99,7 +106,7 @@ def test_a_wrong_value_is_explained_on_its_field(admin_client, field, value, say
 
 def test_every_mistake_in_settings_is_reported_at_once(admin_client):
     wrong = '{"temperature": 9, "colour": "red", "max_tokens": "many"}'
-    said = errors(save_new(admin_client, llm_settings=wrong, tts_settings='{"colour": "red"}'))
+    said = errors(publish_new(admin_client, llm_settings=wrong, tts_settings='{"colour": "red"}'))
     assert list(said) == ["llm_settings", "tts_settings"]
     for mistake, each in zip(
         ("temperature must", "unknown setting", "max_tokens must"), said["llm_settings"], strict=True
@@ -125,7 +132,7 @@ def test_every_mistake_in_settings_is_reported_at_once(admin_client):
 @pytest.mark.parametrize("provider", ["auto", "openai"])
 def test_settings_that_cannot_be_stored_are_explained_on_their_field(admin_client, provider, settings, says):
     """And what was typed is still there."""
-    response = save_new(admin_client, llm_provider=provider, llm_settings=settings)
+    response = publish_new(admin_client, llm_provider=provider, llm_settings=settings)
     assert list(errors(response)) == ["llm_settings"]
     assert says in str(errors(response)["llm_settings"])
     assert len(str(errors(response)["llm_settings"])) < 1000
@@ -148,17 +155,19 @@ def test_what_sqlite_stored_before_can_be_shown():
 
 def test_settings_are_checked_against_the_chosen_provider(admin_client):
     settings = {"llm_settings": '{"model": "gpt-4o-mini"}'}
-    assert "llm_settings" in errors(save_new(admin_client, llm_provider="local", **settings))
-    assert save_new(admin_client, llm_provider="openai", **settings).status_code == 302
+    assert "llm_settings" in errors(publish_new(admin_client, llm_provider="local", **settings))
+    assert publish_new(admin_client, llm_provider="openai", **settings).status_code == 302
 
 
-def test_a_prompt_longer_than_the_model_takes_is_refused(admin_client):
+def test_a_prompt_longer_than_the_model_takes_is_not_published(admin_client):
     prompt = "You answer the telephone of a shop. " * 200
-    (message,) = errors(save_new(admin_client, llm_provider="local", system_prompt=prompt))["system_prompt"]
+    (message,) = errors(publish_new(admin_client, llm_provider="local", system_prompt=prompt))[
+        "system_prompt"
+    ]
     assert f"{len(prompt.strip()):,}" in message
     assert "takes 3,000" in message
-    assert "system_prompt" in errors(save_new(admin_client, llm_provider="auto", system_prompt=prompt))
-    assert save_new(admin_client, llm_provider="openai", system_prompt=prompt).status_code == 302
+    assert "system_prompt" in errors(publish_new(admin_client, llm_provider="auto", system_prompt=prompt))
+    assert publish_new(admin_client, llm_provider="openai", system_prompt=prompt).status_code == 302
 
 
 def test_emptied_settings_become_an_empty_object(admin_client):
@@ -168,9 +177,9 @@ def test_emptied_settings_become_an_empty_object(admin_client):
 
 def test_every_field_of_a_profile_is_on_the_page(admin_client):
     page = admin_client.get(reverse("admin:calls_promptprofile_add"))
-    shown = set(page.context["adminform"].form.fields)
+    shown = {name for name in page.context["adminform"].form.fields if "-" not in name}
     model = {field.name for field in PromptProfile._meta.fields if field.editable and field.name != "id"}
-    assert shown - {"confirmed"} == model
+    assert shown - {"confirmed", "note", "seen"} == model - {"is_published"}
 
 
 def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
@@ -206,48 +215,37 @@ class TestWhoTakesOver:
         page = reverse("admin:calls_promptprofile_change", args=[profile.pk])
         return client.post(page, fields | {"confirmed": confirmed})
 
-    @pytest.mark.parametrize(
-        ("unticked", "heir"),
-        [
-            (["is_default"], "“Receptionist”, the oldest published one"),
-            (["is_default", "is_published"], "“night”, the oldest published one"),
-        ],
-    )
-    def test_taking_the_default_away_is_asked_first(self, admin_client, default, unticked, heir):
+    def test_taking_the_default_away_is_asked_first(self, admin_client, default):
         publish_profile("night")
         PromptProfile.objects.create(name="Draft", slug="draft")
-        changes = dict.fromkeys(unticked)
-        asked = self.save(admin_client, default, **changes)
+        asked = self.save(admin_client, default, is_default=None)
         assert list(errors(asked)) == ["confirmed"]
+        heir = "“Receptionist”, the oldest published one"
         assert f"calls that name none will be answered by {heir}" in errors(asked)["confirmed"][0]
         assert re.search('<input type="checkbox" name="confirmed"', asked.content.decode())
         default.refresh_from_db()
         assert default.is_default
-        assert self.save(admin_client, default, "on", **changes).status_code == 302
+        assert self.save(admin_client, default, "on", is_default=None).status_code == 302
         default.refresh_from_db()
         assert not default.is_default
         assert PromptProfile.objects.answering().name in heir
-
-    def test_taking_the_last_profile_away_is_asked_first(self, admin_client, default):
-        asked = self.save(admin_client, default, is_default=None, is_published=None)
-        assert NOBODY in errors(asked)["confirmed"][0]
-        assert self.save(admin_client, default, "on", is_default=None, is_published=None).status_code == 302
-        assert PromptProfile.objects.answering() is None
-
-    def test_without_a_default_the_one_that_answers_is_asked_for(self, admin_client, default):
-        PromptProfile.objects.update(is_default=False)
-        night = publish_profile("night")
-        default.refresh_from_db()
-        assert "“night”" in errors(self.save(admin_client, default, is_published=None))["confirmed"][0]
-        assert self.save(admin_client, night, is_published=None).status_code == 302
 
     def test_nothing_else_is_asked(self, admin_client, default):
         night = publish_profile("night")
         assert 'name="confirmed"' in (page := self.page(admin_client, default))
         assert 'type="checkbox" name="confirmed"' not in page
         assert self.save(admin_client, default, greeting="Hi").status_code == 302
-        assert self.save(admin_client, night, is_published=None).status_code == 302
-        assert self.save(admin_client, night, is_published="on", is_default="on").status_code == 302
+        assert self.save(admin_client, night, is_default="on").status_code == 302
+
+    def test_archiving_says_who_takes_over(self, admin_client, default):
+        def asked(profile):
+            page = admin_client.get(reverse("admin:calls_promptprofile_archive", args=[profile.pk]))
+            return self.consequence(page)
+
+        assert asked(default) == NOBODY
+        night = publish_profile("night")
+        assert "“night”" in asked(default)
+        assert asked(night) is None
 
     def page(self, client, profile):
         return client.get(reverse("admin:calls_promptprofile_change", args=[profile.pk])).content.decode()
@@ -288,30 +286,6 @@ class TestWhoTakesOver:
 # --- Versions ---------------------------------------------------------------------------------------------
 
 
-def test_saving_a_published_profile_publishes_what_differs(admin_client, admin):
-    save_new(admin_client)
-    profile = PromptProfile.objects.get()
-    change = reverse("admin:calls_promptprofile_change", args=[profile.id])
-    for fields in ({}, {"name": "Renamed"}, {"greeting": "Good day"}, {"greeting": "Good day"}):
-        assert admin_client.post(change, profile_form(**fields)).status_code == 302
-    versions = profile.versions.order_by("number")
-    assert [(v.number, v.configuration["greeting"], v.author) for v in versions] == [
-        (1, "", admin),
-        (2, "Good day", admin),
-    ]
-    assert "2, published" in admin_client.get(change).content.decode()
-
-
-def test_a_draft_is_saved_and_not_published(admin_client):
-    fields = profile_form()
-    del fields["is_published"]
-    admin_client.post(reverse("admin:calls_promptprofile_add"), fields)
-    profile = PromptProfile.objects.get()
-    assert not profile.versions.exists()
-    page = admin_client.get(reverse("admin:calls_promptprofile_change", args=[profile.id]))
-    assert "none yet" in page.content.decode()
-
-
 # --- Providers --------------------------------------------------------------------------------------------
 
 
@@ -321,7 +295,7 @@ def test_a_registered_provider_is_chosen_without_a_migration(admin_client, monke
     catalogue.register(catalogue.Provider("llm", "acme", "Acme's model", "acme", "build", (), key="ACME_KEY"))
     page = admin_client.get(reverse("admin:calls_promptprofile_add")).content.decode()
     assert '<option value="acme">Acme&#x27;s model</option>' in page
-    assert save_new(admin_client, llm_provider="acme").status_code == 302
+    assert publish_new(admin_client, llm_provider="acme").status_code == 302
     profile = PromptProfile.objects.for_call("sales")
     assert profile.configuration["llm_provider"] == "acme"
     accounts = admin_client.get(reverse("admin:calls_provideraccount_add")).content.decode()
@@ -656,8 +630,8 @@ class TestTwoAtOnce:
     def test_two_defaults(self):
         """Choosing one takes it from the other, as ever."""
         first, second = self.both(
-            lambda client: save_new(client, is_default="on"),
-            lambda client: save_new(client, is_default="on", slug="other"),
+            lambda client: publish_new(client, is_default="on"),
+            lambda client: publish_new(client, is_default="on", slug="other"),
         )
         assert first.status_code == second.status_code == 302
         assert [profile.slug for profile in PromptProfile.objects.filter(is_default=True)] == ["other"]

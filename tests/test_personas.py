@@ -35,6 +35,7 @@ READERS = (302, 403, 200, 200, 200)
 EDITORS = (302, 403, 403, 200, 200)
 ADMINS = (302, 302, 302, 200, 200)  # the admin sends others to its login, which says 403
 ADMINS_LED_ON = (302, 302, 302, 302, 302)
+ADMINS_POST = (302, 302, 302, 405, 405)
 ROOT = (302, 302, 302, 403, 200)
 NOT_FOUND = (302, 302, 302, 404, 404)
 NOWHERE = (404, 404, 404, 404, 404)
@@ -75,6 +76,14 @@ EXPECTED = {
     "admin/(?P<url>.*)$": NOT_FOUND,
     "admin/auth/user/<id>/password/": ROOT,
 }
+for page, answers in {
+    "readiness/": ADMINS,
+    "<path:object_id>/archive/": ADMINS,
+    "<path:object_id>/unarchive/": ADMINS_POST,
+    "<path:object_id>/duplicate/": ADMINS_POST,
+    "<path:object_id>/restore/<int:number>/": ADMINS,
+}.items():
+    EXPECTED[f"admin/calls/promptprofile/{page}"] = answers
 OF_A_MODEL = {
     "auth/group": ROOT,
     "auth/user": ROOT,
@@ -104,8 +113,9 @@ OF_MACHINES = {
 
 # What a form would send, as far as these pages know it: it deletes, publishes, makes somebody a superuser.
 HARM = {
-    "post": "yes", "action": "delete_selected", "is_published": "on", "is_superuser": "on", "is_staff": "on",
-    "username": "mallory", "name": "Mallory", "slug": "mallory", "system_prompt": "Lie.",
+    "post": "yes", "action": "delete_selected", "_publish": "on", "note": "lies",
+    "is_superuser": "on", "is_staff": "on", "username": "mallory", "name": "Mallory", "slug": "mallory",
+    "system_prompt": "Lie.",
     "password1": "correct horse battery", "password2": "correct horse battery", "usable_password": "true",
 }  # fmt: skip
 # Who may do something there; others change nothing.
@@ -158,6 +168,7 @@ def things(people, make_call):
         "promptprofile/<path:object_id>": f"promptprofile/{profile.pk}",
         "provideraccount/<path:object_id>": f"provideraccount/{account.pk}",
         "calls/pbx/<path:object_id>": f"calls/pbx/{pbx.pk}",
+        "<int:number>": 1,
         "<int:pk>": pbx.pk,
         "<str:name>": spoken_name(pbx.overflow_text),
         "group/<path:object_id>": f"group/{Group.objects.first().pk}",

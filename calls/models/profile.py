@@ -208,4 +208,8 @@ class PromptProfile(Behaviour):
     def has_changes(self) -> bool:
         """Whether the draft differs from the newest version, or there is none yet."""
         current = self.current_version
-        return current is None or current.in_full() != self.configuration()
+        return current is None or self.differs_from(current)
+
+    def differs_from(self, version: ProfileVersion) -> bool:
+        """Whether the draft says something else than a version."""
+        return version.in_full() != self.configuration()

@@ -62,6 +62,9 @@ def _service(kind: str, configuration: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(ERROR, part, f"{name}: there is no such provider here", f"{kind}_provider")
         return
     settings, language = configuration[f"{kind}_settings"], configuration["language"]
+    if not isinstance(settings, dict):
+        yield Finding(ERROR, part, "the settings are no JSON object", f"{kind}_settings")
+        return
     keyless = [*_credentials(kind, provider, language)]
     found = [*_settings(kind, name, provider, settings), *keyless]
     language = str(settings.get("language") or language)
