@@ -121,7 +121,7 @@ class ExchangeAdmin(admin.ModelAdmin):
             revisions = " ".join(f"{each.written.slug}:{each.profile.revision}" for each in changes)
             if "confirmed" in request.POST and form.cleaned_data["revisions"] == revisions:
                 self._store(request, changes)
-                return self._done(request, changes)
+                return self._imported(request, changes)
         if "confirmed" in request.POST:
             form.add_error(None, "Meanwhile somebody else changed one of these drafts. Look again.")
         form.data = {"text": form.source, "revisions": revisions}
@@ -148,7 +148,7 @@ class ExchangeAdmin(admin.ModelAdmin):
                 else:
                     self.log_change(request, saved, "Draft imported from a file.")
 
-    def _done(self, request: HttpRequest, changes: list[Change]) -> HttpResponse:
+    def _imported(self, request: HttpRequest, changes: list[Change]) -> HttpResponse:
         names = ", ".join(f"“{change.written.name}”" for change in changes)
         self.message_user(request, f"Saved as drafts, and not published: {names}.", messages.SUCCESS)
         if len(changes) > 1:
