@@ -107,6 +107,10 @@ def _pages() -> dict[str, str]:
         "a call": f"/calls/{middle.id}/",
         f"a call of {longest} turns": f"/calls/{long_call.id}/",
         "the same, its middle": f"/calls/{long_call.id}/?turn={longest // 2}",
+        "the profiles": "/profiles/",
+        "a profile": f"/profiles/{profile.slug}/",
+        "its versions": f"/profiles/{profile.slug}/versions/",
+        "how its calls went": f"/profiles/{profile.slug}/results/",
     }
 
 
