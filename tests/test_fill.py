@@ -61,6 +61,9 @@ def test_calls_are_as_if_they_had_happened():
         CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.INTERRUPTED,
     }  # fmt: skip
     assert calls.values("profile").distinct().count() == len(rows.PROFILES)
+    assert calls.values("version").distinct().count() == len(rows.PROFILES) * len(rows.GREETINGS)
+    for call in calls.select_related("version"):
+        assert call.version.published_at.date() <= call.started_at.date()
     assert len(set(Turn.objects.values_list("language", flat=True))) >= 5
     assert CallEvent.objects.filter(session__status=CallStatus.FAILED, kind="provider_failure").exists()
     assert PromptProfile.objects.usable().count() == 1, "no caller gets a made-up profile"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from calls.filling import texts
 from calls.models import (
     CallEvent,
@@ -27,6 +29,13 @@ from calls.models.query import names_folded
 TURNS = 10  # of a call, on average
 MOST_TURNS = 60  # of all calls but the long one
 PROFILES = ("Front desk", "Sales desk", "Workshop", "Night line", "Complaints")
+# What the versions of a profile greet with, each for its part of the year.
+GREETINGS = (
+    "Hello! How can I help you?",
+    "Hello, how can I help you today?",
+    "Good day! What can I do for you?",
+)
+YEAR = timedelta(days=365)
 BUSY_HOURS = (8, 19)  # nine of ten calls are between these hours
 NAMED_CALLERS = 0.05  # the share of calls whose caller is a name instead of a number
 RARE = ("zebra", "quince", "ukulele")  # each is said once in many thousand turns
@@ -51,35 +60,46 @@ class MadeUpCall:
     events: list[CallEvent]
 
 
-def versions() -> list[ProfileVersion]:
-    """Return the versions that made-up calls use; missing profiles are created, and not published."""
+def versions(until: datetime) -> list[list[ProfileVersion]]:
+    """Return the versions of each profile that made-up calls of the year before `until` use, in order.
+
+    Missing profiles are created, with versions of that year, and not published.
+    """
     PromptProfile.objects.ensure_default()
     found = []
     for name in PROFILES:
         slug, fields = name.lower().replace(" ", "-"), {"name": name, "system_prompt": "Be brief."}
         profile = PromptProfile.objects.get_or_create(slug=slug, defaults=fields)[0]
-        found.append(
-            profile.versions.first()
-            or profile.versions.create(number=1, configuration=profile.configuration())
-        )
+        for number, greeting in enumerate(GREETINGS if not profile.versions.exists() else (), 1):
+            configuration = profile.configuration() | {"greeting": greeting}
+            version = profile.versions.create(number=number, configuration=configuration)
+            at = until - YEAR * (1 - (number - 1) / len(GREETINGS))
+            # Not by its own queryset, which changes nothing; this one is not in use yet.
+            QuerySet(ProfileVersion).filter(pk=version.pk).update(published_at=at)
+        found.append(list(profile.versions.order_by("number")))
     return found
 
 
 def made_up(
-    dice: random.Random, calls: int, answering: Sequence[ProfileVersion], until: datetime, long_turns: int
+    dice: random.Random,
+    calls: int,
+    answering: Sequence[Sequence[ProfileVersion]],
+    until: datetime,
+    long_turns: int,
 ) -> Iterator[MadeUpCall]:
     """Yield so many calls of the year before `until`, the oldest first.
 
     One in the middle has `long_turns` turns. The same seed gives the same calls.
     """
-    year_s = 365 * 86_400
+    year_s = YEAR.total_seconds()
     starts = sorted(dice.uniform(0, year_s) for _ in range(calls))
     for number, seconds in enumerate(starts):
         at = _at_work(dice, until - timedelta(seconds=year_s - seconds))
         turns = min(1 + int(dice.expovariate(1 / (TURNS - 0.5))), MOST_TURNS)
         if number == calls // 2 and long_turns:
             turns = long_turns
-        yield _call(dice, dice.choices(answering, range(len(answering), 0, -1))[0], at, turns)
+        (chosen,) = dice.choices(answering, range(len(answering), 0, -1))
+        yield _call(dice, chosen[int(seconds / year_s * len(chosen))], at, turns)
 
 
 def _at_work(dice: random.Random, at: datetime) -> datetime:

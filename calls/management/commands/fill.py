@@ -51,7 +51,7 @@ class Command(BaseCommand):
         until = options["until"] or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         # What it makes has to be the same every time; nothing secret depends on it.
         dice = random.Random(options["seed"])  # noqa: S311
-        calls = rows.made_up(dice, count, rows.versions(), until, long_turns)
+        calls = rows.made_up(dice, count, rows.versions(until), until, long_turns)
         begin = time.monotonic()
         if connection.vendor == "sqlite":
             with connection.cursor() as cursor:
