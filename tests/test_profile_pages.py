@@ -88,7 +88,7 @@ class TestTheList:
         assert "✗ not ready Thinking: gone: there is no such provider here" in idea
         assert "never published, a draft only" in idea
         assert "✓ ready v1" in night, "what calls use is ready"
-        assert "draft has changes ✗ not ready" in night, "what is being written is not"
+        assert "draft has changes ✗ draft not ready" in night, "what is being written is not"
 
     def test_how_calls_went_lately(self, browse, shop, answered):
         version = shop.current_version
