@@ -191,6 +191,9 @@ def test_readiness_of_what_is_typed_is_told_and_nothing_saved(admin_client, sale
     assert NO_KEY in findings(admin_client.post(there, fields))
     assert findings(admin_client.post(there, {"stt_settings": "{", "llm_settings": "[]"}))
     assert findings(admin_client.post(there, {}))
+    PromptProfile.objects.filter(pk=sales.pk).update(llm_provider="gone")
+    gone = admin_client.post(f"{there}?profile={sales.pk}", fields | {"llm_provider": "gone"})
+    assert ("error", "Thinking", "gone: there is no such provider here") in findings(gone)
     sales.refresh_from_db()
     assert sales.tts_provider == "auto"
     analyst.is_staff = True
