@@ -180,6 +180,10 @@ def test_every_field_of_a_profile_is_on_the_page(admin_client):
     shown = {name for name in page.context["adminform"].form.fields if "-" not in name}
     model = {field.name for field in PromptProfile._meta.fields if field.editable and field.name != "id"}
     assert shown - {"confirmed", "note", "seen"} == model - {"is_published"}
+    html = page.content.decode()
+    assert [name for name in page.context["adminform"].form.fields if f'name="{name}"' not in html] == [
+        "seen"
+    ]
 
 
 def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
