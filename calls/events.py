@@ -32,6 +32,7 @@ class Request:
     callee: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     call_id: UUID | None = None  # of the call's row, if there is one already
+    version: int | None = None  # the number of the profile's version, if the client names one
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Call:
         self._tasks = Tasks()
         self._hears = asyncio.Event()  # the caller: his first audio shows that his side is up
         self._ended = False
-        self.config = for_request(chosen.configuration, request)
+        self.config = for_request(chosen.configuration, request, chosen.name)
         self._started_at, self._started = timezone.now(), time.monotonic()
         self._publish(events.Began(request, chosen.version_id, self._started_at, client.address))
         try:

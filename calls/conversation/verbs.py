@@ -130,7 +130,7 @@ class Verbs:
         self._publish(events.Transferring(destination))
         with suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_WITHIN_S):
-                if announcement := self._config.transfer_announcement.replace("{destination}", name):
+                if announcement := self._config.announcement(name):
                     await self._conversation.say(announcement, interruptible=False)
                 await self._conversation.spoken()
         if self._is_over or self._conversation.is_over:

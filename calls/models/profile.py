@@ -14,7 +14,9 @@ from django.core.validators import (
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
+from .manners import PROVIDER_CHARS, Manners
 from .receptionist import RECEPTIONIST
+from .split import Split
 from .storable import is_storable
 from .turntaking import one_at_a_time
 from .version import NOTE_CHARS, ProfileVersion
@@ -40,11 +42,13 @@ class EndOfTurn(models.TextChoices):
 
 # The providers are those of the catalogue, whose names no column lists.
 AUTO = "auto"
-PROVIDER_CHARS = 40
 
 # The form of a version's configuration. It rises when a field changes its meaning, not when one is added.
-SCHEMA = 1
-NOT_CONFIGURATION = {"id", "name", "slug", "is_default", "is_published", "created_at", "updated_at"}
+SCHEMA = 2
+NOT_CONFIGURATION = {
+    "id", "name", "slug", "is_default", "is_published", "created_at", "updated_at",
+    "split_version_id", "split_percent",
+}  # fmt: skip
 
 AUTO_HELP = "Automatic uses the cloud when its keys are set on the server, else the embedded one."
 SETTINGS_HELP = "A JSON object handed to the provider, such as {}. Leave {{}} for its defaults."
@@ -86,7 +90,7 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
             return profile.publish() if created else None
 
 
-class PromptProfile(models.Model):
+class PromptProfile(Manners, Split):
     """A profile: its name, and the draft of how the agent behaves on a call.
 
     Calls use the current version, which `publish` makes of the draft.
@@ -136,8 +140,8 @@ class PromptProfile(models.Model):
         blank=True,
         default=RECEPTIONIST["transfer_announcement"],
         validators=[MaxLengthValidator(1000)],
-        help_text="Spoken before the agent transfers a call; {destination} stands for whom it is transferred "
-        "to. While it rings there, the caller hears nothing.",
+        help_text="Spoken before the agent transfers a call; {{ destination }} stands for whom it is "
+        "transferred to. While it rings there, the caller hears nothing.",
     )
     language = models.CharField(
         max_length=20,
@@ -245,6 +249,7 @@ class PromptProfile(models.Model):
 
     def clean(self) -> None:
         """Raise ValidationError for an unpublished default and settings that are no storable JSON object."""
+        super().clean()
         errors = {}
         if self.is_default and not self.is_published:
             errors["is_published"] = "The default profile has to be published."

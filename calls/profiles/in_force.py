@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from calls.events import Request
+from calls.profiles import templates
 from calls.providers import catalogue
 
 
@@ -37,7 +38,15 @@ class CallConfig:
     end_of_turn: str = "smart"  # or "silence"
     end_of_turn_silence_s: float = 0.8
     max_duration_s: float = 3600.0
-    transfer_announcement: str = ""  # {destination} stands for whom the call is transferred to
+    transfer_announcement: str = ""  # a template: where the call is transferred to is known only then
+    opens: str = "agent"  # or "caller"
+    interruption_words: int = 0  # before the agent stops speaking; 0: any speech
+    end_phrases: str = ""  # one a line
+    noise_suppression: bool = False
+    stt_fallback: str = ""  # a provider; "" is the embedded one
+    llm_fallback: str = ""
+    tts_fallback: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)  # of the texts' names
 
     @classmethod
     def from_profile(cls, profile: Mapping[str, Any]) -> "CallConfig":
@@ -49,9 +58,15 @@ class CallConfig:
         return cls(
             stt=_resolved("stt", profile["stt_provider"], profile["stt_settings"]),
             llm=_resolved("llm", profile["llm_provider"], profile["llm_settings"]),
-            tts=_resolved("tts", profile["tts_provider"], profile["tts_settings"]),
+            tts=_at_speed(
+                _resolved("tts", profile["tts_provider"], profile["tts_settings"]), profile["speech_speed"]
+            ),
             **{name: profile[name] for name in _SAME_NAMES},
         )
+
+    def announcement(self, destination: str) -> str:
+        """What is spoken before the call is transferred to a destination, which people call so."""
+        return templates.render(self.transfer_announcement, {**self.values, "destination": destination})
 
     def prompt_for(self, client_prompt: str | None) -> str:
         """The system prompt in force when the client has sent `client_prompt` (None or "": none)."""
@@ -75,16 +90,35 @@ def _resolved(kind: str, name: str, settings: Mapping[str, Any]) -> Provider:
     return Provider(provider, catalogue.accepted(kind, provider, settings))
 
 
-_SAME_NAMES = [f.name for f in fields(CallConfig) if f.name not in catalogue.KINDS]
+def _at_speed(voice: Provider, speed: float) -> Provider:
+    """The voice at this speed, as far as it can; its own setting counts, if there is one."""
+    with suppress(ValueError):  # a provider that is gone
+        return Provider(voice.name, catalogue.find("tts", voice.name).at_speed(speed) | dict(voice.settings))
+    return voice
 
 
-def for_request(configuration: Mapping[str, Any], request: Request) -> CallConfig:
-    """The profile's configuration, with the client's provider settings if the profile opted in to them.
+_SAME_NAMES = [f.name for f in fields(CallConfig) if f.name not in (*catalogue.KINDS, "values")]
+
+
+def for_request(configuration: Mapping[str, Any], request: Request, profile: str = "") -> CallConfig:
+    """The profile's configuration for this call, with its texts as they are spoken.
+
+    The client's provider settings are in it if the profile opted in to them. `profile` is its name.
 
     Raises:
         KeyError: the configuration lacks a field.
     """
     config = CallConfig.from_profile(configuration)
+    values = templates.values_of(
+        caller=request.caller,
+        callee=request.callee,
+        profile=profile,
+        metadata=request.metadata,
+        language=config.language,
+    )
+    known_now = [name for name, later in templates.TEXTS.items() if not later]
+    spoken: dict[str, Any] = {name: templates.render(getattr(config, name), values) for name in known_now}
+    config = replace(config, **spoken, values=values)
     if not configuration["use_client_settings"]:
         return config
 
