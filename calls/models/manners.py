@@ -64,8 +64,8 @@ class Manners(models.Model):
         "days calls are kept",
         default=0,
         validators=[MaxValueValidator(3650)],
-        help_text="Days, up to 3650, after which a call is erased with all that is stored of it; 0: never. It "
-        "counts for the calls that begin once it is published.",
+        help_text="Days, up to 3650, after which a call is erased with all that is stored of it. 0: never. "
+        "It counts for the calls that begin once it is published.",
     )
 
     class Meta:

@@ -1,5 +1,6 @@
 """The versions of a profile: what was published, and calls use."""
 
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -83,6 +84,11 @@ class ProfileVersion(models.Model):
     def delete(self, using: str | None = None, keep_parents: bool = False) -> NoReturn:
         """Raise VersionIsImmutable."""
         raise VersionIsImmutable("a published version cannot be deleted")
+
+    def kept_until(self, started_at: datetime) -> datetime | None:
+        """Return when a call that began then may be erased; None: never."""
+        days = self.configuration.get("retention_days")
+        return started_at + timedelta(days=days) if days else None
 
     def in_full(self) -> dict[str, Any]:
         """Return the configuration in today's form, with the defaults of the fields added since."""

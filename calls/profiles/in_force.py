@@ -19,6 +19,14 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class StandIn:
+    """The provider that answers instead of the profile's, and why."""
+
+    provider: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallConfig:
     """A call's frozen configuration. Durations are in seconds.
 
@@ -43,6 +51,7 @@ class CallConfig:
     interruption_words: int = 0  # before the agent stops speaking; 0: any speech
     end_phrases: str = ""  # one a line
     noise_suppression: bool = False
+    speech_speed: float = 1.0  # 1: the voice's own
     stt_fallback: str = ""  # a provider; "" is the embedded one
     llm_fallback: str = ""
     tts_fallback: str = ""
@@ -63,6 +72,17 @@ class CallConfig:
             ),
             **{name: profile[name] for name in _SAME_NAMES},
         )
+
+    def fallbacks(self, kind: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """The providers that may take over, with their settings: the one named, and the embedded one."""
+        named = getattr(self, f"{kind}_fallback")
+        names = dict.fromkeys(name for name in (named, catalogue.LOCAL) if name)
+        return [(name, self._speed_of(kind, name)) for name in names]
+
+    def _speed_of(self, kind: str, name: str) -> Mapping[str, Any]:
+        with suppress(ValueError):  # a provider that is gone
+            return catalogue.find(kind, name).at_speed(self.speech_speed)
+        return {}
 
     def announcement(self, destination: str) -> str:
         """What is spoken before the call is transferred to a destination, which people call so."""
@@ -144,19 +164,23 @@ def wanted(config: CallConfig, kind: str) -> str:
     return provider.name
 
 
-def in_force(config: CallConfig, stood_in: Mapping[str, str]) -> dict[str, Any]:
+def in_force(config: CallConfig, stood_in: Mapping[str, StandIn]) -> dict[str, Any]:
     """The services that answer, by kind: provider, all settings, and, for a stand-in, the provider replaced.
 
     Args:
         config: the call's configuration.
-        stood_in: by kind, why the embedded provider stands in for the profile's.
+        stood_in: by kind, who stands in for the profile's provider.
     """
     shown: dict[str, Any] = {}
     for kind in catalogue.KINDS:
         name = wanted(config, kind)
-        if why := stood_in.get(kind):
-            local, defaults = catalogue.LOCAL, catalogue.defaults(kind, catalogue.LOCAL)
-            shown[kind] = {"provider": local, "settings": defaults, "instead_of": name, "why": why}
+        if instead := stood_in.get(kind):
+            settings = (
+                catalogue.defaults(kind, instead.provider) | dict(config.fallbacks(kind))[instead.provider]
+            )
+            shown[kind] = {
+                "provider": instead.provider, "settings": settings, "instead_of": name, "why": instead.why,
+            }  # fmt: skip
         else:
             settings = catalogue.defaults(kind, name) | dict(getattr(config, kind).settings)
             shown[kind] = {"provider": name, "settings": settings}
