@@ -18,7 +18,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from calls.admin.forms import PromptProfileForm
-from calls.models import CallEvent, CallSession, Pbx, PromptProfile, ProviderAccount, Turn
+from calls.models import (
+    Calendar,
+    CallEvent,
+    CallSession,
+    Pbx,
+    PromptProfile,
+    ProviderAccount,
+    Rule,
+    Turn,
+)
 from calls.providers import catalogue
 from calls.templatetags.call_format import pretty_json
 from tests.conftest import PASSWORD, end_row, event_row, publish_profile
@@ -45,7 +54,8 @@ def superuser_client(client):
 def profile_form(**changes):
     """What the browser posts for a new profile, with `changes`."""
     profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.", is_published=True)
-    fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
+    values = model_to_dict(profile).items()
+    fields = {name: value for name, value in values if value is not None and value is not False}
     fields |= {name: "{}" for name in fields if name.endswith("_settings") and fields[name] == {}}
     return fields | changes
 
@@ -200,7 +210,8 @@ class TestWhoTakesOver:
 
     def save(self, client, profile, confirmed="", **changes):
         """Post the profile's form as the browser would; a change to None unticks a box."""
-        fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
+        values = model_to_dict(profile).items()
+        fields = {name: value for name, value in values if value is not None and value is not False}
         fields |= {name: "{}" for name in fields if name.endswith("_settings")} | changes
         fields = {name: value for name, value in fields.items() if value is not None}
         page = reverse("admin:calls_promptprofile_change", args=[profile.pk])
@@ -478,7 +489,9 @@ class TestWhatIsThere:
             assert superuser_client.get(f"/admin/r/{kind.pk}/1/").status_code == 404
 
     def test_it_lists_nothing_that_grows_with_calls(self):
-        assert {*django_admin.site._registry} == {PromptProfile, ProviderAccount, Pbx, User, Group}
+        assert {*django_admin.site._registry} == {
+            PromptProfile, ProviderAccount, Pbx, Rule, Calendar, User, Group,
+        }  # fmt: skip
 
     @pytest.mark.parametrize("model", ["callsession", "turn", "callevent"])
     def test_calls_are_not_listed_a_second_time(self, superuser_client, make_call, model):

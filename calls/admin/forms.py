@@ -8,9 +8,9 @@ from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget
 
 from calls.admin.fields import SettingsField
-from calls.models import PromptProfile, ProviderAccount
+from calls.models import ProfileVersion, PromptProfile, ProviderAccount
 from calls.models.account import validate_base_url
-from calls.profiles import succession
+from calls.profiles import succession, templates
 from calls.providers import catalogue
 
 TEXTS = ["greeting", "apology", "farewell", "transfer_announcement"]
@@ -30,7 +30,7 @@ class PromptProfileForm(forms.ModelForm):
         fields = "__all__"  # noqa: DJ007  the admin's fieldsets say which
         field_classes = dict.fromkeys(SETTINGS, SettingsField)
         widgets = {
-            **dict.fromkeys(TEXTS, AdminTextareaWidget(attrs={"rows": 3})),
+            **dict.fromkeys([*TEXTS, "end_phrases"], AdminTextareaWidget(attrs={"rows": 3})),
             **dict.fromkeys(SETTINGS, AdminTextareaWidget(attrs={"rows": 4})),
         }
 
@@ -38,6 +38,11 @@ class PromptProfileForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         for kind in catalogue.KINDS:
             _offer(self, f"{kind}_provider", catalogue.choices(kind))
+            _offer(self, f"{kind}_fallback", [("", "The embedded one"), *catalogue.choices(kind)[1:]])
+        if isinstance(second := self.fields.get("split_version"), forms.ModelChoiceField):
+            second.queryset = ProfileVersion.objects.filter(profile=self.instance.pk).select_related(
+                "profile"
+            )
 
     def clean(self) -> dict[str, Any]:
         """Take emptied settings as {} and report settings the provider does not take on their field."""
@@ -54,6 +59,8 @@ class PromptProfileForm(forms.ModelForm):
                 _fitting, cut = catalogue.fit_prompt(llm, cleaned["system_prompt"])
                 if cut:
                     self.add_error("system_prompt", f"For the chosen language model {cut}. Shorten it.")
+        for name, wrong in templates.problems_of(cleaned).items():
+            self.add_error(name, wrong)
         self._ask_first(cleaned)
         return cleaned
 

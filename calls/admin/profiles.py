@@ -9,6 +9,7 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
 from calls.admin.forms import TEXTS, PromptProfileForm
+from calls.admin.preview import PreviewMixin
 from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import PromptProfile
 
@@ -18,7 +19,7 @@ admin.site.index_title = "Administration"
 
 
 @admin.register(PromptProfile)
-class PromptProfileAdmin(OneAtATimeAdmin):
+class PromptProfileAdmin(PreviewMixin, OneAtATimeAdmin):
     """Prompt profiles: how the agent behaves on a call."""
 
     form = PromptProfileForm
@@ -26,19 +27,22 @@ class PromptProfileAdmin(OneAtATimeAdmin):
     list_filter = ["is_published", "language"]
     search_fields = ["name", "slug", "system_prompt", "greeting"]
     prepopulated_fields = {"slug": ["name"]}
-    readonly_fields = ["current_version", "created_at", "updated_at"]
+    readonly_fields = ["preview", "current_version", "created_at", "updated_at"]
     save_on_top = True
     fieldsets = [
         (None, {"fields": ["name", "slug", "is_published", "is_default", "confirmed"]}),
-        ("What it says", {"fields": ["system_prompt", *TEXTS, "language"]}),
+        ("What it says", {"fields": ["system_prompt", *TEXTS, "language", "preview"]}),
         (
             "Turn-taking and limits",
             {
                 "fields": [
-                    "allow_interruptions",
+                    "opens",
+                    ("allow_interruptions", "interruption_words"),
                     "end_of_turn",
                     "end_of_turn_silence_s",
+                    "end_phrases",
                     "max_duration_s",
+                    "noise_suppression",
                 ]
             },
         ),
@@ -46,13 +50,16 @@ class PromptProfileAdmin(OneAtATimeAdmin):
             "Providers",
             {
                 "fields": [
-                    ("stt_provider", "stt_settings"),
-                    ("llm_provider", "llm_settings"),
-                    ("tts_provider", "tts_settings"),
+                    ("stt_provider", "stt_settings", "stt_fallback"),
+                    ("llm_provider", "llm_settings", "llm_fallback"),
+                    ("tts_provider", "tts_settings", "tts_fallback"),
+                    "speech_speed",
                 ]
             },
         ),
         ("What the client may change", {"fields": ["prompt_policy", "use_client_settings"]}),
+        ("What is kept", {"fields": ["retention_days"]}),
+        ("Two versions side by side", {"fields": [("split_version", "split_percent")]}),
         ("History", {"fields": ["current_version", "created_at", "updated_at"]}),
     ]
 

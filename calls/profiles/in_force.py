@@ -175,9 +175,8 @@ def in_force(config: CallConfig, stood_in: Mapping[str, StandIn]) -> dict[str, A
     for kind in catalogue.KINDS:
         name = wanted(config, kind)
         if instead := stood_in.get(kind):
-            settings = (
-                catalogue.defaults(kind, instead.provider) | dict(config.fallbacks(kind))[instead.provider]
-            )
+            settings = catalogue.defaults(kind, instead.provider)
+            settings.update(dict(config.fallbacks(kind)).get(instead.provider, {}))
             shown[kind] = {
                 "provider": instead.provider, "settings": settings, "instead_of": name, "why": instead.why,
             }  # fmt: skip

@@ -126,10 +126,18 @@ def values_of(
 
 def samples_for(texts: Mapping[str, str], language: str) -> dict[str, str]:
     """Return values for a preview of these texts, which name the metadata that there is."""
-    names = [name for text in texts.values() for name in _names_in(text) if name.startswith(METADATA)]
+    names = [name for text in texts.values() for name in names_in(text) if name.startswith(METADATA)]
     metadata = {name: f"‹{name.removeprefix(METADATA)}›" for name in names}
     told = values_of(caller=None, callee=None, profile="", metadata={}, language=language)
     return told | SAMPLE | metadata
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names that a text uses; none of one that cannot be read."""
+    try:
+        return list(_names(_read(text)))
+    except TemplateSyntaxError:
+        return []
 
 
 @lru_cache(maxsize=128)
@@ -174,13 +182,6 @@ def _names(nodes: tuple[Node, ...]) -> Iterator[str]:
             for variable in (expression.var, *arguments):
                 if isinstance(variable, Variable) and variable.lookups:
                     yield _name(variable)
-
-
-def _names_in(text: str) -> list[str]:
-    try:
-        return list(_names(_read(text)))
-    except TemplateSyntaxError:
-        return []
 
 
 def _is_known(name: str, known: tuple[str, ...]) -> bool:
