@@ -24,10 +24,11 @@ class Goodbye:
         lines = [line.strip() for line in phrases.splitlines()]
         self._phrases = {line: words for line in lines if (words := apart(pieces(line)))}
         self._verbs = verbs
-        self._conversation = conversation
         self._tasks = tasks
         self._caller_said = ""
         self._agent_wrote = ""
+        if self._phrases:  # the farewell answers it, not the model
+            conversation.caller.is_last = lambda text: bool(self._at_end(text))
 
     def take(self, event: events.Event) -> None:
         """Something happened: end the call if it was the end of a turn that ends with a phrase."""
@@ -66,7 +67,5 @@ class Goodbye:
         return next(ending, "")
 
     async def _take_leave(self, why: str, *, farewell: bool) -> None:
-        if farewell:
-            await self._conversation.give_up_reply()  # to what was said last
         with suppress(Refused):
             await self._verbs.end(EndReason.HUNG_UP, farewell=farewell, why=why)
