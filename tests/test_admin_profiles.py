@@ -388,6 +388,17 @@ class TestTwoAtOnce:
         sales.refresh_from_db()
         assert (sales.allow_interruptions, sales.greeting) == (False, "Hi")
 
+    def test_a_split_is_changed_by_one_and_kept_by_the_other(self, two, sales):
+        anna, bob = two
+        anna.save(split_version=sales.versions.get().pk, split_percent="30")
+        bob.save(greeting="Hi")
+        assert changes(bob) == {
+            "split_version": (str(sales.versions.get().pk), False), "split_percent": ("30", False),
+        }  # fmt: skip
+        bob.save()
+        sales.refresh_from_db()
+        assert (sales.split_version.number, sales.split_percent, sales.greeting) == (1, 30, "Hi")
+
     def test_a_third_change_is_noticed_as_well(self, two, sales):
         anna, bob = two
         anna.save(greeting="One")

@@ -128,8 +128,7 @@ def _service(form: forms.ModelForm, kind: str) -> Service:
         for provider in catalogue.providers(kind)
     ]
     automatic = catalogue.resolve(kind, catalogue.AUTO)
-    of_kind = [name for name in form.fields if name.startswith(f"{kind}_")]
-    others = [form[name] for name in of_kind if name not in (f"{kind}_provider", f"{kind}_settings")]
+    others = [form[f"{kind}_fallback"], *([form["speech_speed"]] if kind == "tts" else [])]
     return Service(kind, TITLES[kind], choice, groups, form[f"{kind}_settings"], automatic, others)
 
 
