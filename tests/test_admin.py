@@ -1,7 +1,7 @@
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from html import unescape
 
 import pytest
@@ -16,9 +16,19 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django.asserts import assertContains, assertNotContains
 
 from calls.admin.forms import PromptProfileForm
-from calls.models import CallEvent, CallSession, Pbx, PromptProfile, ProviderAccount, Turn
+from calls.models import (
+    Calendar,
+    CallEvent,
+    CallSession,
+    Pbx,
+    PromptProfile,
+    ProviderAccount,
+    Rule,
+    Turn,
+)
 from calls.providers import catalogue
 from calls.templatetags.call_format import pretty_json
 from tests.conftest import PASSWORD, end_row, event_row, publish_profile
@@ -46,7 +56,8 @@ def superuser_client(client):
 def profile_form(**changes):
     """What the browser posts for a new profile, with `changes`."""
     profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.")
-    fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
+    values = model_to_dict(profile).items()
+    fields = {name: value for name, value in values if value is not None and value is not False}
     fields |= {name: "{}" for name in fields if name.endswith("_settings") and fields[name] == {}}
     return fields | changes
 
@@ -180,6 +191,10 @@ def test_every_field_of_a_profile_is_on_the_page(admin_client):
     shown = {name for name in page.context["adminform"].form.fields if "-" not in name}
     model = {field.name for field in PromptProfile._meta.fields if field.editable and field.name != "id"}
     assert shown - {"confirmed", "note", "seen"} == model - {"is_published"}
+    html = page.content.decode()
+    assert [name for name in page.context["adminform"].form.fields if f'name="{name}"' not in html] == [
+        "seen"
+    ]
 
 
 def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
@@ -209,7 +224,8 @@ class TestWhoTakesOver:
 
     def save(self, client, profile, confirmed="", **changes):
         """Post the profile's form as the browser would; a change to None unticks a box."""
-        fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
+        values = model_to_dict(profile).items()
+        fields = {name: value for name, value in values if value is not None and value is not False}
         fields |= {name: "{}" for name in fields if name.endswith("_settings")} | changes
         fields = {name: value for name, value in fields.items() if value is not None}
         page = reverse("admin:calls_promptprofile_change", args=[profile.pk])
@@ -452,7 +468,9 @@ class TestWhatIsThere:
             assert superuser_client.get(f"/admin/r/{kind.pk}/1/").status_code == 404
 
     def test_it_lists_nothing_that_grows_with_calls(self):
-        assert {*django_admin.site._registry} == {PromptProfile, ProviderAccount, Pbx, User, Group}
+        assert {*django_admin.site._registry} == {
+            PromptProfile, ProviderAccount, Pbx, Rule, Calendar, User, Group,
+        }  # fmt: skip
 
     @pytest.mark.parametrize("model", ["callsession", "turn", "callevent"])
     def test_calls_are_not_listed_a_second_time(self, superuser_client, make_call, model):
@@ -671,3 +689,105 @@ class TestTwoAtOnce:
         profiles = [PromptProfile(name=name, slug=name, is_default=True, is_published=True) for name in names]
         self.both(*(lambda _, profile=profile: profile.save() for profile in profiles))
         assert PromptProfile.objects.get(is_default=True).slug == "b"
+
+
+# --- Texts, rules and who would answer --------------------------------------------------------------------
+
+
+def test_a_name_that_is_not_known_is_refused_on_its_field(admin_client):
+    typed = {"greeting": "Hello {{ customer }}", "transfer_announcement": "To {{ destination }}"}
+    response = publish_new(admin_client, **typed)
+    assert list(errors(response)) == ["greeting"]
+    assert "customer }} is not known" in errors(response)["greeting"][0]
+
+
+def test_texts_are_shown_as_they_are_heard_before_they_are_saved(admin_client):
+    page = admin_client.get(reverse("admin:calls_promptprofile_add"))
+    preview = reverse("admin:calls_promptprofile_preview")
+    assertContains(page, f'formaction="{preview}"')
+    typed = {
+        "greeting": 'Hello {{ metadata.name }} <b>{{ caller|default:"stranger" }}</b>',
+        "farewell": "Bye {{ x }}", "language": "de",
+    }  # fmt: skip
+    response = admin_client.post(preview, profile_form(**typed))
+    assertContains(response, "Hello ‹name› &lt;b&gt;+49 30 1234567&lt;/b&gt;")
+    assertContains(response, "Hello  &lt;b&gt;stranger&lt;/b&gt;")
+    assertContains(response, "{{ x }} is not known")
+    assert not PromptProfile.objects.exists()
+    too_long = admin_client.post(preview, profile_form(system_prompt="x" * 20_001))
+    assertContains(too_long, "at most 20000 characters")
+
+
+def test_a_second_version_is_one_of_the_profiles_own(admin_client):
+    profile, other = publish_profile("sales", name="Sales"), publish_profile("night")
+    page = reverse("admin:calls_promptprofile_change", args=[profile.pk])
+    offered = admin_client.get(page).context["adminform"].form.fields["split_version"].queryset
+    assert [version.profile.slug for version in offered] == ["sales"]
+    values = profile_form(split_version=other.versions.get().pk)
+    assert list(errors(admin_client.post(page, values))) == ["split_version"]
+    assert admin_client.post(page, values | {"split_version": profile.versions.get().pk}).status_code == 302
+    profile.refresh_from_db()
+    assert (profile.split_version.number, profile.split_percent) == (1, 10)
+
+
+class TestRules:
+    WHO = "/admin/calls/rule/who/"
+
+    @pytest.fixture
+    def rule(self):
+        PromptProfile.objects.ensure_default()
+        profile = publish_profile("night", name="Night desk")
+        return Rule.objects.create(
+            name="At night", profile=profile, begins_at=time(18), ends_at=time(8), time_zone="Europe/Berlin"
+        )
+
+    def test_one_is_made_and_listed(self, admin_client, rule):
+        typed = {
+            "name": "Weekend", "position": 5, "is_enabled": "on", "profile": rule.profile.pk,
+            "weekdays": ["7", "6"], "begins_at": "", "ends_at": "", "time_zone": "Europe/Berlin",
+            "on_holidays": "any", "calendar": "", "callee": "", "caller": "+4930*",
+        }  # fmt: skip
+        assert admin_client.post(reverse("admin:calls_rule_add"), typed).status_code == 302
+        assert Rule.objects.get(name="Weekend").weekdays == "67"
+        page = admin_client.get(reverse("admin:calls_rule_changelist"))
+        assertContains(page, "Sa, Su")
+        assertContains(page, "every day, 18:00 to 08:00")
+        assertContains(page, self.WHO)
+        shown = admin_client.get(
+            reverse("admin:calls_rule_change", args=[Rule.objects.get(name="Weekend").pk])
+        )
+        assertContains(shown, 'value="6"')
+        assert shown.context["adminform"].form["weekdays"].value() == ["6", "7"]
+        none = admin_client.post(reverse("admin:calls_rule_add"), typed | {"weekdays": []})
+        assert list(errors(none)) == ["weekdays"]
+
+    def test_who_would_answer(self, admin_client, rule):
+        """The server's time zone is UTC."""
+        Rule.objects.create(name="Off", profile=rule.profile, is_enabled=False)
+        assertContains(admin_client.get(self.WHO), "Who would answer?")
+        night = admin_client.get(self.WHO, {"callee": "100", "at": "2026-03-04T20:00"})
+        assertContains(night, "“At night” → Night desk, version 1")
+        assertContains(night, "no: it is not in force")
+        day = admin_client.get(self.WHO, {"caller": "<b>", "at": "2026-03-04T10:00"})
+        assertContains(day, "No rule matches: the default one → Receptionist, version 1")
+        assertContains(day, "no: it is 11:00")
+        assertNotContains(day, '<b>"')
+        wrong = admin_client.get(self.WHO, {"at": "yesterday"})
+        assertContains(wrong, "Enter a valid date/time")
+
+    def test_the_route_of_a_pbx_comes_first(self, admin_client, rule):
+        pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9")
+        sales = publish_profile("sales", name="Sales")
+        pbx.routes.create(callee="100", profile=sales)
+        told = admin_client.get(self.WHO, {"callee": "100", "at": "2026-03-04T20:00", "pbx": pbx.pk})
+        assertContains(told, "A route of the PBX → Sales, version 1")
+        assertContains(told, "yes, but the route counts")
+
+    def test_without_a_profile_nobody(self, admin_client):
+        assertContains(admin_client.get(self.WHO, {"callee": "100"}), "Nobody: no profile is published")
+
+    def test_a_profile_that_a_rule_needs_is_not_deleted(self, admin_client, rule):
+        page = reverse("admin:calls_promptprofile_delete", args=[rule.profile.pk])
+        assertContains(admin_client.get(page), "Rule: ")
+        admin_client.post(page, {"post": "yes"})
+        assert PromptProfile.objects.filter(pk=rule.profile.pk).exists()

@@ -191,6 +191,9 @@ def test_readiness_of_what_is_typed_is_told_and_nothing_saved(admin_client, sale
     assert NO_KEY in findings(admin_client.post(there, fields))
     assert findings(admin_client.post(there, {"stt_settings": "{", "llm_settings": "[]"}))
     assert findings(admin_client.post(there, {}))
+    PromptProfile.objects.filter(pk=sales.pk).update(llm_provider="gone")
+    gone = admin_client.post(f"{there}?profile={sales.pk}", fields | {"llm_provider": "gone"})
+    assert ("error", "Thinking", "gone: there is no such provider here") in findings(gone)
     sales.refresh_from_db()
     assert sales.tts_provider == "auto"
     analyst.is_staff = True
@@ -384,6 +387,17 @@ class TestTwoAtOnce:
         bob.save()
         sales.refresh_from_db()
         assert (sales.allow_interruptions, sales.greeting) == (False, "Hi")
+
+    def test_a_split_is_changed_by_one_and_kept_by_the_other(self, two, sales):
+        anna, bob = two
+        anna.save(split_version=sales.versions.get().pk, split_percent="30")
+        bob.save(greeting="Hi")
+        assert changes(bob) == {
+            "split_version": (str(sales.versions.get().pk), False), "split_percent": ("30", False),
+        }  # fmt: skip
+        bob.save()
+        sales.refresh_from_db()
+        assert (sales.split_version.number, sales.split_percent, sales.greeting) == (1, 30, "Hi")
 
     def test_a_third_change_is_noticed_as_well(self, two, sales):
         anna, bob = two

@@ -233,11 +233,11 @@ class TestProfileVersion:
         names = {field.name for field in PromptProfile._meta.concrete_fields}
         identity = {
             "id", "name", "slug", "is_default", "is_published", "archived_at", "revision",
-            "created_at", "updated_at",
+            "created_at", "updated_at", "split_version", "split_percent",
         }  # fmt: skip
         version = profile.publish()
         assert version.configuration.keys() == (names - identity) | {"schema"}
-        assert (version.configuration["schema"], version.configuration["greeting"]) == (1, "")
+        assert (version.configuration["schema"], version.configuration["greeting"]) == (2, "")
 
     def test_an_equal_draft_publishes_nothing(self):
         profile = publish_profile("sales")
@@ -739,7 +739,7 @@ class TestFinding:
 def test_groups_come_with_their_permissions():
     seen = ("promptprofile", "profileversion", "callsession", "turn", "callevent", "node")
     view = {f"view_{model}" for model in seen}
-    managed = ("promptprofile", "provideraccount", "pbx", "pbxroute", "destination")
+    managed = ("promptprofile", "provideraccount", "pbx", "pbxroute", "destination", "rule", "calendar")
     manage = {f"{verb}_{model}" for verb in ("add", "change", "delete", "view") for model in managed}
     permissions = {
         group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()

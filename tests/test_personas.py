@@ -18,7 +18,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from calls.models import Pbx, PromptProfile, ProviderAccount
+from calls.models import Calendar, Pbx, PromptProfile, ProviderAccount, Rule
 from calls.models.pbx import spoken_name
 from calls.routing import websocket_urlpatterns
 
@@ -75,6 +75,8 @@ EXPECTED = {
     "admin/^(?P<app_label>auth|calls)/$": ADMINS,
     "admin/(?P<url>.*)$": NOT_FOUND,
     "admin/auth/user/<id>/password/": ROOT,
+    "admin/calls/rule/who/": ADMINS,
+    "admin/calls/promptprofile/preview/": ADMINS,
 }
 for page, answers in {
     "readiness/": ADMINS,
@@ -90,6 +92,8 @@ OF_A_MODEL = {
     "calls/provideraccount": ADMINS,
     "calls/promptprofile": ADMINS,
     "calls/pbx": ADMINS,
+    "calls/rule": ADMINS,
+    "calls/calendar": ADMINS,
 }
 for model, answers in OF_A_MODEL.items():
     for page in (
@@ -123,6 +127,8 @@ MAY_CHANGE = {
     "calls/provideraccount": {"admin", "root"},
     "calls/promptprofile": {"admin", "root"},
     "calls/pbx": {"admin", "root"},
+    "calls/rule": {"admin", "root"},
+    "calls/calendar": {"admin", "root"},
 }
 
 
@@ -154,6 +160,8 @@ def things(people, make_call):
     profile = PromptProfile.objects.get()
     account = ProviderAccount.objects.create(provider="openai")
     pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9", overflow_text="Nobody is here.")
+    calendar = Calendar.objects.create(name="Berlin", region="DE-BE")
+    rule = Rule.objects.create(name="Night", profile=profile, calendar=calendar)
     spoken = product.DATA_DIR / "spoken" / f"{spoken_name(pbx.overflow_text)}.wav"
     spoken.parent.mkdir(exist_ok=True)
     spoken.write_bytes(b"RIFF")
@@ -169,6 +177,8 @@ def things(people, make_call):
         "provideraccount/<path:object_id>": f"provideraccount/{account.pk}",
         "calls/pbx/<path:object_id>": f"calls/pbx/{pbx.pk}",
         "<int:number>": 1,
+        "calls/rule/<path:object_id>": f"calls/rule/{rule.pk}",
+        "calls/calendar/<path:object_id>": f"calls/calendar/{rule.calendar.pk}",
         "<int:pk>": pbx.pk,
         "<str:name>": spoken_name(pbx.overflow_text),
         "group/<path:object_id>": f"group/{Group.objects.first().pk}",

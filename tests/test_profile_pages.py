@@ -207,6 +207,13 @@ class TestVersions:
         assert second.startswith("Version 2 Note 2 just now by admin 0")
         assert first == "Version 1 – just now 0"
 
+    def test_a_second_version_in_use_is_marked(self, browse, grown):
+        PromptProfile.objects.update(split_version=grown.versions.last(), split_percent=20)
+        for tab in ("versions", "results"):
+            page = text_of(browse(f"{SHOP}{tab}/"))
+            assert "Version 1 20 % of calls use it" in page
+            assert "Version 3 calls use it" in page
+
     def test_what_the_draft_changes_comes_first(self, browse, grown):
         page = browse(f"{SHOP}versions/")
         assert "Version 3 → Draft" in text_of(page)

@@ -65,6 +65,29 @@ def test_without_a_key_the_embedded_one_stands_in_if_it_knows_the_language():
     assert said(llm_provider="openai") == "OpenAI: no key → the embedded one"
 
 
+def test_the_fallback_stands_in_if_it_can(settings):
+    """Not one that has no key itself, nor one that does not know the language."""
+    without = {"llm_provider": "openai", "llm_fallback": "cartesia"}
+    assert said(**without) == "OpenAI: no key → the embedded one"
+    assert said(tts_provider="cartesia", tts_fallback="cartesia").endswith("the embedded one, English only")
+    extra = catalogue.Provider("tts", "acme", "Acme", "acme", "build", (), languages=("de",))
+    settings_of = {"tts_provider": "cartesia", "tts_fallback": "acme", "stt_provider": "cartesia"}
+    catalogue.PROVIDERS.append(extra)
+    try:
+        german = found(**settings_of, language="de")
+        assert (WARNING, "Cartesia: no key → Acme") in [(f.level, f.message) for f in german]
+        assert said(**settings_of | {"stt_provider": "local"}).endswith("the embedded one, English only")
+        other = {"tts_provider": "local", "tts_fallback": "acme", "language": "de"}
+        assert "Embedded (Hibari) does not know German → Acme" in [f.message for f in found(**other)]
+    finally:
+        catalogue.PROVIDERS.remove(extra)
+
+
+def test_a_text_with_a_name_that_is_not_known():
+    assert problems(greeting="Hello {{ customer }}") == [(ERROR, "Texts", "greeting", "")]
+    assert problems(transfer_announcement="To {{ destination }}, {{ caller|default:'you' }}") == []
+
+
 def test_a_stored_key_counts(db):
     account = ProviderAccount(provider="openai")
     account.key = "sk"

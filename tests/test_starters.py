@@ -42,7 +42,7 @@ def test_each_text_is_in_its_language_and_can_be_spoken(which):
     words = starter.system_prompt.lower().split()
     counts = {language: sum(word in telling for word in words) for language, telling in TELLING.items()}
     assert max(counts, key=counts.get) == starter.language
-    assert "{destination}" in starter.transfer_announcement
+    assert "{{ destination }}" in starter.transfer_announcement
     for text in (starter.greeting, starter.apology, starter.farewell, starter.transfer_announcement):
         assert 15 < len(text) < 130, "as long as one breath"
         assert text[-1] in ".!?"

@@ -7,7 +7,7 @@ from django.contrib.admin.widgets import AdminTextareaWidget
 
 from calls.admin import meanwhile, services
 from calls.admin.fields import SettingsField, offer
-from calls.models import PromptProfile
+from calls.models import ProfileVersion, PromptProfile
 from calls.models.version import NOTE_CHARS
 from calls.profiles import languages, succession
 from calls.profiles.readiness import Finding, errors, readiness
@@ -43,7 +43,7 @@ class PromptProfileForm(forms.ModelForm):
         field_classes = dict.fromkeys(SETTINGS, SettingsField)
         widgets = {
             "system_prompt": AdminTextareaWidget(attrs={"rows": 14}),
-            **dict.fromkeys(TEXTS, AdminTextareaWidget(attrs={"rows": 2})),
+            **dict.fromkeys([*TEXTS, "end_phrases"], AdminTextareaWidget(attrs={"rows": 2})),
             **dict.fromkeys(SETTINGS, AdminTextareaWidget(attrs={"rows": 4})),
         }
 
@@ -51,11 +51,15 @@ class PromptProfileForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         for kind in catalogue.KINDS:
             offer(self, f"{kind}_provider", catalogue.choices(kind))
+            offer(self, f"{kind}_fallback", [("", "The embedded one"), *catalogue.choices(kind)[1:]])
         offer(self, "language", languages.choices())
         if self.instance.pk:
             self.initial["seen"] = meanwhile.seen(self.instance)
         if not (self.instance.pk and self.instance.current_version):
             self.initial.setdefault("note", "First version")
+        if isinstance(second := self.fields.get("split_version"), forms.ModelChoiceField):
+            versions = ProfileVersion.objects.filter(profile=self.instance.pk)
+            second.queryset = versions.select_related("profile")
         services.add_fields(self)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from django import forms
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
 from django.http import QueryDict
 
 from calls.admin import services
@@ -21,7 +22,7 @@ from calls.providers import catalogue
 
 # What is changed as one thing, by the field that stands for it; every other field stands for itself.
 TOGETHER = {f"{kind}_provider": (f"{kind}_provider", f"{kind}_settings") for kind in catalogue.KINDS}
-IDENTITY = ("name", "slug", "is_default")
+IDENTITY = ("name", "slug", "is_default", "split_version", "split_percent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def compare(form: forms.ModelForm, cleaned: Mapping[str, Any]) -> Meanwhile | No
     for field in _units(stored):
         names = TOGETHER.get(field, (field,))
         before, theirs = ([values.get(name) for name in names] for values in (base, _values(stored)))
-        mine = [storable_json(cleaned[name]) if name in cleaned else None for name in names]
+        mine = [_plain(cleaned[name]) if name in cleaned else None for name in names]
         if theirs not in (before, mine):
             label = str(form.fields[field].label)
             shown = "\n".join(_shown(value) for value in theirs if value not in ({}, None))
@@ -110,7 +111,11 @@ def _units(profile: PromptProfile) -> list[str]:
 
 
 def _stored(profile: PromptProfile, name: str) -> Any:
-    return storable_json(getattr(profile, name))
+    return _plain(getattr(profile, name))
+
+
+def _plain(value: Any) -> Any:
+    return value.pk if isinstance(value, Model) else storable_json(value)
 
 
 def _values(profile: PromptProfile) -> dict[str, Any]:

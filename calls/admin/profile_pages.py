@@ -59,11 +59,14 @@ class ProfilePages(admin.ModelAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def readiness_view(self, request: HttpRequest) -> HttpResponse:
-        """Say whether what is typed would work in a call; nothing is saved."""
+        """Say whether what is typed would work in a call, of `?profile=` or a new one; nothing is saved."""
         if not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
         accounts.refresh()
-        form = self.get_form(request, form=UnsavedProfileForm)(request.POST, instance=PromptProfile())
+        stored = self.get_object(request, request.GET.get("profile", ""))
+        form = self.get_form(request, stored, form=UnsavedProfileForm)(
+            request.POST, instance=stored or PromptProfile()
+        )
         form.full_clean()
         context = {"findings": readiness(form.instance.configuration())}
         return TemplateResponse(request, f"{BESIDE}/_readiness.html", context)

@@ -12,6 +12,7 @@ from django.utils.html import format_html
 
 from calls.admin.exchange import ExchangeAdmin
 from calls.admin.forms import BESIDES, PUBLISH, TEXTS, PromptProfileForm
+from calls.admin.preview import PreviewMixin
 from calls.admin.profile_pages import ProfilePages
 from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import PromptProfile
@@ -56,7 +57,7 @@ class InUseFilter(admin.SimpleListFilter):
 
 
 @admin.register(PromptProfile)
-class PromptProfileAdmin(ExchangeAdmin, ProfilePages, OneAtATimeAdmin):
+class PromptProfileAdmin(ExchangeAdmin, ProfilePages, PreviewMixin, OneAtATimeAdmin):
     """Prompt profiles: how the agent behaves on a call."""
 
     form = PromptProfileForm
@@ -64,17 +65,18 @@ class PromptProfileAdmin(ExchangeAdmin, ProfilePages, OneAtATimeAdmin):
     list_filter = [InUseFilter, "is_published", "language"]
     search_fields = ["name", "slug", "system_prompt", "greeting"]
     prepopulated_fields = {"slug": ["name"]}
-    readonly_fields = ["created_at", "updated_at"]
+    readonly_fields = ["preview", "created_at", "updated_at"]
     fieldsets = [
         (None, {"fields": [("name", "slug"), "is_default", "confirmed"]}),
-        ("What it says", {"fields": ["language", "system_prompt", *TEXTS]}),
+        ("What it says", {"fields": ["language", "system_prompt", *TEXTS, "preview"]}),
         (
             PROVIDERS,
             {
                 "fields": [
-                    ("stt_provider", "stt_settings"),
-                    ("llm_provider", "llm_settings"),
-                    ("tts_provider", "tts_settings"),
+                    ("stt_provider", "stt_settings", "stt_fallback"),
+                    ("llm_provider", "llm_settings", "llm_fallback"),
+                    ("tts_provider", "tts_settings", "tts_fallback"),
+                    "speech_speed",
                 ]
             },
         ),
@@ -82,14 +84,19 @@ class PromptProfileAdmin(ExchangeAdmin, ProfilePages, OneAtATimeAdmin):
             "Turn-taking and limits",
             {
                 "fields": [
-                    "allow_interruptions",
+                    "opens",
+                    ("allow_interruptions", "interruption_words"),
                     "end_of_turn",
                     "end_of_turn_silence_s",
+                    "end_phrases",
                     "max_duration_s",
+                    "noise_suppression",
                 ]
             },
         ),
         ("What the client may change", {"fields": ["prompt_policy", "use_client_settings"]}),
+        ("What is kept", {"fields": ["retention_days"]}),
+        ("Two versions side by side", {"fields": [("split_version", "split_percent")]}),
         ("History", {"fields": ["created_at", "updated_at"]}),
     ]
 

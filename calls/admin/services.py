@@ -31,7 +31,8 @@ class Group:
 class Service:
     """A kind of provider on the form: which one, the groups of its settings, and the JSON of the others.
 
-    `automatic` is the name of the provider that "auto" stands for now.
+    `automatic` is the name of the provider that "auto" stands for now; `others` are the
+    kind's other fields.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Service:
     groups: list[Group]
     settings: forms.BoundField
     automatic: str
+    others: list[forms.BoundField]
 
 
 def field_name(kind: str, provider: str, setting: str) -> str:
@@ -126,7 +128,8 @@ def _service(form: forms.ModelForm, kind: str) -> Service:
         for provider in catalogue.providers(kind)
     ]
     automatic = catalogue.resolve(kind, catalogue.AUTO)
-    return Service(kind, TITLES[kind], choice, groups, form[f"{kind}_settings"], automatic)
+    others = [form[f"{kind}_fallback"], *([form["speech_speed"]] if kind == "tts" else [])]
+    return Service(kind, TITLES[kind], choice, groups, form[f"{kind}_settings"], automatic, others)
 
 
 def _holds(setting: Setting, value: object) -> bool:

@@ -12,16 +12,20 @@ from .facts import (
     EndReason,
     turn_totals,
 )
+from .manners import Opening
 from .node import Node, NodeRow, NodeState
 from .pbx import Destination, DestinationKind, Pbx, PbxKind, PbxRoute, SampleRate
 from .pbx_session import Decision, PbxSession, SessionState
 from .profile import PromptProfile, PromptProfileQuerySet
+from .rule import Asked, Calendar, OnHolidays, Rule
 from .search import CallNames
 from .session import CallSession, CallSessionQuerySet
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
 from .version import ProfileVersion, VersionIsImmutable
 
 __all__ = [
+    "Asked",
+    "Calendar",
     "CallEnd",
     "CallEvent",
     "CallNames",
@@ -43,6 +47,8 @@ __all__ = [
     "Node",
     "NodeRow",
     "NodeState",
+    "OnHolidays",
+    "Opening",
     "Pbx",
     "PbxKind",
     "PbxRoute",
@@ -52,6 +58,7 @@ __all__ = [
     "PromptProfile",
     "PromptProfileQuerySet",
     "ProviderAccount",
+    "Rule",
     "SampleRate",
     "SessionState",
     "Severity",

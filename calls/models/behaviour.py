@@ -12,6 +12,7 @@ from django.core.validators import (
 )
 from django.db import models
 
+from .manners import PROVIDER_CHARS, Manners
 from .receptionist import RECEPTIONIST
 from .storable import is_storable
 
@@ -33,16 +34,15 @@ class EndOfTurn(models.TextChoices):
 
 # The providers are those of the catalogue, whose names no column lists.
 AUTO = "auto"
-PROVIDER_CHARS = 40
 
 # The form of a version's configuration. It rises when a field changes its meaning, not when one is added.
-SCHEMA = 1
+SCHEMA = 2
 
 AUTO_HELP = "Automatic uses the cloud when its keys are set on the server, else the embedded one."
 SETTINGS_HELP = "A JSON object handed to the provider, such as {}. Leave {{}} for its defaults."
 
 
-class Behaviour(models.Model):
+class Behaviour(Manners):
     """What the agent says on a call, who its providers are, and when it takes its turn."""
 
     system_prompt = models.TextField(
@@ -71,8 +71,8 @@ class Behaviour(models.Model):
         blank=True,
         default=RECEPTIONIST["transfer_announcement"],
         validators=[MaxLengthValidator(1000)],
-        help_text="Spoken before the agent transfers a call; {destination} stands for whom it is transferred "
-        "to. While it rings there, the caller hears nothing.",
+        help_text="Spoken before the agent transfers a call; {{ destination }} stands for whom it is "
+        "transferred to. While it rings there, the caller hears nothing.",
     )
     language = models.CharField(
         max_length=20,
@@ -159,7 +159,8 @@ class Behaviour(models.Model):
 
         Lines then end with LF: browsers send CR and LF.
         """
-        for field in Behaviour._meta.local_fields:
+        super().clean()
+        for field in self._meta.concrete_fields:
             if isinstance(field, models.TextField):
                 setattr(self, field.name, getattr(self, field.name).replace("\r\n", "\n"))
         errors = {}

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from .behaviour import Behaviour
 from .receptionist import RECEPTIONIST
+from .split import Split
 from .turntaking import one_at_a_time
 from .version import NOTE_CHARS, ProfileVersion
 
@@ -66,7 +67,7 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
             return profile.publish() if created else None
 
 
-class PromptProfile(Behaviour):
+class PromptProfile(Behaviour, Split):
     """A profile: its name, and the draft of how the agent behaves on a call.
 
     Calls use the current version, which `publish` makes of the draft.

@@ -75,7 +75,7 @@ def written(value: Any) -> str:
 
 def _chosen(name: str, field: "models.Field[Any, Any] | None", value: Any) -> str:
     """A value by the name that people have for it, or with its unit."""
-    kind = name.removesuffix("_provider")
+    kind = name.removesuffix("_provider").removesuffix("_fallback")
     if name == "language":
         return name_of(str(value))
     choices = catalogue.choices(kind) if kind in catalogue.KINDS else field.flatchoices if field else []

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from calls.profiles import templates
 from calls.profiles.languages import name_of
 from calls.providers import accounts, catalogue
 
@@ -37,7 +38,7 @@ def readiness(configuration: Mapping[str, Any]) -> list[Finding]:
     Raises KeyError if it lacks a field.
     """
     found = [finding for kind in catalogue.KINDS for finding in _service(kind, configuration)]
-    return [*found, *_prompt(configuration), *_limits(configuration)]
+    return [*found, *_prompt(configuration), *_texts(configuration), *_limits(configuration)]
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
@@ -61,16 +62,15 @@ def _service(kind: str, configuration: Mapping[str, Any]) -> Iterator[Finding]:
     except ValueError:
         yield Finding(ERROR, part, f"{name}: there is no such provider here", f"{kind}_provider")
         return
-    settings, language = configuration[f"{kind}_settings"], configuration["language"]
+    settings = configuration[f"{kind}_settings"]
     if not isinstance(settings, dict):
         yield Finding(ERROR, part, "the settings are no JSON object", f"{kind}_settings")
         return
-    keyless = [*_credentials(kind, provider, language)]
-    found = [*_settings(kind, name, provider, settings), *keyless]
-    language = str(settings.get("language") or language)
-    if not provider.knows(language) and not keyless:
-        found.append(Finding(ERROR, part, _does_not_know(name, provider, language), "language"))
-    elif language.split("-")[0] != configuration["language"].split("-")[0]:
+    found = [*_settings(kind, name, provider, settings)]
+    language = str(settings.get("language") or configuration["language"])
+    if not _is_usable(provider) or not provider.knows(language):
+        found.append(_stands_in(kind, name, provider, configuration, language))
+    elif _base(language) != _base(configuration["language"]):
         spoken = name_of(configuration["language"])
         said = f"listens for {name_of(language)}, and the profile's language is {spoken}"
         found.append(Finding(WARNING, part, f"{provider.label} {said}", f"{kind}_settings", "language"))
@@ -96,25 +96,36 @@ def _settings(
             yield Finding(ERROR, PARTS[kind], f"{value} is not installed: {command}", *where)
 
 
-def _credentials(kind: str, provider: catalogue.Provider, language: str) -> Iterator[Finding]:
-    """A missing key: the embedded provider stands in, if it knows the language."""
-    if not provider.key or accounts.account_of(provider.name, provider.key).is_usable:
-        return
+def _stands_in(
+    kind: str, name: str, provider: catalogue.Provider, configuration: Mapping[str, Any], language: str
+) -> Finding:
+    """Say who answers instead: the fallback, else the embedded one, whichever has a key and the language."""
     embedded = catalogue.find(kind, catalogue.LOCAL)
-    if embedded.knows(language):
-        only = f", {_languages(embedded)} only" if embedded.languages else ""
-        said = f"{provider.label}: no key → the embedded one{only}"
-        yield Finding(WARNING, PARTS[kind], said, f"{kind}_provider")
-    else:
-        said = f"{provider.label}: no key, and the embedded one knows {_languages(embedded)} only"
-        yield Finding(ERROR, PARTS[kind], said, f"{kind}_provider")
+    named = [each for each in catalogue.providers(kind) if each.name == configuration[f"{kind}_fallback"]]
+    able = [each for each in (*named, embedded) if _is_usable(each) and each.knows(language)]
+    is_keyless = not _is_usable(provider)
+    field = f"{kind}_provider" if is_keyless else "language"
+    why = f"{provider.label}: no key" if is_keyless else f"{provider.label} does not know {name_of(language)}"
+    if able:
+        is_embedded = able[0] == embedded
+        label = "the embedded one" if is_embedded else able[0].label
+        only = f", {_languages(embedded)} only" if is_embedded and embedded.languages else ""
+        return Finding(WARNING, PARTS[kind], f"{why} → {label}{only}", field)
+    if is_keyless:
+        why += f", and the embedded one knows {_languages(embedded)} only"
+    elif name == catalogue.AUTO and provider == embedded:
+        why += "; automatic is the cloud once its keys are set"
+    return Finding(ERROR, PARTS[kind], why, field)
 
 
-def _does_not_know(name: str, provider: catalogue.Provider, language: str) -> str:
-    said = f"{provider.label} does not know {name_of(language)}"
-    if name == catalogue.AUTO and provider.name == catalogue.LOCAL:
-        return f"{said}; automatic is the cloud once its keys are set"
-    return said
+def _base(language: str) -> str:
+    """The language without its region."""
+    return language.partition("-")[0]
+
+
+def _is_usable(provider: catalogue.Provider) -> bool:
+    """Whether it needs no key, or has one."""
+    return not provider.key or accounts.account_of(provider.name, provider.key).is_usable
 
 
 def _languages(provider: catalogue.Provider) -> str:
@@ -141,6 +152,12 @@ def _prompt(configuration: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(ERROR, "Prompt", f"{cut[0].upper()}{cut[1:]}", "system_prompt")
     elif not configuration["system_prompt"].strip():
         yield Finding(ERROR, "Prompt", "The model is not told who it is", "system_prompt")
+
+
+def _texts(configuration: Mapping[str, Any]) -> Iterator[Finding]:
+    """Texts that cannot be read, or with names that are not known."""
+    for field, wrong in templates.problems_of(configuration).items():
+        yield from (Finding(ERROR, "Texts", said, field) for said in wrong)
 
 
 def _limits(configuration: Mapping[str, Any]) -> Iterator[Finding]:

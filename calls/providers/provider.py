@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 from calls.text import whole
 
 SCHEMES = ("https", "http", "wss", "ws")
+SPEED = "speed"  # the setting of a voice that has it
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -98,3 +99,10 @@ class Provider:
         head = prompt[: self.prompt_chars + 1]
         ends = [match.start() + 1 for match in re.finditer(r"[.!?…。！？\n](?=\s|$)", head[:-1] + " ")]
         return head[: ends[-1] if ends else head.rfind(" ") if " " in head else self.prompt_chars].rstrip()
+
+    def at_speed(self, speed: float) -> dict[str, float]:
+        """The settings that make a voice this fast (1: its own pace), as far as it can; {} if it can't."""
+        for setting in self.settings:
+            if setting.name == SPEED and speed != 1.0:
+                return {SPEED: min(max(speed, setting.low or speed), setting.high or speed)}
+        return {}

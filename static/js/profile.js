@@ -36,7 +36,9 @@
   if (form.elements._publish) {
     form.addEventListener("input", changed);
     form.addEventListener("change", changed);
-    form.addEventListener("submit", () => { typed = false; });
+    form.addEventListener("submit", (event) => {
+      if (event.submitter?.formTarget !== "_blank") typed = false;
+    });
     addEventListener("beforeunload", (event) => { if (typed) event.preventDefault(); });
   }
 

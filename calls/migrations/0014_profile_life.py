@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("calls", "0012_pbx"),
+        ("calls", "0013_rules_and_manners"),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("calls", "0013_profile_life"),
+        ("calls", "0014_profile_life"),
     ]
 
     operations = [
