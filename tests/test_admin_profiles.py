@@ -58,7 +58,7 @@ class Editor:
         self.fields = {}
         for name in form.fields:
             value = form[name].value()
-            if value not in (None, False):
+            if value is not None and value is not False:
                 self.fields[name] = "on" if value is True else value
         self.fields |= {name: form[name].value() for name in form.fields if name.endswith("_settings")}
         self.fields = {
