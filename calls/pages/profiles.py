@@ -72,7 +72,7 @@ def versions(request: HttpRequest, slug: str) -> HttpResponse:
     counts: dict[int, int] = {}
     if request.user.has_perm(SHOWS_CALLS):
         calls = CallSession.objects.filter(version__in=list(page)).order_by()
-        counts = dict(calls.values_list("version_id").annotate(Count("*")))
+        counts = dict(calls.values_list("version_id").annotate(n=Count("*")))
     context = {
         "page": page,
         "rows": [(version, counts.get(version.pk, 0)) for version in page],

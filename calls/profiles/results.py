@@ -45,7 +45,7 @@ def lately(profiles: Iterable[PromptProfile]) -> dict[int, Lately]:
     waits: dict[int, Counter[int | None]] = {}
     failed: Counter[int] = Counter()
     groups = calls.values_list("profile_id", "median_latency_ms", _HAS_ERRORS)
-    for profile, ms, has_errors, count in groups.annotate(Count("*")):
+    for profile, ms, has_errors, count in groups.annotate(n=Count("*")):
         waits.setdefault(profile, Counter())[ms] += count
         failed[profile] += count if has_errors else 0
     return {
@@ -80,7 +80,7 @@ def of_versions(versions: Iterable[ProfileVersion]) -> list[Results]:
     """How the calls of each of these versions went, in their order; for a page of them."""
     versions = list(versions)
     calls = CallSession.objects.filter(version__in=versions).order_by()
-    counts = dict(calls.values_list("version_id").annotate(Count("*")))
+    counts = dict(calls.values_list("version_id").annotate(n=Count("*")))
     return [_of_version(version, counts.get(version.pk, 0)) for version in versions]
 
 
@@ -93,7 +93,7 @@ def _of_version(version: ProfileVersion, calls: int) -> Results:
     interruptions = 0
     if calls:
         turns = Turn.objects.filter(session_id__in=newest.values("pk"), speaker=Speaker.AGENT).order_by()
-        for ms, interrupted, count in turns.values_list("total_ms", "interrupted").annotate(Count("*")):
+        for ms, interrupted, count in turns.values_list("total_ms", "interrupted").annotate(n=Count("*")):
             waits[ms] += count
             interruptions += count if interrupted else 0
     return Results(

@@ -35,7 +35,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def paths(server):
-    """The long call from its beginning and in its middle, the list, what is searched, and the admin."""
+    """The long call from its beginning and in its middle, the list, what is searched, profiles, the admin."""
     counted = "SELECT session_id AS id, count(*) AS n FROM calls_turn GROUP BY 1 ORDER BY n DESC LIMIT 1"
     ((call, turns),) = [row.values() for row in server.rows(counted)]
     assert turns == TURNS
@@ -43,6 +43,7 @@ def paths(server):
     return [
         long_call, f"{long_call}?turn={TURNS // 2}", "/calls/", "/calls/?q=you", "/calls/?q=nobody+said",
         "/calls/?status=failed", "/admin/", "/admin/calls/promptprofile/", "/admin/auth/user/",
+        "/profiles/", "/profiles/front-desk/versions/?from=1&to=3", "/profiles/front-desk/results/",
     ]  # fmt: skip
 
 
