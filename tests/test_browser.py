@@ -146,6 +146,7 @@ def logged_in(browser, url, name, **options):
     context.close()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_can_be_read_and_fits_a_phone(live_server, admin, stored_call, chromium, scheme):
     """The product's pages and the admin's, with words that stand out from what is behind them."""
@@ -283,12 +284,12 @@ def test_a_profiles_form_shows_what_is_chosen_and_whether_it_is_ready(live_serve
         page.get_by_label("Text-to-speech", exact=False).first.select_option("cartesia")
         expect(voice).to_be_visible()
         expect(speed).to_be_hidden()
-        expect(ready).to_contain_text("Cartesia: no key → the embedded one, English only")
+        expect(ready).to_contain_text("Cartesia: no key → the embedded one, English only", timeout=20_000)
 
         # A finding leads to its field, wherever that is.
         page.get_by_role("link", name="What it says").click()
-        page.get_by_label("Language").first.select_option("de")
-        expect(ready).to_contain_text("does not know German")
+        page.locator("[name=language]").select_option("de")
+        expect(ready).to_contain_text("does not know German", timeout=20_000)
         page.get_by_role("link", name="Cartesia: no key, and").click()
         expect(page.locator("[name=tts_provider]")).to_be_focused()
 
