@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from calls.gateway import admission
-from calls.gateway.pbx import answering, database
+from calls.gateway.pbx import answering, database, later
+from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import Places, places
 from calls.models import (
@@ -58,9 +59,11 @@ async def settled():
     answering._read_at = -math.inf
     yield
     await watchdog.close()
+    await later.close()
     await writer.close()
     database.close()
     places._until.clear()
+    memory.clear()
 
 
 async def post(path, token, body):

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from calls.gateway import admission
 from calls.gateway.pbx import spoken
+from calls.gateway.pbx.memory import key_of, memory
+from calls.gateway.pbx.question import Answer, Question, Stranger, TooLate
 from calls.models import (
     CallEnd,
     CallStart,
@@ -36,30 +38,6 @@ CONNECTS_WITHIN_S = 2.0  # beyond the PBX's own bound a place is kept and a tick
 NOT_ANSWERED = {EndReason.OVERFLOW: CallStatus.FAILED, EndReason.DISCONNECT: CallStatus.COMPLETED}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the PBX is told, and what is to be done besides.
-
-    Attributes:
-        body: what it is told.
-        session, bridge, within_s: name the audio connection that is to come, and when, if one is.
-        taken: our key of a call that was handed on and talked to somebody there.
-        began, ended: are to be stored of the call.
-    """
-
-    body: dict[str, Any]
-    session: int | None = None
-    bridge: int = 0
-    within_s: float = 0.0
-    taken: str = ""
-    began: CallStart | None = None
-    ended: CallEnd | None = None
-
-
-class Stranger(Exception):
-    """The token is nobody's."""
-
-
 _remembered: list[Pbx] = []  # as they were last read, also for when the database is away
 _read_at = -math.inf
 
@@ -79,50 +57,90 @@ def known(token: str) -> Pbx:
     return pbx
 
 
-def answer(token: str, body: bytes, address: str) -> Answer:
-    """Answer a question. Raises Stranger, and what the database raises."""
-    pbx = known(token)
+def answer(question: Question) -> Answer:
+    """Answer from the database. Raises Stranger, TooLate, and what the database raises."""
+    pbx = known(question.token)
     try:
-        step = ivr.decode(body, pbx.headers_to_keep)
+        step = _decoded(question, pbx)
     except ivr.Unusable as e:
         logger.warning("%s asked what cannot be answered: %s", pbx, e)
         return Answer(ivr.hang_up())
     try:
-        return _answer(pbx, step, address)
+        return _answer(question, pbx, step)
     except IntegrityError:  # asked twice at the same time: the other was first
-        return _answer(pbx, step, address)
+        return _answer(question, pbx, step)
 
 
-def _answer(pbx: Pbx, step: Step, address: str) -> Answer:
+def _decoded(question: Question, pbx: Pbx) -> Step:
+    step = ivr.decode(question.body, pbx.headers_to_keep)
+    return replace(step, event="fail") if question.has_failed else step
+
+
+def _answer(question: Question, pbx: Pbx, step: Step) -> Answer:
+    key = key_of(pbx, step.session_id)
     with transaction.atomic():
-        session = PbxSession.objects.at(pbx, step.session_id)
+        session = memory.newer(PbxSession.objects.at(pbx, step.session_id), key)
         if session is None:
-            return _of_new(pbx, step, address)
-        session.pbx = pbx
-        if session.state == SessionState.ENDED:
-            return Answer(ivr.hang_up())
-        standing = Standing(session.state, session.bridges, session.decision, session.destination)
-        answer = _follow(session, ivr.plan(step, standing))
-        return replace(answer, taken=session.key) if step.connected else answer
+            session, answer = _of_new(pbx, step, question.address)
+        else:
+            session.pbx = pbx
+            answer = _of_known(session, step)
+        if not question.settle():
+            admission.release(key)
+            raise TooLate
+    if session is not None:
+        question.keep(session)
+    return answer
 
 
-def without_database(token: str, body: bytes) -> Answer:
-    """Answer a question when nothing can be read or stored: the call goes elsewhere. Raises Stranger."""
-    pbx = of_token(_remembered, token)
+def _of_known(session: PbxSession, step: Step, *, is_stored: bool = True) -> Answer:
+    if session.state == SessionState.ENDED:
+        return Answer(ivr.hang_up())
+    standing = Standing(session.state, session.bridges, session.decision, session.destination)
+    answer = _follow(session, ivr.plan(step, standing), is_stored=is_stored)
+    return replace(answer, taken=session.key) if step.connected else answer
+
+
+def without_database(question: Question) -> Answer:
+    """Answer from what is remembered, as nothing can be read or stored. Raises Stranger."""
+    pbx = of_token(_remembered, question.token)
     if pbx is None:
         raise Stranger
     try:
-        step = ivr.decode(body)
+        step = _decoded(question, pbx)
     except ivr.Unusable:
         return Answer(ivr.hang_up())
-    do = ivr.plan(step, None).do
-    return Answer(_body(_elsewhere(pbx, spoken_only=do is Do.SPEAK) if do is not Do.HANG_UP else do, pbx))
+    session = memory.recall(key_of(pbx, step.session_id))
+    if session is not None:
+        session.pbx = pbx
+        answer = _of_known(session, step, is_stored=False)
+    else:
+        session, answer = _of_new(pbx, step, question.address, is_stored=False)
+    if session is None or session.state == SessionState.ENDED:
+        return answer
+    memory.keep(session, is_stored=False)
+    return replace(answer, unstored=session.key)
 
 
-def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
+def store(key: str) -> None:
+    """Store what was answered and decided without the database. Raises what the database raises."""
+    known = memory.recall(key)
+    if known is None:
+        return
+    with transaction.atomic():
+        session = memory.newer(PbxSession.objects.at(known.pbx, known.session_id), key)
+        if session is None or session.state == SessionState.ENDED:
+            return
+        session.save()
+    memory.keep(session)
+
+
+def _of_new(
+    pbx: Pbx, step: Step, address: str, *, is_stored: bool = True
+) -> tuple[PbxSession | None, Answer]:
     plan = ivr.plan(step, None)
     if plan.do is not Do.BRIDGE:
-        return Answer(_body(_elsewhere(pbx, spoken_only=True) if plan.do is Do.SPEAK else plan.do, pbx))
+        return None, Answer(_body(_elsewhere(pbx, spoken_only=True) if plan.do is Do.SPEAK else plan.do, pbx))
     session = PbxSession(
         pbx=pbx,
         session_id=session_key(step.session_id),
@@ -132,7 +150,7 @@ def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
         state=SessionState.BRIDGING,
     )
     session.profile = pbx.profile_for(session.callee, session.caller)
-    version = _version(session.profile)
+    version = _version(session.profile) if is_stored else None
     began = CallStart(
         id=uuid.uuid4(),
         version_id=version,
@@ -148,9 +166,9 @@ def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
         node_id=this_process.boot,
     )
     session.call_id = began.id
-    if version is None:
+    if version is None and is_stored:
         plan = Plan(Do.OVERFLOW, "no profile is published")
-    return replace(_follow(session, plan), began=began)
+    return session, replace(_follow(session, plan, is_stored=is_stored), began=began)
 
 
 def _version(slug: str) -> int | None:
@@ -171,15 +189,18 @@ def metadata_of(pbx: Pbx, step: Step) -> dict[str, Any]:
     return told
 
 
-def _follow(session: PbxSession, plan: Plan) -> Answer:
-    """Do what follows, and store that."""
+def _follow(session: PbxSession, plan: Plan, *, is_stored: bool) -> Answer:
+    """Do what follows, and store that. Without the database no audio can be connected."""
     pbx, do, why = session.pbx, plan.do, plan.why
     within_s = pbx.timeout_ms / 1000
-    if do is Do.BRIDGE and not admission.reserve(session.key, within_s + CONNECTS_WITHIN_S):
+    is_again = plan.again
+    if do is Do.BRIDGE and not is_stored:
+        do, why, is_again = Do.OVERFLOW, "the database is away or slow", False
+    elif do is Do.BRIDGE and not admission.reserve(session.key, within_s + CONNECTS_WITHIN_S):
         do, why = Do.OVERFLOW, "this server has no room for another call"
-    elif do is Do.BRIDGE and not plan.again:
+    elif do is Do.BRIDGE and not is_again:
         session.bridge(why)
-    if do is Do.OVERFLOW and not plan.again:
+    if do is Do.OVERFLOW and not is_again:
         logger.warning("call %s of %s: %s", session.session_id[:40], pbx, why)
         do = _elsewhere(pbx)
     elif do is Do.SPEAK:
@@ -189,9 +210,11 @@ def _follow(session: PbxSession, plan: Plan) -> Answer:
         admission.release(session.key)
         ended = unanswered(session, EndReason.OVERFLOW, why)
     session.state = do.value
-    session.save()
+    if is_stored:
+        session.save()
     awaited = session.pk if do is Do.BRIDGE else None
-    return Answer(_body(do, pbx, session), awaited, session.bridges, within_s, ended=ended)
+    body = _body(do, pbx, session)
+    return Answer(body, awaited, session.bridges, within_s, asked=session.pk, ended=ended)
 
 
 def _elsewhere(pbx: Pbx, *, spoken_only: bool = False) -> Do:
@@ -225,7 +248,7 @@ def _body(do: Do, pbx: Pbx, session: PbxSession | None = None) -> dict[str, Any]
 
 def unanswered(session: PbxSession, reason: EndReason, error: str = "") -> CallEnd | None:
     """The end of a call that never got an audio connection."""
-    if session.call_id is None:
+    if session.call_id is None or session.bridges > 1:  # which has ended by itself, or is kept
         return None
     return CallEnd(
         id=session.call_id,

@@ -8,7 +8,7 @@ from channels.db import database_sync_to_async
 from django.db import Error
 
 from calls.gateway import capacity, commands, registry
-from calls.gateway.pbx import database
+from calls.gateway.pbx import database, later
 from calls.gateway.pbx.watchdog import watchdog
 from calls.pages import serving
 from calls.pipeline import build
@@ -64,6 +64,7 @@ async def shutdown() -> None:
             await commands.close()
             await registry.shutdown()
             await watchdog.close()
+            await later.close()
             await writer.close()
             await ownership.close()  # after the ends of the calls are stored
             choosing.close()
