@@ -384,29 +384,54 @@ async def test_callers_left_behind_are_found_once(pbx):
     answer = await ask(pbx)
     later = timezone.now() + timedelta(seconds=10)
     stranded = sync_to_async(lambda: list(PbxSession.objects.stranded(later)))
+    rescue = sync_to_async(PbxSession.objects.rescue)
     (session,) = await stranded()
-    assert await sync_to_async(PbxSession.objects.rescue)(session.pk, 1)
-    assert not await sync_to_async(PbxSession.objects.rescue)(session.pk, 1)
+    assert await rescue(session, later)
+    assert not await rescue(session, later)
     assert await stranded() == []
-    await PbxSession.objects.aupdate(rescued_bridge=0)
+    assert await rescue(session, later + timedelta(seconds=5))
+    await PbxSession.objects.aupdate(rescued_at=None)
     await connect(answer)
     assert await stranded() == []
 
 
-def test_the_calls_of_a_process_that_died_are_left_behind(pbx, make_call):
+@pytest.mark.parametrize(
+    ("left", "is_stranded"),
+    [
+        (("talking", 40, ""), True),
+        (("talking", 40, "crash"), True),
+        (("talking", 40, "shutdown"), True),  # but the PBX's question was not answered any more
+        (("talking", 40, "transferred"), True),
+        (("talking", 40, "disconnect"), False),
+        (("leaving", 40, "hung_up"), True),
+        (("leaving", 5, "hung_up"), False),
+        (("speaking", 100, "overflow"), True),
+        (("speaking", 40, "overflow"), False),
+        (("transferring", 100, "transferred"), False),  # they may be talking there
+        (("overflowing", 100, "overflow"), False),
+        (("queued", 100, "transferred"), False),
+        (("ended", 100, "hung_up"), False),
+    ],
+)
+def test_the_calls_of_a_process_that_died_are_left_behind(pbx, make_call, left, is_stranded):
     from calls.models import Node
+
+    state, told_s, reason = left
 
     Node.objects.renew(node := node_row())
     call = make_call()
-    session = PbxSession.objects.create(
-        pbx=pbx[0], session_id="s", call=call, state="talking", bridges=1, node_id=node.id
-    )
     now = timezone.now()
+    if reason:
+        CallSession.objects.filter(pk=call.pk).update(status="completed", end_reason=reason)
+    session = PbxSession.objects.create(
+        pbx=pbx[0], session_id="s", call=call, state=state, bridges=1, node_id=node.id,
+        told_at=now - timedelta(seconds=told_s),
+    )  # fmt: skip
     assert list(PbxSession.objects.stranded(now)) == []
     Node.objects.filter(pk=node.id).update(seen_at=now - timedelta(seconds=31))
-    assert list(PbxSession.objects.stranded(now)) == [session]
-    CallSession.objects.filter(pk=call.pk).update(status="completed", end_reason="disconnect")
-    assert list(PbxSession.objects.stranded(now)) == []
+    assert list(PbxSession.objects.stranded(now)) == [session] * is_stranded
+    Node.objects.filter(pk=node.id).update(seen_at=now - timedelta(seconds=2), state="stopped")
+    assert list(PbxSession.objects.stranded(now)) == []  # a question may be on its way
 
 
 def test_places():

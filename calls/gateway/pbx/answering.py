@@ -10,7 +10,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from calls.gateway import admission
+from calls.gateway import admission, registry
 from calls.gateway.pbx import spoken
 from calls.gateway.pbx.memory import key_of, memory
 from calls.gateway.pbx.question import Answer, Question, Stranger, TooLate
@@ -20,6 +20,7 @@ from calls.models import (
     CallStatus,
     Description,
     EndReason,
+    Node,
     Pbx,
     PbxSession,
     PromptProfile,
@@ -83,7 +84,7 @@ def _answer(question: Question, pbx: Pbx, step: Step) -> Answer:
         if session is None:
             session, answer = _of_new(pbx, step, question.address)
         else:
-            session.pbx = pbx
+            session.pbx, session.node_id = pbx, _this_node()
             answer = _of_known(session, step)
         if not question.settle():
             admission.release(key)
@@ -166,9 +167,14 @@ def _of_new(
         node_id=this_process.boot,
     )
     session.call_id = began.id
+    session.node_id = _this_node() if is_stored else None
     if version is None and is_stored:
         plan = Plan(Do.OVERFLOW, "no profile is published")
     return session, replace(_follow(session, plan, is_stored=is_stored), began=began)
+
+
+def _this_node() -> uuid.UUID | None:
+    return this_process.boot if Node.objects.filter(pk=this_process.boot).exists() else None
 
 
 def _version(slug: str) -> int | None:
@@ -196,7 +202,7 @@ def _follow(session: PbxSession, plan: Plan, *, is_stored: bool) -> Answer:
     is_again = plan.again
     if do is Do.BRIDGE and not is_stored:
         do, why, is_again = Do.OVERFLOW, "the database is away or slow", False
-    elif do is Do.BRIDGE and not admission.reserve(session.key, within_s + CONNECTS_WITHIN_S):
+    elif do is Do.BRIDGE and not (_is_kept(session) or _has_room(session)):
         do, why = Do.OVERFLOW, "this server has no room for another call"
     elif do is Do.BRIDGE and not is_again:
         session.bridge(why)
@@ -209,12 +215,21 @@ def _follow(session: PbxSession, plan: Plan, *, is_stored: bool) -> Answer:
     if do is not Do.BRIDGE and session.state == SessionState.BRIDGING:
         admission.release(session.key)
         ended = unanswered(session, EndReason.OVERFLOW, why)
-    session.state = do.value
+    session.told(do.value)
     if is_stored:
         session.save()
     awaited = session.pk if do is Do.BRIDGE else None
     body = _body(do, pbx, session)
     return Answer(body, awaited, session.bridges, within_s, asked=session.pk, ended=ended)
+
+
+def _has_room(session: PbxSession) -> bool:
+    return admission.reserve(session.key, session.pbx.timeout_ms / 1000 + CONNECTS_WITHIN_S)
+
+
+def _is_kept(session: PbxSession) -> bool:
+    """Whether the call is still here, and so goes on also while this process takes no other."""
+    return registry.is_parked(session.key)
 
 
 def _elsewhere(pbx: Pbx, *, spoken_only: bool = False) -> Do:

@@ -37,6 +37,8 @@ async def step(request: HttpRequest) -> JsonResponse:
         recorder().finish(answer.ended)
     if answer.unstored:
         store_later(answer.unstored)
+    if answer.asked is not None:
+        watchdog.forget(answer.asked)
     if answer.session is not None:
         within_s = answer.within_s + OVERDUE_S
         watchdog.expect(answer.session, answer.bridge, within_s, SessionState.BRIDGING)
