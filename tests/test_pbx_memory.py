@@ -3,18 +3,20 @@
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.db import connection, transaction
 from django.test import AsyncClient
 
 from calls.gateway.pbx import later, views
+from calls.gateway.pbx.arriving import arrive
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import places
-from calls.models import CallSession, PbxSession, PromptProfile
+from calls.models import CallSession, EndReason, PbxSession, PromptProfile
 from calls.recorder.writer import recorder
 from tests.test_ivr import START, asked
-from tests.test_pbx import make_pbx, settled  # noqa: F401  the last is a fixture
+from tests.test_pbx import make_pbx, returned, settled  # noqa: F401  the last is a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAME = "a1b2@10.0.0.4"
@@ -28,9 +30,9 @@ def pbx():
 
 @pytest.fixture
 def hurry(monkeypatch):
-    """Waits are short, so that the tests are."""
-    monkeypatch.setattr(views, "ANSWERED_WITHIN_S", 0.2)
+    """From when it is called, waits are short."""
     monkeypatch.setattr(later, "EVERY_S", 0.1)
+    return lambda: monkeypatch.setattr(views, "ANSWERED_WITHIN_S", 0.2)
 
 
 async def ask(pbx, event=START, **fields):
@@ -53,7 +55,7 @@ async def slow_database(pbx):
     def hold():
         try:
             with transaction.atomic():
-                if not PbxSession.objects.select_for_update().filter(session_id=NAME):
+                if not list(PbxSession.objects.select_for_update().filter(session_id=NAME)):
                     PbxSession.objects.create(pbx=pbx[0], session_id=NAME, state="leaving")
                 begun.set()
                 over.wait(20)
@@ -85,6 +87,7 @@ async def stored(**fields):
 async def test_what_was_answered_while_the_database_was_slow_is_what_is_stored(pbx, hurry):
     await ask(pbx, session_id="first")  # the PBX is known
     async with slow_database(pbx):
+        hurry()
         answer = await ask(pbx)
         assert (answer["type"], answer["target"]) == ("transfer", "sip:100@pbx")
     session = await stored(state="overflowing")
@@ -99,9 +102,49 @@ async def test_what_was_answered_while_the_database_was_slow_is_what_is_stored(p
 async def test_the_same_is_answered_before_it_can_be_stored(pbx, hurry):
     await ask(pbx, session_id="first")
     async with slow_database(pbx):
+        hurry()
         answer = await ask(pbx)
         assert await ask(pbx) == answer
         assert (await ask(pbx, {"type": "transfer_result", "status": "not_connected"}))["type"] == "prompt"
         assert await ask(pbx, {"type": "audio_complete"}) == {"type": "hangup"}
     await stored(state="leaving")
     assert await CallSession.objects.filter(room_id=NAME).acount() == 1
+
+
+async def talks(pbx):
+    """The control of a call on which the agent talks."""
+    uri = (await ask(pbx))["create_room_uri"]
+    return (await arrive({name: values[0] for name, values in parse_qs(urlsplit(uri).query).items()})).control
+
+
+async def test_what_the_conversation_has_decided_is_done_while_the_database_is_slow(pbx, hurry, monkeypatch):
+    await pbx[0].destinations.acreate(name="sales", target="sip:200@pbx")
+    control = await talks(pbx)
+    async with slow_database(pbx):
+        hurry()
+        monkeypatch.setattr("calls.gateway.pbx.control.STORED_WITHIN_S", 0.1)
+        await control.transfer("sales")
+        await control.leaving(EndReason.TRANSFERRED)
+        assert (await ask(pbx, variables=returned(1)))["target"] == "sip:200@pbx"
+    session = await stored(state="transferring")
+    assert (session.decision, session.destination) == ("transfer", "sales")
+    back = await ask(pbx, {"type": "transfer_result", "status": "not_connected"})
+    assert back["type"] == "bridge"
+
+
+async def test_after_the_farewell_no_other_telephone_rings_while_the_database_is_slow(pbx, hurry):
+    control = await talks(pbx)
+    await control.end()
+    async with slow_database(pbx):
+        hurry()
+        assert await ask(pbx, variables=returned(1)) == {"type": "hangup"}
+    await stored(state="leaving")
+
+
+async def test_a_decision_counts_that_is_made_while_the_database_is_slow(pbx, hurry, monkeypatch):
+    control = await talks(pbx)
+    async with slow_database(pbx):
+        monkeypatch.setattr("calls.gateway.pbx.control.STORED_WITHIN_S", 0.1)
+        await control.end()
+    await stored(decision="hang_up")
+    assert await ask(pbx, variables=returned(1)) == {"type": "hangup"}

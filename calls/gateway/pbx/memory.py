@@ -12,7 +12,7 @@ from calls.models.pbx_session import session_key
 
 MOST = 5_000  # calls; of more the oldest are forgotten
 # What may be newer here than in the row.
-FIELDS = ("call_id", "state", "bridges", "decision", "destination", "target", "why")
+FIELDS = ("call_id", "state", "bridges", "decision", "destination", "target", "why", "told_at", "rescues")
 FIELDS_OF_TICKET = ("ticket_hash", "expires_at")
 
 
