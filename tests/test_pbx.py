@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from calls.gateway import admission
-from calls.gateway.pbx import answering, database, later
+from calls.gateway.pbx import answering, arriving, database, later, views
 from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import Places, places
@@ -155,10 +155,12 @@ def test_the_first_route_that_matches_chooses_the_profile():
         ("sample_rate", 11_025),
         ("return_target", "voice agent?"),
         ("kept_headers", "X-A, Proxy-Authorization"),
+        ("kept_headers", "X-Auth-Token"),
+        ("kept_headers", "X-Api-Key"),
     ],
 )
 def test_what_cannot_be_right_is_refused(field, value):
-    pbx = Pbx(name="p", agent_url="http://agent:8765")
+    pbx = Pbx(name="p", agent_url="http://agent:8765", kept_headers="P-Asserted-Identity, X-Customer")
     pbx.full_clean()
     setattr(pbx, field, value)
     with pytest.raises(ValidationError) as refused:
@@ -323,6 +325,23 @@ async def test_a_stranger_is_refused(pbx, path):
     assert not await PbxSession.objects.aexists()
 
 
+async def test_strangers_cost_neither_the_database_nor_the_reading_of_what_they_send(
+    pbx, monkeypatch, caplog
+):
+    await ask(pbx)
+    monkeypatch.setattr(views, "_end_of_call", None)
+    monkeypatch.setattr(answering, "STRANGE_S", 60)
+    read_at = answering._read_at
+    for token in ("x", "y"):
+        assert (await post("/rustpbx/webhook", token, "[[]]")).status_code == 401
+        assert (await post("/rustpbx/ivr", token, asked())).status_code == 401
+    assert answering._read_at == read_at
+    monkeypatch.setattr(arriving, "_with_ticket", None)
+    for ticket in ("", "x", "x:y", f"{'0' * 64}:{'A' * 43}"):
+        assert await arriving.arrive({"ticket": ticket}) is None
+    assert not [record for record in caplog.records if "could not be looked up" in record.message]
+
+
 async def test_beginnings_and_ends_of_steps_say_nothing(pbx):
     await ask(pbx)
     for path in ("start", "end"):
@@ -432,6 +451,13 @@ def test_the_calls_of_a_process_that_died_are_left_behind(pbx, make_call, left, 
     assert list(PbxSession.objects.stranded(now)) == [session] * is_stranded
     Node.objects.filter(pk=node.id).update(seen_at=now - timedelta(seconds=2), state="stopped")
     assert list(PbxSession.objects.stranded(now)) == []  # a question may be on its way
+
+
+async def test_a_call_that_was_handed_on_keeps_its_own_place(pbx, monkeypatch):
+    monkeypatch.setattr(this_process.load, "most", 1)
+    assert places.keep(f"pbx:{pbx[0].pk}:s", 60, None)  # as registry.park does
+    assert (await ask(pbx, session_id="other"))["type"] != "bridge"
+    assert (await ask(pbx, session_id="s"))["type"] == "bridge"
 
 
 def test_places():

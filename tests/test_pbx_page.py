@@ -1,6 +1,7 @@
 """Connecting a PBX: its files, what works, the first call; in the admin and in a real browser."""
 
 import asyncio
+import html
 import re
 import threading
 import tomllib
@@ -108,13 +109,15 @@ def test_tokens_are_made_and_shown_once(client, admin, pbx):
     later = client.get(page_of(pbx)).content.decode()
     assert not [secret for secret in (token, pbx.api_token, pbx.rwi_token) if secret in later]
     again = client.post(page_of(pbx), {"action": "tokens"}).content.decode()
-    assert pbx.api_token not in again  # the PBX has it
+    assert pbx.api_token not in again  # the PBX has it, and nothing that one could copy stands in its place
+    assert "token that you have" not in again
+    assert html.escape("# [[rwi.tokens]] stays as it is") in again
 
 
 def test_what_works_is_told(client, admin, pbx, rustpbx):
     client.force_login(admin)
     checks = {check.what: check for check in pbx_checks.check(pbx)}
-    assert {check.verdict for check in checks.values()} == {"bad", "unseen"}
+    assert {check.verdict for check in checks.values()} == {"bad", "unknown"}
     pbx.console_url, pbx.api_token, pbx.rwi_token = rustpbx.url, API_TOKEN, RWI_TOKEN
     pbx.agent_url = rustpbx.url
     pbx.save()
@@ -124,7 +127,7 @@ def test_what_works_is_told(client, admin, pbx, rustpbx):
     assert found["Getting back callers in silence, over RWI"][0] == "good"
     assert found["It tells ends"][0] == found["Its IVR asks us"][0] == "good"
     assert "Another server" in found[f"This server at {rustpbx.url}"][1]
-    assert found["Callers hear something when this server is down"][0] == "unseen"
+    assert found["Callers hear something when this server is down"][0] == "unknown"
     pbx.api_token = pbx.rwi_token = "nonsense"
     pbx.save()
     page = client.post(page_of(pbx), {"action": "test"}).content.decode()
@@ -238,5 +241,7 @@ def test_in_a_browser(live_server, chromium, rustpbx, tmp_path):  # noqa: F811  
         assert url == f"{live_server.url}/rustpbx/ivr"
         page.get_by_role("button", name="Test it").click()
         expect(page.locator(".checks .status.good")).to_have_count(3)
+        for check in page.locator(".checks li").all():
+            assert check.bounding_box()["height"] > 10, check.text_content()
         assert_fits(page)
         expect(page.get_by_role("status")).to_contain_text("Waiting for the first call")

@@ -14,6 +14,7 @@ from calls.rustpbx.sip import MAX_CHARS, Address, parse
         ("sip:agent@10.0.0.4:5060;transport=UDP", Address("agent", "10.0.0.4", 5060)),
         ("SIPS:Ann@PBX.Example.ORG", Address("Ann", "pbx.example.org", None, "sips")),
         ("sip:ann:secret@pbx", Address("ann", "pbx")),
+        ("sip:ann?Authorization=secret@pbx", Address("ann", "pbx")),
         ("sip:+49%2030%201234@pbx;user=phone", Address("+49301234", "pbx")),
         ("sip:+49301234;phone-context=x@pbx", Address("+49301234", "pbx")),
         ("sip:j%C3%BCrgen@pbx", Address("jürgen", "pbx")),

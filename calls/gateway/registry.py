@@ -14,6 +14,7 @@ from calls.audio.format import VoiceOut
 from calls.conversation.call import Call
 from calls.gateway.codes import GOING_AWAY
 from calls.gateway.phase import Life
+from calls.gateway.places import places
 from calls.models import EndReason
 from calls.process import this_process
 from calls.tasks import Tasks
@@ -146,7 +147,7 @@ def park(key: str, call: Call, generation: str) -> None:
     call.park(over)
     timer = loop.call_later(PARKED_S, over, EndReason.NOT_BACK)
     _parked[key] = _Parked(call, generation, loop.time(), timer)
-    _count()
+    places.keep(key, PARKED_S, None)  # for its own return
 
 
 def take(key: str, voice: VoiceOut) -> Call | None:
@@ -180,9 +181,9 @@ def _remove(key: str) -> _Parked | None:
     if parked is not None:
         parked.timer.cancel()
         _gone()
-        _count()
+        places.release(key)
     return parked
 
 
 def _count() -> None:
-    this_process.load.calls = len(live) + len(_parked)
+    this_process.load.calls = len(live)

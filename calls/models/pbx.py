@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
@@ -15,8 +16,8 @@ from .profile import PromptProfile
 from .sealing import seal, unseal
 
 TOKEN_BYTES = 32
-# Headers of an INVITE that may hold what nobody but the PBX should know.
-CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "identity"})
+# A header of an INVITE with one of these in its name may hold what nobody but the PBX should know.
+CREDENTIALS = re.compile(r"auth|cookie|credential|^identity$|key|passw|secret|signature|token")
 
 
 class PbxKind(models.TextChoices):
@@ -160,7 +161,7 @@ class Pbx(models.Model):
 
     def clean(self) -> None:
         """Raise ValidationError for headers that may hold credentials."""
-        if secret := sorted(CREDENTIAL_HEADERS & self.headers_to_keep):
+        if secret := sorted(filter(CREDENTIALS.search, self.headers_to_keep)):
             raise ValidationError({"kept_headers": f"{', '.join(secret)} may hold credentials."})
 
     @property

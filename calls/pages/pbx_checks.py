@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
     GOOD = "good"
     BAD = "bad"
-    UNSEEN = "unseen"  # nobody can tell from here
+    UNKNOWN = "unknown"  # nobody can tell from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def _seen(pbx: Pbx) -> list[Check]:
     if not asked:
         waits = "No call within a day. Make one: see below."
         return [
-            Check("Its IVR asks us", Verdict.UNSEEN, waits),
-            Check("It tells ends", Verdict.UNSEEN, waits),
+            Check("Its IVR asks us", Verdict.UNKNOWN, waits),
+            Check("It tells ends", Verdict.UNKNOWN, waits),
         ]
     untold = "Calls came, and no end of one was told: is [rwi_webhook] set?"
     ends = Check("It tells ends", Verdict.GOOD if told else Verdict.BAD, "It does." if told else untold)
@@ -123,6 +123,6 @@ def _unseen(pbx: Pbx) -> list[Check]:
         "RustPBX ends calls without a sound after rtp_timeout (60 s): raise it if callers are put on hold."
     )
     return [
-        Check("Callers hear something when this server is down", Verdict.UNSEEN, sound),
-        Check("Muted telephones", Verdict.UNSEEN, silence),
+        Check("Callers hear something when this server is down", Verdict.UNKNOWN, sound),
+        Check("Muted telephones", Verdict.UNKNOWN, silence),
     ]

@@ -74,22 +74,22 @@ url = {_quoted(facts.agent_url + "/rustpbx/webhook")}
 headers = {{ Authorization = {bearer} }}
 events = ["call_hangup"]
 
-# Lets the agent hang up if all else fails.
-[[console.api_tokens]]
-token = {_quoted(facts.api_token)}
-scopes = ["call", "session"]
-
-# Lets the agent get back a caller whose audio did not connect, who would stay in silence.
+{_tokens("console.api_tokens", facts.api_token, ["call", "session"], "hang up if all else fails")}
 [rwi]
 enabled = true
-[[rwi.tokens]]
-token = {_quoted(facts.rwi_token)}
-scopes = ["call.control"]
-"""
+{_tokens("rwi.tokens", facts.rwi_token, ["call.control"], "get back a caller whose audio did not connect")}"""
     return [
         File(path, "How RustPBX asks the agent what to do with a call.", ivr),
         File("config.toml (add this)", "Routes, tokens, and what RustPBX tells the agent.", rest),
     ]
+
+
+def _tokens(table: str, token: str, scopes: list[str], what: str) -> str:
+    """A token of the PBX's own; of one that cannot be shown, what is there already has to stay."""
+    if token == UNSEEN:
+        return f"# [[{table}]] stays as it is: it lets the agent {what}.\n"
+    lines = (f"# Lets the agent {what}.", f"[[{table}]]", f"token = {_quoted(token)}")
+    return "\n".join([*lines, f"scopes = {json.dumps(scopes)}\n"])
 
 
 def of_fork(facts: Facts) -> list[File]:

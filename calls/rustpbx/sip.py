@@ -84,8 +84,8 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
 
 
 def _user(text: str) -> str:
-    """The user without password and parameters, decoded; a number without what is for the eye only."""
-    return _number(unquote(re.split("[;:]", text)[0]).strip())
+    """The user without password, parameters and headers, decoded; a number without dashes and the like."""
+    return _number(unquote(re.split("[;:?]", text)[0]).strip())
 
 
 def _number(text: str) -> str:

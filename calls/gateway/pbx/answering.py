@@ -35,6 +35,7 @@ from calls.rustpbx.ivr import Do, Plan, Standing, Step
 logger = logging.getLogger(__name__)
 
 REMEMBERED_S = 2.0  # what is changed about a PBX counts by then
+STRANGE_S = 0.5  # an unknown token is looked for in the database as often: any stranger can send many
 CONNECTS_WITHIN_S = 2.0  # beyond the PBX's own bound a place is kept and a ticket is valid
 NOT_ANSWERED = {EndReason.OVERFLOW: CallStatus.FAILED, EndReason.DISCONNECT: CallStatus.COMPLETED}
 
@@ -47,8 +48,8 @@ def known(token: str) -> Pbx:
     """Return the PBX of this token, as it was at most 2 s ago. Raises Stranger."""
     global _read_at  # noqa: PLW0603  of the list above
     now = time.monotonic()
-    pbx = of_token(_remembered, token) if now - _read_at < REMEMBERED_S else None
-    if pbx is None:
+    pbx = of_token(_remembered, token)
+    if now - _read_at >= (REMEMBERED_S if pbx else STRANGE_S):
         _remembered[:] = Pbx.objects.prefetch_related("routes__profile", "destinations")
         _read_at = now
         pbx = of_token(_remembered, token)

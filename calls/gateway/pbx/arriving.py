@@ -14,6 +14,7 @@ from calls.gateway.pbx.control import BridgeControl, ForkControl
 from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.models import Pbx, PbxSession
+from calls.models.pbx_session import is_ours
 from calls.process import this_process
 from calls.rustpbx.api import PbxApi
 
@@ -27,8 +28,9 @@ async def arrive(query: Mapping[str, str]) -> Arrival | None:
     """Who comes with these parameters of the URL; None if its ticket opens nothing."""
     try:
         async with asyncio.timeout(READ_S):
-            if ticket := query.get(admission.TICKET):
-                return await _with_ticket(ticket)
+            if admission.TICKET in query:
+                ticket = query[admission.TICKET]
+                return await _with_ticket(ticket) if is_ours(ticket) else None
             if (pbx := query.get(PBX, "")).isascii() and pbx.isdigit():
                 return await _of_fork(int(pbx))
     except Exception as e:  # whatever ails the database

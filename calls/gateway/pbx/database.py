@@ -7,22 +7,20 @@ from calls.database import DatabaseThreads
 
 T = TypeVar("T")
 
-THREADS = 2
+QUESTIONS, SOUNDS = "pbx", "pbx-sounds"  # sounds are for anybody, and take a second to be made
+THREADS = {QUESTIONS: 2, SOUNDS: 1}
 
-_threads: DatabaseThreads | None = None
+_threads: dict[str, DatabaseThreads] = {}
 
 
-async def run(work: Callable[[], T]) -> T:
-    """Do the work in a thread that may use the database. Raises what it raises."""
-    global _threads  # noqa: PLW0603  one set for the process
-    if _threads is None:
-        _threads = DatabaseThreads("pbx", THREADS)
-    return await _threads.run(work)
+async def run(work: Callable[[], T], threads: str = QUESTIONS) -> T:
+    """Do the work in one of these threads, which may use the database. Raises what it raises."""
+    if threads not in _threads:
+        _threads[threads] = DatabaseThreads(threads, THREADS[threads])
+    return await _threads[threads].run(work)
 
 
 def close() -> None:
     """Close the threads; the next work makes others."""
-    global _threads  # noqa: PLW0603  see run()
-    if _threads is not None:
-        _threads.close()
-        _threads = None
+    while _threads:
+        _threads.popitem()[1].close()

@@ -87,10 +87,9 @@ async def notice(request: HttpRequest) -> JsonResponse:
 @require_POST
 async def webhook(request: HttpRequest) -> JsonResponse:
     """Take what RustPBX tells of a call: its end, and by whom."""
-    token = _token(request)
-    end = _end_of_call(request.body)
+    token, body = _token(request), request.body
     try:
-        key, stored = await database.run(lambda: _noted(token, end))
+        key, stored = await database.run(lambda: _noted(token, body))
     except Stranger:
         return JsonResponse(STRANGER, status=401)
     if stored is not None:
@@ -100,11 +99,10 @@ async def webhook(request: HttpRequest) -> JsonResponse:
     return JsonResponse({})
 
 
-def _noted(token: str, end: tuple[str, str, str] | None) -> tuple[str, CallEnd | None]:
-    if end is None:
-        answering.known(token)
-        return "", None
-    return answering.ended(token, *end)
+def _noted(token: str, body: bytes) -> tuple[str, CallEnd | None]:
+    answering.known(token)  # a stranger's body is not read
+    end = _end_of_call(body)
+    return answering.ended(token, *end) if end else ("", None)
 
 
 def _end_of_call(body: bytes) -> tuple[str, str, str] | None:
@@ -124,7 +122,7 @@ def _end_of_call(body: bytes) -> tuple[str, str, str] | None:
 @require_safe
 async def say(request: HttpRequest, name: str) -> HttpResponse:
     """Give out the WAV of a text that is spoken to callers who cannot be answered."""
-    wav = await database.run(lambda: spoken.wav_named(name))
+    wav = await database.run(lambda: spoken.wav_named(name), database.SOUNDS)
     if wav is None:
         return HttpResponseNotFound()
     return HttpResponse(wav, content_type="audio/wav")
