@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from calls.gateway import admission
-from calls.gateway.pbx import answering, arriving, database, later, views
+from calls.gateway.pbx import answering, arriving, database, ending, later
 from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import Places, places
@@ -308,7 +308,8 @@ async def test_the_database_away_is_no_silence(pbx, monkeypatch):
     await Pbx.objects.aupdate(overflow_target="sip:100@pbx")
     assert (await ask(pbx))["type"] == "prompt"  # as the PBX was known last
     assert await ask(pbx, {"type": "audio_complete"}) == {"type": "hangup"}
-    assert (await post("/rustpbx/ivr", "another", asked())).status_code == 401
+    response = await post("/rustpbx/ivr", "unknown", asked())  # perhaps it is a new one
+    assert (response.status_code, response.json()) == (200, {"type": "hangup"})
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"session_id": null}'])
@@ -329,7 +330,7 @@ async def test_strangers_cost_neither_the_database_nor_the_reading_of_what_they_
     pbx, monkeypatch, caplog
 ):
     await ask(pbx)
-    monkeypatch.setattr(views, "_end_of_call", None)
+    monkeypatch.setattr(ending, "_end_of_call", None)
     monkeypatch.setattr(answering, "STRANGE_S", 60)
     read_at = answering._read_at
     for token in ("x", "y"):
@@ -354,17 +355,20 @@ async def test_beginnings_and_ends_of_steps_say_nothing(pbx):
 
 async def test_what_could_not_be_begun_is_answered_anew(pbx):
     await ask(pbx)
-    response = await post(
-        "/rustpbx/ivr/fail", pbx[1], asked({"type": "fail", "reason": "bridge start failed"})
-    )
+    response = await post("/rustpbx/ivr/fail", pbx[1], asked({"type": "fail", "reason": "no bridge"}))
+    assert response.json()["type"] == "prompt"
+    await ask(pbx, session_id="second")
+    # The path says it, too.
+    response = await post("/rustpbx/ivr/fail", pbx[1], asked(session_id="second"))
     assert response.json()["type"] == "prompt"
 
 
-async def test_a_long_name_of_a_call_is_told_from_another(pbx):
+async def test_a_call_with_a_name_too_long_to_be_helped_by_it_goes_elsewhere(pbx):
     for name in ("x" * 300 + "a", "x" * 300 + "b"):
-        assert (await ask(pbx, session_id=name))["type"] == "bridge"
-        assert (await ask(pbx, session_id=name))["type"] == "bridge"
+        assert (await ask(pbx, session_id=name))["type"] == "prompt"
+        assert (await ask(pbx, {"type": "audio_complete"}, session_id=name)) == {"type": "hangup"}
     assert await PbxSession.objects.acount() == 2
+    assert (await ask(pbx, session_id="x" * 255))["type"] == "bridge"
 
 
 # --- Its end ----------------------------------------------------------------------------------------------

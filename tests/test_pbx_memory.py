@@ -9,14 +9,15 @@ import pytest
 from django.db import connection, transaction
 from django.test import AsyncClient
 
-from calls.gateway.pbx import later, views
+from calls.gateway.pbx import answering, later, views
 from calls.gateway.pbx.arriving import arrive
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import places
+from calls.gateway.server import lifespan
 from calls.models import CallSession, EndReason, PbxSession, PromptProfile
 from calls.recorder.writer import recorder
 from tests.test_ivr import START, asked
-from tests.test_pbx import make_pbx, returned, settled  # noqa: F401  the last is a fixture
+from tests.test_pbx import hung_up, make_pbx, returned, settled  # noqa: F401  the last is a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAME = "a1b2@10.0.0.4"
@@ -148,3 +149,40 @@ async def test_a_decision_counts_that_is_made_while_the_database_is_slow(pbx, hu
         await control.end()
     await stored(decision="hang_up")
     assert await ask(pbx, variables=returned(1)) == {"type": "hangup"}
+
+
+async def test_the_end_of_a_call_is_stored_although_the_database_is_slow(pbx, hurry):
+    await ask(pbx)
+    headers = {"Authorization": f"Bearer {pbx[1]}"}
+    async with slow_database(pbx):
+        hurry()
+        told = await AsyncClient().post("/rustpbx/webhook", hung_up(), "application/json", headers=headers)
+        assert told.status_code == 200
+    session = await stored(state="ended", hung_up_by="caller")
+    assert session.call.end_reason == "disconnect"
+
+
+async def test_the_end_of_a_call_is_stored_when_the_database_is_back(pbx, hurry, monkeypatch):
+    await ask(pbx)
+    hurry()
+
+    def away(*_args):
+        raise OSError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PbxSession.objects._queryset_class, "end", away)
+        headers = {"Authorization": f"Bearer {pbx[1]}"}
+        told = await AsyncClient().post("/rustpbx/webhook", hung_up(), "application/json", headers=headers)
+        assert told.status_code == 200
+    await stored(state="ended", hung_up_by="caller")
+    assert places.kept == 0
+
+
+async def test_a_pbx_is_known_before_its_first_question(pbx, monkeypatch):
+    await lifespan.pbx_ready()
+
+    def away(*_args):
+        raise OSError("away")
+
+    monkeypatch.setattr(answering, "answer", away)
+    assert (await ask(pbx))["target"] == "sip:100@pbx"

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from calls.models import (
     SessionState,
 )
 from calls.models.pbx import of_token
-from calls.models.pbx_session import session_key
+from calls.models.pbx_session import SESSION_CHARS, session_key
 from calls.process import this_process
 from calls.rustpbx import ivr
 from calls.rustpbx.ivr import Do, Plan, Standing, Step
@@ -57,6 +58,18 @@ def known(token: str) -> Pbx:
         raise Stranger
     pbx.token_used(token)
     return pbx
+
+
+def remembered(token: str) -> Pbx | None:
+    """Return the PBX of this token, as it was known last: for when the database is away."""
+    return of_token(_remembered, token)
+
+
+def get_ready() -> None:
+    """Read what the first question needs. Raises what the database raises."""
+    with suppress(Stranger):
+        known("")
+    _version("")
 
 
 def answer(question: Question) -> Answer:
@@ -104,10 +117,13 @@ def _of_known(session: PbxSession, step: Step, *, is_stored: bool = True) -> Ans
 
 
 def without_database(question: Question) -> Answer:
-    """Answer from what is remembered, as nothing can be read or stored. Raises Stranger."""
-    pbx = of_token(_remembered, question.token)
+    """Answer from what is remembered, as nothing can be read or stored.
+
+    Of a token that is not known yet nobody can tell whose it is: the call ends, which is better than silence.
+    """
+    pbx = remembered(question.token)
     if pbx is None:
-        raise Stranger
+        return Answer(ivr.hang_up())
     try:
         step = _decoded(question, pbx)
     except ivr.Unusable:
@@ -169,7 +185,9 @@ def _of_new(
     )
     session.call_id = began.id
     session.node_id = _this_node() if is_stored else None
-    if version is None and is_stored:
+    if len(step.session_id) > SESSION_CHARS:  # by which nothing could be done for it later
+        plan = Plan(Do.OVERFLOW, f"expected a session_id of at most {SESSION_CHARS} characters, got more")
+    elif version is None and is_stored:
         plan = Plan(Do.OVERFLOW, "no profile is published")
     return session, replace(_follow(session, plan, is_stored=is_stored), began=began)
 
@@ -276,17 +294,3 @@ def unanswered(session: PbxSession, reason: EndReason, error: str = "") -> CallE
         client_generation="",
         error=error,
     )
-
-
-def ended(token: str, session_id: str, hung_up_by: str, reason: str) -> tuple[str, CallEnd | None]:
-    """The PBX tells the end of a telephone call; return our key of it, and what is to be stored.
-
-    The key of an unknown one is "". Raises Stranger, and what the database raises.
-    """
-    session = PbxSession.objects.end(known(token), session_id, hung_up_by, reason)
-    if session is None:
-        return "", None
-    if session.state != SessionState.BRIDGING:
-        return session.key, None
-    admission.release(session.key)
-    return session.key, unanswered(session, EndReason.DISCONNECT)

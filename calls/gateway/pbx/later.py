@@ -15,22 +15,29 @@ CLOSE_S = 1.0
 _tasks = Tasks()
 
 
-def again(work: Callable[[], Awaitable[None]], what: str) -> None:
-    """Do the work in the background until it raises nothing, for a minute; `what` it is, for the log."""
-    _tasks.spawn(_again(work, what))
+def again(work: Callable[[], Awaitable[None]], what: str, begun: asyncio.Future[None] | None = None) -> None:
+    """Do the work in the background until it raises nothing, for a minute.
+
+    Args:
+        work: may be done twice.
+        what: it is, for the log.
+        begun: a first try that is under way.
+    """
+    _tasks.spawn(_again(work, what, begun))
 
 
-async def _again(work: Callable[[], Awaitable[None]], what: str) -> None:
+async def _again(work: Callable[[], Awaitable[None]], what: str, begun: asyncio.Future[None] | None) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + FOR_S
     while True:
         try:
-            await work()
+            await (work() if begun is None else begun)
             return
         except Exception as e:  # whatever ails the database
             if loop.time() > until:
                 logger.error("%s was not stored: %s: %s", what, type(e).__name__, e)
                 return
+        begun = None
         await asyncio.sleep(EVERY_S)
 
 

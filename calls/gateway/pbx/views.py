@@ -1,18 +1,18 @@
 """What RustPBX asks and tells over HTTP. Nothing of a request is logged: it may hold credentials."""
 
 import asyncio
-import json
 import logging
+from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotFound, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from calls.gateway import proxies, registry
-from calls.gateway.pbx import answering, database, later, spoken
+from calls.gateway.pbx import answering, database, ending, later, spoken
 from calls.gateway.pbx.question import Answer, Question, Stranger
 from calls.gateway.pbx.watchdog import watchdog
-from calls.models import CallEnd, EndReason, SessionState
+from calls.models import EndReason, SessionState
 from calls.recorder.writer import recorder
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,19 @@ STRANGER = {"error": "expected the token of a PBX as a bearer header"}
 @require_POST
 async def step(request: HttpRequest) -> JsonResponse:
     """Answer what is to be done with a call; 401 for a token that is nobody's."""
+    return await _step(request)
+
+
+@csrf_exempt
+@require_POST
+async def failed(request: HttpRequest) -> JsonResponse:
+    """Answer what is to be done with a call as the answer before could not be begun."""
+    return await _step(request, has_failed=True)
+
+
+async def _step(request: HttpRequest, *, has_failed: bool = False) -> JsonResponse:
     try:
-        answer = await _answer(Question(_token(request), request.body, _address(request)))
+        answer = await _answer(Question(_token(request), request.body, _address(request), has_failed))
     except Stranger:
         return JsonResponse(STRANGER, status=401)
     if answer.began is not None:
@@ -87,36 +98,11 @@ async def notice(request: HttpRequest) -> JsonResponse:
 @require_POST
 async def webhook(request: HttpRequest) -> JsonResponse:
     """Take what RustPBX tells of a call: its end, and by whom."""
-    token, body = _token(request), request.body
     try:
-        key, stored = await database.run(lambda: _noted(token, body))
+        is_taken = await ending.told(_token(request), request.body, ANSWERED_WITHIN_S)
     except Stranger:
         return JsonResponse(STRANGER, status=401)
-    if stored is not None:
-        recorder().finish(stored)
-    if key:
-        await registry.end_parked(key, EndReason.DISCONNECT)
-    return JsonResponse({})
-
-
-def _noted(token: str, body: bytes) -> tuple[str, CallEnd | None]:
-    answering.known(token)  # a stranger's body is not read
-    end = _end_of_call(body)
-    return answering.ended(token, *end) if end else ("", None)
-
-
-def _end_of_call(body: bytes) -> tuple[str, str, str] | None:
-    """The call, who hung up and why, of a message that tells of an end; None of another."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(data, dict) or data.get("event_type") != "call_hangup":
-        return None
-    event = data["event"] if isinstance(data.get("event"), dict) else {}
-    told = (data.get("call_id"), event.get("hangup_by"), event.get("reason"))
-    call, by, why = (value.replace("\x00", "") if isinstance(value, str) else "" for value in told)
-    return (call, by, why) if call else None
+    return JsonResponse({}, status=HTTPStatus.OK if is_taken else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @require_safe
