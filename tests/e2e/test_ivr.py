@@ -155,15 +155,13 @@ async def test_a_server_that_dies_gets_its_caller_back(tmp_path):
             async with asyncio.timeout(60):
                 heard = await running
             (call,) = await settled(server, pbx)
-            both = server.rows("SELECT end_reason FROM calls_callsession ORDER BY started_at")
     assert (heard.kinds, heard.ended_by) == (["bridge", "bridge"], "caller")
-    assert [each["end_reason"] for each in both] == ["crash", "disconnect"]
-    assert (call["end_reason"], call["hung_up_by"]) == ("disconnect", "caller")  # of the one after that
+    assert (call["bridges"], call["end_reason"], call["hung_up_by"]) == (2, "disconnect", "caller")
 
 
 async def test_a_server_that_drains_waits_for_a_transferred_caller(tmp_path):
     """Its last connection ends, the PBX asks, the telephone is busy, and the caller is back."""
-    with AgentServer(tmp_path) as server:
+    with AgentServer(tmp_path, DRAIN_SECONDS="60") as server:
         async with pbx_of(server, "drains", destinations=[SALES]) as (pbx, ivr):
             busy = {"sip:200@pbx": Target(busy=True, talks_s=2)}
             telephone = pbx.call(ivr, [WaitForAgent(0.5), Wait(60)], HANGS_UP, targets=busy)
