@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
 SURE = 0.5
-# A decision takes 33 ms, and waits for those of other calls. On a machine that is not up to its calls they would
-# gather, and with them each call's audio: a caller who has been silent for so long has finished.
+# A decision takes 33 ms, and waits for those of other calls. On a machine that is not up to its calls they
+# would gather, and with them each call's audio: a caller who has been silent for so long has finished.
 DECIDED_WITHIN_S = 1.0
 TOLD_EVERY_S = 60.0
 FULL_SCALE = np.float32(1 / 32768)
@@ -126,7 +126,7 @@ class SharedSmartTurn(BaseTurnAnalyzer):
         return EndOfTurnState.COMPLETE
 
     async def analyze_end_of_turn(self) -> tuple[EndOfTurnState, MetricsData | None]:
-        """Whether the turn is over after the audio so far, and how likely; None without audio, or too late."""
+        """Whether the turn is over after the audio so far, and how likely; None if it was not asked."""
         audio = self._turn.audio(self._vad_start_s)
         if not len(audio):
             return EndOfTurnState.INCOMPLETE, None
