@@ -167,7 +167,7 @@ async def test_a_server_that_drains_waits_for_a_transferred_caller(tmp_path):
             telephone = pbx.call(ivr, [WaitForAgent(0.5), Wait(60)], HANGS_UP, targets=busy)
             running = asyncio.create_task(run(telephone))
             call = await talking(server, pbx, 1)
-            stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop, within=60))
             async with asyncio.timeout(20):
                 while not any("no new calls" in line for line in server.output):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
