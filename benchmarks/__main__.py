@@ -13,6 +13,7 @@ from benchmarks import (
     curve,
     fuzz,
     hearing,
+    ivr,
     longcall,
     pages,
     point,
@@ -24,6 +25,7 @@ from benchmarks import (
 from benchmarks.faults import command as fault_command
 from benchmarks.faults import report as fault_report
 from benchmarks.figures import broken
+from benchmarks.load import GENERATIONS
 
 CLIMB = (10, 50, 75)  # calls, for what is measured beside the curve
 CLIMB_S = 15.0
@@ -55,7 +57,8 @@ def _run(options: Options) -> None:
     ]
     store.write_results([*points, *servers])
     ours = [p for p in points if p["side"] == "ours" and p["calls"] in CLIMB]
-    clients = [run for kind in ("seed", "new") for run in curve.climb("daphne", kind, CLIMB, CLIMB_S, _say)]
+    kinds = ("seed", "new", "bridge")
+    clients = [run for kind in kinds for run in curve.climb("daphne", kind, CLIMB, CLIMB_S, _say)]
     _keep(curve=points, servers=[*ours, *servers], clients=clients)
 
 
@@ -80,6 +83,10 @@ def _coldstart(_options: Options) -> None:
 
 def _building(_options: Options) -> None:
     _say(json.dumps(asyncio.run(building.measure())))
+
+
+def _ivr(options: Options) -> None:
+    _say(json.dumps(ivr.measure(options.calls, options.seconds)))
 
 
 def _voice(_options: Options) -> None:
@@ -155,7 +162,7 @@ def main() -> None:
     one.add_argument("--server", choices=point.SERVERS["ours"])
     one.add_argument("--calls", type=int, default=10)
     one.add_argument("--seconds", type=float, default=20)
-    one.add_argument("--clients", choices=("free", "seed", "new", "mixed"), default="free")
+    one.add_argument("--clients", choices=GENERATIONS, default="free")
     one.add_argument("--seed", type=int, default=1)
     short = command("churn", _churn, "many short calls, and what they leave behind")
     short.add_argument("--calls", type=int, default=1000)
@@ -165,6 +172,9 @@ def main() -> None:
         "building", _building, "what making a call's services takes of the event loop; prints one JSON line"
     )
     command("voice", _voice, "from the caller's last word to the agent's first, with the embedded models")
+    asked = command("ivr", _ivr, "how soon RustPBX's questions are answered; prints one JSON line")
+    asked.add_argument("--calls", type=int, default=50)
+    asked.add_argument("--seconds", type=float, default=60)
     command("hearing", _hearing, "what the embedded speech-to-text hears on a telephone (about 6 minutes)")
     long = command("longcall", _longcall, "what a call costs as it gets long")
     long.add_argument("--minutes", type=float, default=60)

@@ -2,7 +2,7 @@
 
 The generations of clients send differently: a free one sends each frame when it is due; the newer RustPBX
 sends all queued frames when a message comes or after 100 ms; the older one sends one frame for each message
-it receives.
+it receives. A bridge sends frames as they are due, of 20 ms at 8 kHz, and nothing else.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.figures import in_ms, missed_ticks, percentile
 from benchmarks.speech import FRAME_S, Script
 from benchmarks.websocket import (
+    BINARY,
     CLOSE,
     PING,
     PONG,
@@ -30,6 +31,8 @@ from benchmarks.websocket import (
 TICK_S = 0.001
 PHASES = round(FRAME_S / TICK_S)  # callers are spread over the 10 ms of a frame
 NEW_CLIENT_HOLDS_S = 0.1
+BRIDGE_RATE, BRIDGE_FRAME_S = 8_000, 0.02
+TINY = 1e-9
 PING_S = 30.0
 NORMAL_CLOSURE = (1000).to_bytes(2, "big")
 CONFIGURE = {
@@ -55,7 +58,7 @@ class Caller(asyncio.Protocol):
         script: what the caller says.
         entry: the frame of the script to begin with.
         origin: when the first frame begins; it is due 10 ms later.
-        generation: "free", "new" or "seed".
+        generation: "free", "new", "seed" or "bridge".
         room: the call's room_id.
         speed: how many times as fast as in real time frames are sent: with 10, an hour takes six minutes.
     """
@@ -66,6 +69,7 @@ class Caller(asyncio.Protocol):
         self.script, self.entry, self.origin = script, entry, origin
         self.generation, self.room, self.speed = generation, room, speed
         self.due = self.sent = 0  # frames
+        self._ticks = 0  # of 10 ms
         self.arrivals = array("d")
         self.audio_seconds = 0.0  # the length of one message of the agent's voice; 0 until one comes
         self.codes: list[str] = []  # of the `error` messages that came
@@ -79,11 +83,22 @@ class Caller(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._released = 0.0
 
+    @property
+    def is_bridge(self) -> bool:
+        """Whether this is RustPBX's bridge: audio both ways and nothing else."""
+        return self.generation == "bridge"
+
+    @property
+    def streams(self) -> bool:
+        """Whether its frames wait for no message."""
+        return self.generation in ("free", "bridge")
+
     async def connect(self, port: int, path: str) -> None:
         """Open the socket and send `configure`, within a bounded time. Failures are noted in `errors`."""
         loop = asyncio.get_running_loop()
         separator = "&" if "?" in path else "?"
-        self._request = handshake(port, f"{path}{separator}origin={self.origin:.6f}")
+        bridge = f"&client=bridge&rate={BRIDGE_RATE}" if self.is_bridge else ""
+        self._request = handshake(port, f"{path}{separator}origin={self.origin:.6f}{bridge}")
         try:
             async with asyncio.timeout(30):
                 await loop.create_connection(lambda: self, "127.0.0.1", port)
@@ -93,18 +108,19 @@ class Caller(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Note that another frame is due."""
-        self.due += self.speed
+        self._ticks += self.speed
+        self.due = int(self._ticks * FRAME_S / self.script.frame_s + TINY)
         if self._transport is None or self._transport.is_closing() or not self._parser.open:
             return
-        if self.generation == "free" or (
-            self.generation == "new" and now - self._released >= NEW_CLIENT_HOLDS_S
-        ):
+        if self.streams or (self.generation == "new" and now - self._released >= NEW_CLIENT_HOLDS_S):
             self._release(now)
 
     def hang_up(self) -> None:
-        """Say `disconnect` and close, as RustPBX does."""
+        """Say `disconnect` and close, as RustPBX does; its bridge ends the connection without a word."""
         self.hanging_up = True
-        if self._transport is not None:
+        if self._transport is not None and self.is_bridge:
+            self._transport.close()
+        elif self._transport is not None:
             self._transport.write(command(command="disconnect", reason="done"))
             self._transport.write(frame(CLOSE, NORMAL_CLOSURE))
 
@@ -115,7 +131,7 @@ class Caller(asyncio.Protocol):
 
     def ping(self) -> None:
         """Send the application's ping, as the real clients do every 30 s."""
-        if self._transport is not None and self._parser.open:
+        if self._transport is not None and self._parser.open and not self.is_bridge:
             self._transport.write(command(command="ping", timestamp=time.time_ns() // 1_000_000))
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------
@@ -140,7 +156,8 @@ class Caller(asyncio.Protocol):
                 self.opened.set_exception(refused)
             self.abort()
         if self._parser.open and not was_open and self._transport is not None:
-            self._transport.write(command(command="configure", room_id=self.room, **CONFIGURE))
+            if not self.is_bridge:
+                self._transport.write(command(command="configure", room_id=self.room, **CONFIGURE))
             self._released = now
             if not self.opened.done():
                 self.opened.set_result(None)
@@ -161,13 +178,18 @@ class Caller(asyncio.Protocol):
             if not self.audio_seconds:
                 self.spoken_to.set()
                 self.audio_seconds = len(json.loads(payload)["audio_data"]) / 32_000
+        elif opcode == BINARY:
+            self.arrivals.append(now)
+            if not self.audio_seconds:
+                self.spoken_to.set()
+                self.audio_seconds = len(payload) / (2 * BRIDGE_RATE)
         elif opcode == TEXT:
             self._on_message(json.loads(payload), now)
         elif opcode == PING:
             self._transport.write(frame(PONG, payload))
         elif opcode == CLOSE:
             self._transport.close()
-        if self.generation != "free":
+        if not self.streams:
             self._release(now)
 
     def _on_message(self, message: dict[str, Any], now: float) -> None:

@@ -29,6 +29,7 @@ FIXED_TURN_S = VAD_STOP_S + STT_FINAL_S + LLM_FIRST_SENTENCE_S + TTS_FIRST_AUDIO
 
 BROKEN_PACING_P99_MS = 20.0
 BROKEN_LAG_P95_MS = 50.0
+AHEAD = 6  # messages at the beginning of a reply, of which a client that buffers is sent several at once
 PAUSE_S = 0.15  # audio after a longer pause is another reply
 UNANSWERED_SHARE = 0.02
 PATIENCE_S = 1.0  # a turn without an answer for this long after it is due is unanswered
@@ -129,8 +130,21 @@ class Outcome:
     unanswered: int = 0
 
 
+def heard_at(arrivals: Sequence[float], length: float) -> list[float]:
+    """When each message begins to be heard at a client that plays one after the other, in real time."""
+    heard: list[float] = []
+    for arrival in arrivals:
+        heard.append(max(arrival, heard[-1] + length) if heard else arrival)
+    return heard
+
+
 def judge(
-    said: Sequence[Utterance], arrivals: Sequence[float], length: float, window: tuple[float, float]
+    said: Sequence[Utterance],
+    arrivals: Sequence[float],
+    length: float,
+    window: tuple[float, float],
+    *,
+    buffers: bool = False,
 ) -> Outcome:
     """The figures of one call.
 
@@ -140,7 +154,11 @@ def judge(
         length: seconds of audio in each of these messages.
         window: beginning and end of the measurement. Utterances that begin in it count, if it is long enough
             to see their answers.
+        buffers: the client is sent voice ahead of its time, and plays it by its own clock. An interruption
+            then counts until the last of it is heard, not until it came.
     """
+    heard = heard_at(arrivals, length) if buffers else arrivals
+    not_paced = AHEAD if buffers else 1
     outcome = Outcome()
     begin, end = window
     for one, after in pairwise(said):
@@ -159,10 +177,10 @@ def judge(
         # A reply is one stretch of audio, in which every gap counts, however long; except the first, as
         # Pipecat's transport sends the first two messages together, at any load.
         reply = arrivals[first:until]
-        gaps = [(a, b) for a, b in pairwise(reply[1:]) if begin <= a and b <= end]
+        gaps = [(a, b) for a, b in pairwise(reply[not_paced:]) if begin <= a and b <= end]
         outcome.pacing += [abs(b - a - length) for a, b in gaps]
         speaking = first < until and after.onset - reply[-1] < PAUSE_S
         if speaking and begin <= after.onset and after.onset + PATIENCE_S <= end:
-            last = arrivals[bisect_right(arrivals, after.end + FIXED_TURN_S / 2) - 1]
+            last = heard[bisect_right(arrivals, after.end + FIXED_TURN_S / 2) - 1]
             outcome.barge_in.append(max(0.0, last - after.onset - VAD_START_S))
     return outcome

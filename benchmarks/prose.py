@@ -25,11 +25,16 @@ SERVERS = """The same application under the servers it runs on, one run each, wi
 freely.
 """
 
-CLIENTS = """RustPBX's clients guard their socket with a lock that their reader holds, so that they can send
-frames only when a message comes. So the server answers each frame with a `ping` (see
+CLIENTS = """RustPBX's own clients guard their socket with a lock that their reader holds, so that they can
+send frames only when a message comes. So the server answers each frame with a `ping` (see
 [the protocol](protocol.md)), which doubles the messages of a call. One run each under Daphne; `seed` is the
 older client, `new` the newer. The frame delay here includes the wait for the client's own lock. There is no
 baseline: the older client sends no frame before it gets a message, and Pipecat sends none before it hears.
+
+`bridge` is the bridge of today's RustPBX: 8 kHz both ways, which the server resamples, 20 ms a message, no
+JSON. It is sent voice 80 ms ahead of its time and plays what it has got. So its barge-in counts until the
+last of that is heard, 80 ms later than with a client that is sent nothing ahead. (A table without it was
+measured before there was one: `python -m benchmarks point --clients bridge`.)
 """
 
 CHURN = """After a hundred calls to warm up, calls are made one after the other, then fifty at a time, then

@@ -204,7 +204,7 @@ def _servers(points: Sequence[Point]) -> str:
 def _clients(points: Sequence[Point]) -> str:
     named = [p | {"clients and calls": f"{p['clients']}, {p['calls']}"} for p in points]
     table = _points_table(named, "clients and calls")
-    return f"## Clients that are held by their lock\n\n{prose.CLIENTS}\n{table}"
+    return f"## RustPBX's clients\n\n{prose.CLIENTS}\n{table}"
 
 
 def _churn(sides: Sequence[dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
 from benchmarks.figures import FIXED_TURN_S, Utterance
@@ -18,7 +19,6 @@ from benchmarks.websocket import MASK, frame_header
 
 SAMPLE_RATE = 16_000
 FRAME_S = 0.01
-FRAME_SAMPLES = round(SAMPLE_RATE * FRAME_S)
 CACHE = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
 
 # Smart turn takes each for finished, and none has a pause that ends speech.
@@ -39,7 +39,7 @@ LOUDEST = 12_000
 
 @dataclass(frozen=True)
 class Script:
-    """A conversation as a loop: `frames` has WebSocket frames with 10 ms of audio, of `size` bytes each.
+    """A conversation as a loop: `frames` has WebSocket frames of `frame_s` seconds, of `size` bytes each.
 
     `said` has the utterances, in seconds from the loop's beginning.
     """
@@ -48,41 +48,43 @@ class Script:
     size: int
     count: int
     said: tuple[Utterance, ...]
+    frame_s: float = FRAME_S
 
     @property
     def seconds(self) -> float:
         """The loop's length."""
-        return self.count * FRAME_S
+        return self.count * self.frame_s
 
     def entry(self, dice: random.Random) -> int:
         """A frame to start at: a random one, moved on to where the caller is silent."""
         at = dice.randrange(self.count)
         for one in self.said:
-            if one.onset - 0.5 <= at * FRAME_S <= one.end + 0.5:
-                at = round((one.end + 0.5) / FRAME_S)
+            if one.onset - 0.5 <= at * self.frame_s <= one.end + 0.5:
+                at = round((one.end + 0.5) / self.frame_s)
         return at % self.count
 
     def entry_before(self, utterance: int, seconds: float) -> int:
         """The frame to start at so that this utterance begins `seconds` later."""
-        return round((self.said[utterance].onset - seconds) / FRAME_S) % self.count
+        return round((self.said[utterance].onset - seconds) / self.frame_s) % self.count
 
     def said_from(self, entry: int, origin: float, until: float) -> list[Utterance]:
         """The utterances of a call that sends frame `entry` from `origin` on, up to `until`."""
         found: list[Utterance] = []
-        base = origin - entry * FRAME_S
+        base = origin - entry * self.frame_s
         while base < until:
             found += [Utterance(base + u.onset, base + u.end) for u in self.said]
             base += self.seconds
         return [u for u in found if u.onset >= origin and u.end <= until]
 
 
-def scripts() -> list[Script]:
-    """Two conversations; the speech is made at first use and kept in the data folder."""
+def scripts(rate: int = SAMPLE_RATE, frame_s: float = FRAME_S) -> list[Script]:
+    """Two conversations at `rate` Hz; the speech is made at first use and kept in the data folder."""
     said = spoken()
-    return [_script(said[:3], seed=1), _script(said[3:], seed=2)]
+    return [_script(said[:3], 1, rate, frame_s), _script(said[3:], 2, rate, frame_s)]
 
 
-def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
+def _script(spoken: list[NDArray[np.int16]], seed: int, rate: int, frame_s: float) -> Script:
+    samples_a_frame = round(rate * frame_s)
     pauses = (LISTEN_S, INTERRUPT_S, LISTEN_S)
     parts: list[NDArray[np.float64]] = []
     said = []
@@ -92,14 +94,16 @@ def _script(spoken: list[NDArray[np.int16]], seed: int) -> Script:
         parts += [speech.astype(np.float64), np.zeros(round(pause * SAMPLE_RATE))]
         at += sum(len(part) for part in parts[-2:])
     audio = np.concatenate(parts)
-    audio = audio[: len(audio) // FRAME_SAMPLES * FRAME_SAMPLES]
+    if rate != SAMPLE_RATE:
+        audio = soxr.resample(audio, SAMPLE_RATE, rate)
+    audio = audio[: len(audio) // samples_a_frame * samples_a_frame]
     audio += np.random.default_rng(seed).normal(0, NOISE, len(audio))
     samples = np.clip(audio, -32_768, 32_767).astype("<i2")
-    pcm = samples.view(np.uint8).reshape(-1, FRAME_SAMPLES * 2)
-    mask = np.resize(np.frombuffer(MASK, np.uint8), FRAME_SAMPLES * 2)
-    header = np.frombuffer(frame_header(2, FRAME_SAMPLES * 2), np.uint8)
+    pcm = samples.view(np.uint8).reshape(-1, samples_a_frame * 2)
+    mask = np.resize(np.frombuffer(MASK, np.uint8), samples_a_frame * 2)
+    header = np.frombuffer(frame_header(2, samples_a_frame * 2), np.uint8)
     framed = np.hstack([np.tile(header, (len(pcm), 1)), pcm ^ mask])
-    return Script(framed.tobytes(), framed.shape[1], len(pcm), tuple(said))
+    return Script(framed.tobytes(), framed.shape[1], len(pcm), tuple(said), frame_s)
 
 
 def spoken() -> list[NDArray[np.int16]]:

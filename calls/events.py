@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 CALLER, AGENT = "caller", "agent"
 STT, LLM, TTS, PIPELINE = "stt", "llm", "tts", "pipeline"
 UNNUMBERED = -1
+KEYS_PRESSED = "Keys pressed: "  # begins what a caller's turn says of the keys he pressed
+KEYS_WITHIN_S = 2.0  # between two keys of one turn; "#" ends it at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Request:
     caller: str | None = None
     callee: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    call_id: UUID | None = None  # of the call's row, if there is one already
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,35 @@ class KeyPressed:
 
 
 @dataclass(frozen=True, slots=True)
+class HungUp:
+    """The agent has taken leave. `refused` says why the telephone was not hung up, "" if it was."""
+
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transferring:
+    """The call is to be transferred; the agent says so, then it is handed on."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailed:
+    """The call was not taken where it was transferred to, and goes on with the agent."""
+
+    destination: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The call has been taken where it was transferred to."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
 class WentOn:
     """The call has got so far; audio in seconds. It is what is known of a call that breaks off."""
 
@@ -248,6 +281,10 @@ Event = (
     | StoodIn
     | Misused
     | KeyPressed
+    | HungUp
+    | Transferring
+    | TransferFailed
+    | Transferred
     | WentOn
     | Refused
     | Ended

@@ -18,7 +18,7 @@ _PATTERNS = [
         r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#@]+(?=@)",  # user:password@ in a URL
         r"(\bbearer\s+)" + _VALUE,
         r"""(\b(?:authorization|(?:x-)?api[-_ ]?key)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?)""" + _VALUE,
-        r"(\b[\w-]*(?:key|token|secret|password|passwd|pwd|sig|signature)=)" + _VALUE,
+        r"(\b[\w-]*(?:key|token|ticket|secret|password|passwd|pwd|sig|signature)=)" + _VALUE,
         r"(\b(?:sk|pk|rk|key)[-_])[\w*-]{6,}",  # how providers' keys begin
     )
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import path, re_path
 
-from calls.consumers import RustPBXConsumer
+from calls.consumers import CommandConsumer, RustPBXConsumer
 from calls.gateway.refusing import Refusal, refuse
 
 
@@ -21,5 +21,6 @@ websocket_urlpatterns = [
     path("ws/rustpbx", _rustpbx, name="rustpbx"),
     path("", _rustpbx),  # RustPBX's own defaults have no path
     path("ws/rustpbx/", _rustpbx),  # written so by mistake in many a server_url
+    path("ws/commands", CommandConsumer.as_asgi(), name="commands"),
     re_path("", refuse_path),  # type: ignore[arg-type]  # the stub knows views only
 ]

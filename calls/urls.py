@@ -3,7 +3,9 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
+from calls.gateway.pbx import views as pbx
 from calls.pages import accounts, calls, health
+from calls.pages import pbx as pbx_pages
 from calls.pages.addresses import CallId
 
 register_converter(CallId, "call_id")
@@ -14,7 +16,16 @@ urlpatterns = [
     path("calls/<call_id:id>/", calls.call_detail, name="call-detail"),
     path("login/", accounts.LoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("pbx/<int:pk>/", pbx_pages.connect, name="pbx-connect"),
+    path("pbx/<int:pk>/first-call/", pbx_pages.watch, name="pbx-watch"),
     # Without a slash at the end, as probes and load balancers expect them.
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    # What RustPBX asks and tells.
+    path("rustpbx/ivr", pbx.step, name="ivr"),
+    path("rustpbx/ivr/start", pbx.notice),
+    path("rustpbx/ivr/end", pbx.notice),
+    path("rustpbx/ivr/fail", pbx.failed),
+    path("rustpbx/webhook", pbx.webhook, name="rustpbx-webhook"),
+    path("rustpbx/say/<str:name>.wav", pbx.say, name="rustpbx-say"),
 ]

@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from calls.admin.forms import PromptProfileForm
-from calls.models import CallEvent, CallSession, PromptProfile, ProviderAccount, Turn
+from calls.models import CallEvent, CallSession, Pbx, PromptProfile, ProviderAccount, Turn
 from calls.providers import catalogue
 from calls.templatetags.call_format import pretty_json
 from tests.conftest import PASSWORD, end_row, event_row, publish_profile
@@ -478,7 +478,7 @@ class TestWhatIsThere:
             assert superuser_client.get(f"/admin/r/{kind.pk}/1/").status_code == 404
 
     def test_it_lists_nothing_that_grows_with_calls(self):
-        assert {*django_admin.site._registry} == {PromptProfile, ProviderAccount, User, Group}
+        assert {*django_admin.site._registry} == {PromptProfile, ProviderAccount, Pbx, User, Group}
 
     @pytest.mark.parametrize("model", ["callsession", "turn", "callevent"])
     def test_calls_are_not_listed_a_second_time(self, superuser_client, make_call, model):

@@ -220,3 +220,31 @@ def test_a_flood_of_refusals_is_a_few_lines_with_their_number(caplog, monkeypatc
     now = 2.0
     log.add("no room", "203.0.113.9")
     assert caplog.messages[-1] == "refused a stream from 203.0.113.9: no room"
+
+
+# --- Calls that a PBX has announced -----------------------------------------------------------------------
+
+
+def test_a_ticket_is_never_refused_before_the_upgrade(monkeypatch):
+    """RustPBX would leave its caller in silence for good: what the ticket is worth is seen later."""
+    monkeypatch.setattr(this_process, "_state", State.DRAINING)
+    monkeypatch.setattr(this_process.load, "most", 0)
+    assert admission.refusal(scope("203.0.113.9", "client=bridge&ticket=x")) is None
+    assert admission.refusal(scope("203.0.113.9", "client=bridge&ticket=")) is not None
+    assert admission.refusal(scope("203.0.113.9", "ticket=x", origin="https://evil.example")) is not None
+
+
+def test_a_place_that_is_kept_is_nobody_elses(monkeypatch):
+    monkeypatch.setattr(this_process.load, "most", 1)
+    monkeypatch.setattr(this_process.load, "calls", 0)
+    assert admission.reserve("a", 60)
+    assert admission.reserve("a", 60)
+    assert not admission.reserve("b", 60)
+    assert admission.refusal(scope()).status == 503
+    admission.release("a")
+    assert admission.refusal(scope()) is None
+
+
+def test_no_place_is_kept_by_a_process_that_is_about_to_end(monkeypatch):
+    monkeypatch.setattr(this_process, "_state", State.DRAINING)
+    assert not admission.reserve("a", 60)

@@ -114,15 +114,32 @@ class TestOneCall:
         outcome = judge(self.said, self.arrivals(13, until), 0.02, (9, 25))
         assert outcome.barge_in == pytest.approx([0.06])  # the last message began 20 ms before
 
+    def test_voice_that_was_sent_ahead_counts_until_it_is_heard(self):
+        """Five messages come at once, then each 20 ms: an interruption costs those 80 ms more."""
+        until = 20 + VAD_START_S + 0.08
+        ahead = [13.0] * 5 + [13.02 + 0.02 * k for k in range(round((until - 13.02) / 0.02))]
+        outcome = judge(self.said, ahead, 0.02, (9, 25), buffers=True)
+        assert outcome.barge_in == pytest.approx([0.06 + 0.08])
+        assert max(outcome.pacing) == pytest.approx(0, abs=1e-9)
+        assert judge(self.said, ahead, 0.02, (9, 25)).barge_in == pytest.approx([0.06])
+
     def test_what_begins_outside_the_window_does_not_count(self):
         outcome = judge(self.said, self.arrivals(13, 20.3), 0.02, (12.5, 20.5))
         assert (outcome.turns, outcome.barge_in) == (0, [])
 
 
+@pytest.mark.parametrize(("rate", "frame_s"), [(16_000, 0.01), (8_000, 0.02)])
+def test_a_frame_has_320_bytes_of_10_ms_or_of_20(rate, frame_s):
+    for script, usual in zip(speech.scripts(rate, frame_s), speech.scripts(), strict=True):
+        assert script.size == len(websocket.frame_header(websocket.BINARY, 320)) + 320
+        assert script.seconds == pytest.approx(usual.seconds, abs=0.02)
+        assert script.said == usual.said
+        assert script.entry_before(1, 1.0) * frame_s == pytest.approx(script.said[1].onset - 1, abs=frame_s)
+
+
 def test_frames_carry_the_speech_and_calls_enter_in_silence():
     for script in speech.scripts():
         header = len(websocket.frame_header(websocket.BINARY, 320))
-        assert script.size == header + 320
         frames = [script.frames[i * script.size : (i + 1) * script.size] for i in range(script.count)]
         loud = [max(abs(s) for s in samples(frame[header:])) > 500 for frame in frames]
         spoken = [i for i, is_loud in enumerate(loud) if is_loud]
@@ -181,6 +198,16 @@ def run():
     """A run of seconds of our real server: two calls, one of them interrupting."""
     options = {"ramp_s": 0.1, "settle_s": 1.0, "warm_up_s": 1.0}
     return curve.judged(point.measure("ours", "daphne", 2, 8.0, **options))
+
+
+def test_two_calls_over_the_bridge():
+    options = {"ramp_s": 0.1, "settle_s": 1.0, "warm_up_s": 1.0, "clients": "bridge"}
+    bridge = curve.judged(point.measure("ours", "daphne", 2, 8.0, **options))
+    assert (bridge["calls_refused"], bridge["calls_dropped"], bridge["errors"]) == (0, 0, [])
+    assert bridge["frames_lost"] == 0
+    assert bridge["turns"] >= 1
+    assert bridge["turns_unanswered"] == 0
+    assert bridge["bargeins"] >= 1
 
 
 def test_two_calls_for_seconds_and_the_page_about_them(run, tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ from django.urls import resolve
 import voiceagent
 from calls.audio.format import SAMPLE_RATE
 from calls.conversation import watchdog
-from calls.gateway import codes, idle, limits, outbox
+from calls.gateway import admission, codes, idle, limits, outbox
+from calls.gateway.pbx import arriving
 from calls.models import EndReason, PromptProfile
 from calls.models.profile import PromptPolicy
 from calls.providers import catalogue
@@ -97,7 +98,7 @@ def test_every_error_code_and_ending_is_explained():
 
 
 def test_the_parameters_of_the_url_are_those_read():
-    read = {"token", *url._DECODERS}
+    read = {"token", admission.TICKET, arriving.PBX, *url._DECODERS}
     shown = {name for cells in rows(PROTOCOL, "The URL") for name in cells[0].split(", ")}
     in_readme = {
         name for cells in rows(README, "Connect RustPBX") for name in re.findall(r"(\w+)=", cells[0])

@@ -648,8 +648,8 @@ class TestFinding:
 def test_groups_come_with_their_permissions():
     seen = ("promptprofile", "profileversion", "callsession", "turn", "callevent", "node")
     view = {f"view_{model}" for model in seen}
-    verbs, managed = ("add", "change", "delete", "view"), ("promptprofile", "provideraccount")
-    manage = {f"{verb}_{model}" for verb in verbs for model in managed}
+    managed = ("promptprofile", "provideraccount", "pbx", "pbxroute", "destination")
+    manage = {f"{verb}_{model}" for verb in ("add", "change", "delete", "view") for model in managed}
     permissions = {
         group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()
     }

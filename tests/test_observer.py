@@ -234,6 +234,15 @@ async def test_a_conversation(call):
     assert call.told.due == [None, "stt", None, "llm", "llm", "tts", "tts", None]
 
 
+async def test_what_was_left_without_an_answer_on_purpose_makes_no_later_one_late(call):
+    call.clock.now = STARTED + 10
+    await call.question("hello?")
+    call.observer.forget_wait()
+    call.clock.now = STARTED + 60
+    await call.says(GREETING)
+    assert latencies(list(call.told.turns.values())[-1]) == {}
+
+
 async def test_a_turn_in_several_stretches(call):
     """Each transcript is stored at once, all in one turn."""
     await call.speech(1.5, transcript="I would like")

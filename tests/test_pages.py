@@ -738,12 +738,12 @@ class TestCall:
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
             CallEvent.objects.record(event_row(call.id) for _ in range(said))
-            with django_assert_num_queries(12):
+            with django_assert_num_queries(13):
                 browse(call.get_absolute_url())
 
     def test_a_long_call_is_shown_in_parts(self, browse, make_call, django_assert_num_queries):
         call = make_call(said=[("caller" if n % 2 else "agent", f"sentence {n}") for n in range(450)])
-        with django_assert_num_queries(12):
+        with django_assert_num_queries(13):
             first = browse(call.get_absolute_url())
         assert [turn.index for turn in first.context["turns"]] == list(range(200))
         assert "1–200 of 450 turns" in text_of(first)
@@ -756,6 +756,40 @@ class TestCall:
         assert [turn.index for turn in last.context["turns"]] == list(range(400, 450))
         assert "Later" not in text_of(last)
         assert 'href="?turn=200#transcript"' in last.content.decode()
+
+    def test_the_keys_of_one_input_are_one_event_and_look_like_keys(self, browse, make_call):
+        call = make_call(said=[("caller", "Keys pressed: 12# <i>"), ("agent", "Keys pressed: 1")])
+        pressed = [(1000, "1"), (1900, "2"), (3800, "#"), (5801, "7")]
+        CallEvent.objects.record(
+            event_row(call.id, f"the caller pressed {digit}", kind="key", severity="info", ms=ms,
+                      detail={"digit": digit})
+            for ms, digit in pressed
+        )  # fmt: skip
+        text = browse(call.get_absolute_url()).content.decode()
+        assert "Keys pressed: <kbd>1</kbd> <kbd>2</kbd> <kbd>#</kbd> &lt;i&gt;" in text
+        assert '<p class="said" dir="auto">Keys pressed: 1</p>' in text
+        assert text.count('<span class="tag key info">') == 2
+        assert text.count('<line class="mark key info"') == 2
+        assert "the caller pressed 1 2 #" in text
+        assert "Keys pressed</span>" in text  # in the legend
+
+    def test_a_transfer_that_failed_and_the_hang_up_are_seen(self, browse, make_call):
+        call = make_call(said=[("agent", "One moment.")])
+        story = [
+            ("transfer", "info", "the agent transfers the call to sales"),
+            ("transfer", "warning", "the transfer to sales failed: busy"),
+            ("hang_up", "info", "the agent hung up"),
+        ]
+        CallEvent.objects.record(
+            event_row(call.id, message, kind=kind, severity=severity, ms=1000 * n)
+            for n, (kind, severity, message) in enumerate(story)
+        )
+        text = browse(call.get_absolute_url()).content.decode()
+        for kind, severity, message in story:
+            assert f'<span class="tag {kind} {severity}">' in text
+            assert f'<line class="mark {kind} {severity}"' in text
+            assert text.count(message) == 2  # in the list and in the picture
+        assert 'Transfer</span><span class="key error">' in text
 
     def test_many_events_are_shown_in_parts(self, browse, make_call):
         call = make_call(said=[("caller", "hi")] * 300)

@@ -18,7 +18,8 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from calls.models import PromptProfile, ProviderAccount
+from calls.models import Pbx, PromptProfile, ProviderAccount
+from calls.models.pbx import spoken_name
 from calls.routing import websocket_urlpatterns
 
 pytestmark = pytest.mark.django_db
@@ -31,6 +32,7 @@ METHODS = ("HEAD", "OPTIONS", "TRACE", "PUT", "PATCH", "DELETE")
 EVERYBODY = (200, 200, 200, 200, 200)
 LED_ON = (302, 302, 302, 302, 302)
 READERS = (302, 403, 200, 200, 200)
+EDITORS = (302, 403, 403, 200, 200)
 ADMINS = (302, 302, 302, 200, 200)  # the admin sends others to its login, which says 403
 ADMINS_LED_ON = (302, 302, 302, 302, 302)
 ROOT = (302, 302, 302, 403, 200)
@@ -44,6 +46,14 @@ EXPECTED = {
     "login/": (200, 302, 302, 302, 302),
     "logout/": ONLY_POSTED,
     "healthz": EVERYBODY,
+    "rustpbx/ivr": ONLY_POSTED,
+    "rustpbx/ivr/start": ONLY_POSTED,
+    "rustpbx/ivr/end": ONLY_POSTED,
+    "rustpbx/ivr/fail": ONLY_POSTED,
+    "rustpbx/webhook": ONLY_POSTED,
+    "rustpbx/say/<str:name>.wav": EVERYBODY,
+    "pbx/<int:pk>/": EDITORS,
+    "pbx/<int:pk>/first-call/": EDITORS,
     "readyz": (503, 503, 503, 503, 503),  # no models are loaded here
     "admin/": ADMINS,
     "admin/login/": (302, 403, 403, 302, 302),
@@ -63,6 +73,7 @@ OF_A_MODEL = {
     "auth/user": ROOT,
     "calls/provideraccount": ADMINS,
     "calls/promptprofile": ADMINS,
+    "calls/pbx": ADMINS,
 }
 for model, answers in OF_A_MODEL.items():
     for page in (
@@ -75,6 +86,15 @@ for model, answers in OF_A_MODEL.items():
         EXPECTED[f"admin/{model}/{page}"] = answers
     EXPECTED[f"admin/{model}/<path:object_id>/"] = ADMINS_LED_ON
 
+# Where machines post: what strangers get. They bring a token; a browser's session counts for nothing.
+OF_MACHINES = {
+    "rustpbx/ivr": 401,
+    "rustpbx/ivr/start": 200,  # does nothing
+    "rustpbx/ivr/end": 200,
+    "rustpbx/ivr/fail": 401,
+    "rustpbx/webhook": 401,
+}
+
 # What a form would send, as far as these pages know it: it deletes, publishes, makes somebody a superuser.
 HARM = {
     "post": "yes", "action": "delete_selected", "is_published": "on", "is_superuser": "on", "is_staff": "on",
@@ -82,7 +102,11 @@ HARM = {
     "password1": "correct horse battery", "password2": "correct horse battery", "usable_password": "true",
 }  # fmt: skip
 # Who may do something there; others change nothing.
-MAY_CHANGE = {"calls/provideraccount": {"admin", "root"}, "calls/promptprofile": {"admin", "root"}}
+MAY_CHANGE = {
+    "calls/provideraccount": {"admin", "root"},
+    "calls/promptprofile": {"admin", "root"},
+    "calls/pbx": {"admin", "root"},
+}
 
 
 def doors(patterns, before=""):
@@ -112,6 +136,10 @@ def things(people, make_call):
     PromptProfile.objects.ensure_default()
     profile = PromptProfile.objects.get()
     account = ProviderAccount.objects.create(provider="openai")
+    pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9", overflow_text="Nobody is here.")
+    spoken = product.DATA_DIR / "spoken" / f"{spoken_name(pbx.overflow_text)}.wav"
+    spoken.parent.mkdir(exist_ok=True)
+    spoken.write_bytes(b"RIFF")
     return {
         "<call_id:id>": make_call(profile=profile, said=[("caller", "secret")]).pk,
         "<path:thing>": "1/1/",
@@ -121,6 +149,9 @@ def things(people, make_call):
         "(?P<url>.*)$": "nothing-here/",
         "promptprofile/<path:object_id>": f"promptprofile/{profile.pk}",
         "provideraccount/<path:object_id>": f"provideraccount/{account.pk}",
+        "calls/pbx/<path:object_id>": f"calls/pbx/{pbx.pk}",
+        "<int:pk>": pbx.pk,
+        "<str:name>": spoken_name(pbx.overflow_text),
         "group/<path:object_id>": f"group/{Group.objects.first().pk}",
         "user/<path:object_id>": f"user/{people['analyst'].pk}",
         "/<path:object_id>": f"/{profile.pk}",
@@ -199,7 +230,9 @@ class TestEveryDoor:
         for name, expected in zip(PERSONAS, EXPECTED[route], strict=True):
             with transaction.atomic():
                 answer = visitor(people[name]).post(path, harm(path))
-                if expected != 200:
+                if route in OF_MACHINES:
+                    assert answer.status_code == OF_MACHINES[route], name
+                elif expected != 200:
                     assert answer.status_code >= 300, name
                 if not may_change(name, route):
                     assert everything() == before, name
@@ -212,7 +245,8 @@ class TestEveryDoor:
             client = visitor(people[name], enforce_csrf_checks=True)
             before = everything()
             for method in ("POST", "PUT", "PATCH", "DELETE"):
-                assert client.generic(method, path).status_code in (403, 405), (name, method)
+                refused = {OF_MACHINES.get(route, 403), 405}
+                assert client.generic(method, path).status_code in refused, (name, method)
             assert everything() == before
             assert bool(client.session.get("_auth_user_id")) == (name != "nobody"), "still logged in or out"
 
@@ -248,13 +282,14 @@ class TestFiles:
 
 # Which sockets there are, and whether one is opened for a caller on this machine.
 # Paths, and whether a client that may stream calls is let in there; "" takes whatever the others do not.
-SOCKETS = {"ws/rustpbx": True, "ws/rustpbx/": True, "": True, "ws/elsewhere": False}
+SOCKETS = {"ws/rustpbx": True, "ws/rustpbx/": True, "": True, "ws/commands": False, "ws/elsewhere": False}
+SIGNED = "ws/commands"  # opened for nobody but `manage.py calls`
 
 
 class TestEverySocket:
     def test_every_socket_is_declared(self):
         served = {str(pattern.pattern) for pattern in websocket_urlpatterns}
-        assert served == {path for path, opens in SOCKETS.items() if opens}
+        assert served == {path for path, opens in SOCKETS.items() if opens} | {SIGNED}
 
     @pytest.fixture(params=PERSONAS)
     def session(self, request, people):

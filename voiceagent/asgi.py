@@ -13,12 +13,17 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "voiceagent.settings")
 django.setup(set_prefix=False)
 
+from calls.gateway.pbx.door import QuestionsFirst  # noqa: E402  see below
 from calls.gateway.server.asgi import serve_lifespan  # noqa: E402  Django's applications have to be loaded first
 from calls.pages.serving import Pages  # noqa: E402  see above
 from calls.routing import websocket_urlpatterns  # noqa: E402  see above
 
 _router = ProtocolTypeRouter(
-    {"http": Pages(), "websocket": URLRouter(websocket_urlpatterns), "lifespan": serve_lifespan}
+    {
+        "http": QuestionsFirst(Pages()),
+        "websocket": URLRouter(websocket_urlpatterns),
+        "lifespan": serve_lifespan,
+    }
 )
 
 

@@ -104,7 +104,8 @@ TRUSTED_PROXIES = [ipaddress.ip_network(p) for p in env.list("TRUSTED_PROXIES", 
 HTTPS = env.bool("HTTPS", default=PRODUCTION)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+# RustPBX follows no redirect; whether its questions are encrypted is for its operator to say.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^rustpbx/"]
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31536000 if HTTPS else 0)
 # For the names under this one, too, and in the lists of browsers: both concern more than this server.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=False)

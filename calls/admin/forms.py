@@ -13,6 +13,7 @@ from calls.models.account import validate_base_url
 from calls.profiles import succession
 from calls.providers import catalogue
 
+TEXTS = ["greeting", "apology", "farewell", "transfer_announcement"]
 SETTINGS = [f"{kind}_settings" for kind in catalogue.KINDS]
 
 
@@ -29,7 +30,7 @@ class PromptProfileForm(forms.ModelForm):
         fields = "__all__"  # noqa: DJ007  the admin's fieldsets say which
         field_classes = dict.fromkeys(SETTINGS, SettingsField)
         widgets = {
-            **dict.fromkeys(["greeting", "apology", "farewell"], AdminTextareaWidget(attrs={"rows": 3})),
+            **dict.fromkeys(TEXTS, AdminTextareaWidget(attrs={"rows": 3})),
             **dict.fromkeys(SETTINGS, AdminTextareaWidget(attrs={"rows": 4})),
         }
 

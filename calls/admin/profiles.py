@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
-from calls.admin.forms import PromptProfileForm
+from calls.admin.forms import TEXTS, PromptProfileForm
 from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import PromptProfile
 
@@ -30,7 +30,7 @@ class PromptProfileAdmin(OneAtATimeAdmin):
     save_on_top = True
     fieldsets = [
         (None, {"fields": ["name", "slug", "is_published", "is_default", "confirmed"]}),
-        ("What it says", {"fields": ["system_prompt", "greeting", "apology", "farewell", "language"]}),
+        ("What it says", {"fields": ["system_prompt", *TEXTS, "language"]}),
         (
             "Turn-taking and limits",
             {

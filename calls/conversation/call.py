@@ -8,20 +8,23 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from calls import events
-from calls.audio.format import AS_A_TELEPHONE, BYTES_PER_SECOND, FRAME_MS, VoiceOut
+from calls.audio.format import BYTES_PER_SECOND, FRAME_MS, VoiceOut
+from calls.conversation.client import Client, nobody
 from calls.conversation.failures import Failures
+from calls.conversation.verbs import Verbs
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM, STT, TTS, Event, Request
 from calls.models import CallStatus, EndReason
-from calls.pipeline.build import Conversation, build
+from calls.pipeline.build import build
+from calls.pipeline.conversation import Conversation
 from calls.profiles.choosing import ChosenProfile
 from calls.profiles.in_force import for_request, in_force, wanted
 from calls.providers.catalogue import KINDS
@@ -32,7 +35,6 @@ from calls.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-FAREWELL_S = 20.0
 HEARS_WITHIN_S = 5.0  # then the greeting is spoken to whom it may concern
 PROGRESS_S = 5.0  # between two notes of how far the call has got
 TASKS_S = 1.0
@@ -43,19 +45,8 @@ STATUS_OF_REASON = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """The way to the client.
-
-    `take` is given what happens and never waits; `send_audio` sends 20 ms of voice, as
-    `voice` says; `hang_up` ends the connection with an error that says why.
-    """
-
-    take: events.Sink
-    send_audio: Callable[[bytes], Awaitable[None]]
-    hang_up: Callable[[str], None]
-    address: str
-    voice: VoiceOut = AS_A_TELEPHONE
+Progress = Callable[[], tuple[str, float | None]]
+"""Tells the client's generation, and how many seconds ago the caller's last audio came."""
 
 
 class Call:
@@ -69,7 +60,7 @@ class Call:
     """
 
     def __init__(self, client: Client, request: Request, chosen: ChosenProfile, recorder: Recorder) -> None:
-        self.id = uuid.uuid4()
+        self.id = request.call_id or uuid.uuid4()
         self.profile = chosen.slug
         self.audio_in_s = 0.0
         self.audio_out_s = 0.0
@@ -81,7 +72,6 @@ class Call:
         self._tasks = Tasks()
         self._hears = asyncio.Event()  # the caller: his first audio shows that his side is up
         self._ended = False
-        self._leaving = False  # the farewell is being said
         self.config = for_request(chosen.configuration, request)
         self._started_at, self._started = timezone.now(), time.monotonic()
         self._publish(events.Began(request, chosen.version_id, self._started_at, client.address))
@@ -98,6 +88,10 @@ class Call:
             error = f"the pipeline could not be built: {explained(str(e))}"
             self._publish_end(EndReason.ERROR, "", error, self._now())
             raise
+        self.verbs = Verbs(
+            self.config, self._conversation, self._publish, lambda: self._client,
+            watchdog=self._watchdog, tasks=self._tasks,
+        )  # fmt: skip
         stood_in = self._conversation.stood_in
         self._publish(events.Answering(in_force(self.config, stood_in)))
         for part, why in stood_in.items():
@@ -108,7 +102,7 @@ class Call:
     def refuse(client: Client, request: Request, recorder: Recorder, why: str) -> None:
         """Log and store a call that nobody answers, so that somebody sees it."""
         logger.error("refused a call from %s: %s", client.address or "?", why)
-        rows, now = CallRows(recorder, uuid.uuid4()), timezone.now()
+        rows, now = CallRows(recorder, request.call_id or uuid.uuid4()), timezone.now()
         rows(events.Began(request, None, now, client.address))
         rows(events.Refused(why))
         rows(events.Ended(EndReason.ERROR, CallStatus.FAILED, now, 0.0, 0.0, "", why))
@@ -118,13 +112,21 @@ class Call:
         """How much of the caller's voice is judged at once."""
         return self._conversation.cadence_bytes
 
-    def start(self, progress: Callable[[], tuple[str, float | None]]) -> None:
-        """Run the pipeline and greet the caller as soon as he can hear it.
+    @property
+    def voice(self) -> VoiceOut:
+        """How the agent's voice is sent."""
+        return self._conversation.voice
 
-        `progress` tells the client's generation, and how many seconds ago the caller's last audio came.
-        """
+    @property
+    def left_s(self) -> float:
+        """Seconds until the call has reached its longest duration."""
+        return max(0.0, self.config.max_duration_s - (time.monotonic() - self._started))
+
+    def start(self, progress: Progress) -> None:
+        """Run the pipeline and greet the caller as soon as he can hear it."""
+        self._progress = progress
         self._conversation.start(self._pipeline_ended)
-        self._tasks.spawn(self._go_on(progress))
+        self._tasks.spawn(self._go_on())
         if self.config.greeting:
             self._tasks.spawn(self._greet())
 
@@ -149,11 +151,23 @@ class Call:
         self._publish(events.KeyPressed(digit))
         await self._conversation.press(digit)
 
-    async def _go_on(self, progress: Callable[[], tuple[str, float | None]]) -> None:
+    def park(self, over: Callable[[EndReason, str], None]) -> None:
+        """The client has gone and may be back: until `attach` nothing is heard, and nobody is told anything.
+
+        `over` is called with the reason, and an error or "", when the call ends meanwhile.
+        """
+        self._client = nobody(self._client, over)
+
+    def attach(self, client: Client, progress: Progress, why: str) -> None:
+        """The call is back from a transfer that failed, as `why` says: the agent goes on with the caller."""
+        self._client, self._progress = client, progress
+        self._tasks.spawn(self.verbs.come_back(why))
+
+    async def _go_on(self) -> None:
         """Store now and then how far the call has got, in case this process dies."""
         while True:
             await asyncio.sleep(PROGRESS_S)
-            generation, silent_s = progress()
+            generation, silent_s = self._progress()
             last_audio_at = None if silent_s is None else self._now() - timedelta(seconds=silent_s)
             audio_in_s, audio_out_s = round(self.audio_in_s, 3), round(self.audio_out_s, 3)
             self._publish(events.WentOn(audio_in_s, audio_out_s, generation, last_audio_at))
@@ -174,19 +188,6 @@ class Call:
         await self._conversation.prompt(after)
         self._publish(events.PromptChanged(system_prompt))
 
-    async def say_goodbye(self) -> bool:
-        """Speak the farewell to its end, then stop; bounded. False at once if that is being done already."""
-        if self._leaving:
-            return False
-        self._leaving = True
-        self._watchdog.stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_S):
-                if self.config.farewell:
-                    await self._conversation.say(self.config.farewell, interruptible=False)
-                await self._conversation.finish()
-        return True
-
     async def end(self, reason: EndReason, generation: str, error: str = "", ago_s: float = 0.0) -> None:
         """Stop the pipeline and store the end, which was `ago_s` ago.
 
@@ -197,6 +198,7 @@ class Call:
         self._ended = True
         ended_at = self._now() - timedelta(seconds=ago_s)
         self._watchdog.stop()
+        self.verbs.stop(reason)
         self._tasks.cancel()
         await asyncio.gather(self._conversation.stop(), self._tasks.wait(TASKS_S))
         self._publish_end(reason, generation, error, ended_at)
@@ -248,6 +250,8 @@ class Call:
     def _await(self, part: str | None, goes_on: bool) -> None:
         """Give what is due a bounded time to begin, or to go on."""
         self._watchdog.stop()
+        if not self.verbs.answers:
+            return
         if part in (STT, LLM) and not goes_on:
             self._failures.caller_spoke()
         if part == TTS and not self._conversation.services.tts.is_usable:
@@ -283,7 +287,7 @@ class Call:
         self._take_failure(events.Failed(part, message))
 
     def _pipeline_ended(self) -> None:
-        if not (self._ended or self._leaving):
+        if not (self._ended or self.verbs.is_ending):
             self._client.hang_up("the call's pipeline ended before the call did")
 
     async def _send_audio(self, pcm: bytes) -> None:

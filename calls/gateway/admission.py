@@ -11,11 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
+from django.utils import timezone
 
+from calls.gateway.places import places
 from calls.gateway.proxies import address_of
 from calls.gateway.refusing import Refusal
 from calls.process import this_process
 
+TICKET = "ticket"  # the parameter by which a call comes that a PBX has asked us about
 FORWARDING_HEADERS = (
     b"forwarded",
     b"x-forwarded-for",
@@ -34,22 +37,50 @@ def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
 
 def refusal(scope: Mapping[str, Any]) -> Refusal | None:
     """Why this WebSocket request may not stream calls, or None if it may."""
-    stranger = _foreign_origin(scope) or (None if _is_this_machine(scope) else _token_refusal(scope))
+    foreign = _foreign_origin(scope)
+    if not foreign and query_of(scope).get(TICKET):
+        return None  # RustPBX would leave its caller in silence: whether the ticket is valid is seen later
+    stranger = foreign or (None if _is_this_machine(scope) else _token_refusal(scope))
     if stranger:
         return Refusal(HTTPStatus.FORBIDDEN, stranger)
     if this_process.is_ending:
         reason = "expected a server that takes calls: this one is about to end"
-    elif this_process.load.is_full:
+    elif _is_full():
         reason = f"expected fewer calls at once: this server takes {this_process.load.most} (MAX_CALLS)"
     else:
         return None
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 
+def reserve(key: str, seconds: float) -> bool:
+    """Keep a place for the call `key`, which is told to come; whether there is one. For any thread."""
+    if this_process.is_accepting and places.keep(key, seconds, _room()):
+        return True
+    this_process.load.refused += 1
+    this_process.load.refused_at = timezone.now()
+    return False
+
+
+def release(key: str) -> None:
+    """The call has come, or will not."""
+    places.release(key)
+
+
+def _room() -> int | None:
+    """How many calls may come besides those that are here; None if as many as come."""
+    load = this_process.load
+    return None if load.most is None else max(0, load.most - load.calls)
+
+
+def _is_full() -> bool:
+    room = _room()
+    return room is not None and places.kept >= room
+
+
 def _token_refusal(scope: Mapping[str, Any]) -> str | None:
     if not settings.STREAM_TOKENS:
         return "expected a client on this machine: no STREAM_TOKENS are set"
-    offered = _offered_token(scope)
+    offered = offered_token(scope)
     if not offered:
         return "expected a token (?token=… or a bearer header), got none"
     if not is_token(offered, settings.STREAM_TOKENS):
@@ -63,7 +94,8 @@ def is_token(offered: str, tokens: Iterable[str]) -> bool:
     return any(matches)
 
 
-def _offered_token(scope: Mapping[str, Any]) -> str:
+def offered_token(scope: Mapping[str, Any]) -> str:
+    """The token in the bearer header, else in the URL; "" if there is none."""
     for name, value in scope["headers"]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             return str(value[7:].decode("latin-1").strip())

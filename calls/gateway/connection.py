@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, assert_never
 
-import voiceagent
 from calls import events
-from calls.conversation.call import Call, Client
-from calls.gateway import admission, proxies
-from calls.gateway.codes import ABUSE, INTERNAL, NORMAL
+from calls.conversation.call import Call
+from calls.conversation.client import Client
+from calls.conversation.control import Refused
+from calls.gateway import admission, proxies, registry
+from calls.gateway.arrival import UNANNOUNCED, Arrival
+from calls.gateway.beginning import begin
+from calls.gateway.codes import ABUSE, GOING_AWAY, INTERNAL, NORMAL
 from calls.gateway.idle import AudioTimer
 from calls.gateway.intake import Intake
 from calls.gateway.limits import Bucket, Limits
@@ -20,14 +23,13 @@ from calls.gateway.outbox import Outbox, Send
 from calls.gateway.pacing import Pacing
 from calls.gateway.phase import Life, Phase
 from calls.gateway.reading import GATHER
+from calls.gateway.sending import Sending
 from calls.models import EndReason
-from calls.profiles.choosing import ChosenProfile, NoProfile, choose
-from calls.recorder.writer import recorder
+from calls.profiles.choosing import NoProfile
 from calls.rustpbx import messages
 from calls.rustpbx.dialect import dialect_of, presumed_bridge
 from calls.rustpbx.incoming import request_of
-from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Key, Ping, ProtocolError, Timed
-from calls.rustpbx.outgoing import message_of, now_ms
+from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Key, Ping, ProtocolError
 from calls.rustpbx.url import decode_url
 from calls.tasks import Tasks
 
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 CONFIGURE_WITHIN_S = 2.0  # after the first audio; then the default profile answers
 MESSAGES_IN_A_ROW = 64  # read before other tasks of the event loop may run
+AGAIN_S = 5.0  # a farewell that cannot be said now is tried once more
 CONFIGURES_AT_ONCE, CONFIGURES_PER_S = 8, 1.0
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -45,21 +48,31 @@ class Connection:
 
     Args:
         scope, send: of the ASGI application.
+        arrival: what is known of the call already.
     """
 
-    def __init__(self, scope: dict[str, Any], send: Send) -> None:
+    def __init__(self, scope: dict[str, Any], send: Send, arrival: Arrival = UNANNOUNCED) -> None:
         self.life = Life()
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._url, self._url_errors = decode_url(admission.query_of(scope))
         self._dialect = dialect_of(self._url)
-        address, voice = proxies.client_address(scope), self._dialect.voice
-        self._client = Client(self._take, self._send_audio, self._fail, address, voice)
+        self._arrival = arrival
         self._pacing = Pacing(self._ping, scope.get("extensions", {}).get(GATHER))
         self._outbox = Outbox(send, sent=self._pacing.sent, full=self._on_not_reading)
+        self._sending = Sending(self._dialect, self._outbox)
+        self._client = Client(
+            take=self._sending.event,
+            send_audio=self._sending.audio,
+            hang_up=self._fail,
+            leave=self._leave,
+            address=proxies.client_address(scope),
+            voice=self._dialect.voice,
+            control=arrival.control,
+        )
         self._limits = Limits(now)
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
-        self._mistakes = Mistakes(self._send_message)
+        self._mistakes = Mistakes(self._sending.message)
         self._audio = AudioTimer(self._on_no_audio)
         self._intake = Intake(self._dialect.rate, self._pacing, self._limits, self._audio)
         self._last_message = now
@@ -67,17 +80,15 @@ class Connection:
         self._call: Call | None = None
         self._configured = False  # by the client: audio may start the call before
         self._reconfigured: list[Configure] = []  # while the call was starting
-        self._frames_sent = 0
         self._reader: asyncio.Task[Any] | None = None
         self._tasks = Tasks()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._without_configure: asyncio.TimerHandle | None = None
 
     async def run(self, receive: Receive) -> None:
         """Serve the client until one side ends the call. Leaves nothing running."""
         self._reader = asyncio.current_task()
         self._outbox.start()
-        version = voiceagent.__version__
-        self._send_message(messages.Connected(timestamp=now_ms(), server="voiceagent", version=version))
+        self._sending.connected()
         self._pacing.start()
         for error in self._url_errors:
             self._mistakes.add(error.code, str(error))
@@ -147,7 +158,7 @@ class Connection:
                 self._json_audio = True
                 self._on_audio(audio)
             case Ping(timestamp):
-                self._send_message(messages.Pong(timestamp=timestamp))
+                self._sending.message(messages.Pong(timestamp=timestamp))
             case Configure() as configure:
                 await self._on_configure(configure)
             case Disconnect():
@@ -160,16 +171,15 @@ class Connection:
 
     def _on_audio(self, audio: Audio, frames: int = 1) -> None:
         self._intake.take(audio, frames, self._last_message)
-        if self.life.phase is Phase.WAITING and "configure" not in self._timers:
-            self._timers["configure"] = self._loop.call_later(
-                CONFIGURE_WITHIN_S, self._start_without_configure
-            )
+        if self.life.phase is Phase.WAITING and self._without_configure is None:
+            start = self._start_without_configure
+            self._without_configure = self._loop.call_later(CONFIGURE_WITHIN_S, start)
 
     def _start_without_configure(self) -> None:
         """Only audio has come: start the call, of RustPBX's bridge if the audio is binary."""
         pace = self._intake.bytes_per_second
         if pace and not self._json_audio:
-            self._dialect = presumed_bridge(pace)
+            self._dialect = self._sending.dialect = presumed_bridge(pace)
             self._intake.expect(self._dialect.rate)
             self._client = replace(self._client, voice=self._dialect.voice)
         self._start_call(Configure(room_id=""))
@@ -192,26 +202,20 @@ class Connection:
     def _start_call(self, configure: Configure) -> None:
         if not self.life.start():
             return
-        if timer := self._timers.pop("configure", None):
-            timer.cancel()
+        if self._without_configure:
+            self._without_configure.cancel()
         self._tasks.spawn(self._start(request_of(configure, self._url)))
 
     async def _start(self, request: events.Request) -> None:
-        """Choose the profile, build the call, greet. A failure is sent as an error and ends the socket."""
+        """Start the call or go on with the one that is back. A failure is sent and ends the socket."""
         try:
-            chosen: ChosenProfile = await choose(request.profile or "")
-            call = self._call = Call(self._client, request, chosen, recorder())
-            self._mistakes.store_with(call.misused)
-            if not chosen.found:
-                message = f"expected a published profile, got {request.profile!r}; the default one answers"
-                self._mistakes.add(ErrorCode.NOT_FOUND, message)
+            call = await begin(self._client, request, self._arrival, self._mistakes, self._progress)
+            self._call = call
             self._intake.give_to(call)
-            self._send_configured(call)
-            call.start(lambda: (self.generation, self._audio.silent_s))
+            self._sending.configured(call)
             while self._reconfigured:  # more may come meanwhile
                 await self._reconfigure(call, self._reconfigured.pop(0))
         except NoProfile as e:
-            Call.refuse(self._client, request, recorder(), str(e))
             self._fail(str(e))
             return
         except Exception as e:
@@ -219,10 +223,10 @@ class Connection:
             self._fail(f"the call could not be started: {type(e).__name__}")
             return
         if self.life.run():
-            self._timers["duration"] = self._loop.call_later(
-                call.config.max_duration_s,
-                lambda: self._tasks.spawn(self.say_goodbye(EndReason.MAX_DURATION, NORMAL)),
-            )
+            self._tasks.spawn(self._say_goodbye_in(call.left_s, EndReason.MAX_DURATION))
+
+    def _progress(self) -> tuple[str, float | None]:
+        return self.generation, self._audio.silent_s
 
     async def _reconfigure(self, call: Call, configure: Configure) -> None:
         """Take a later `configure`, or the first one of a call that audio started."""
@@ -234,16 +238,23 @@ class Connection:
                 message = f"expected profile {began!r}, with which the call has already begun, got {asked!r}"
                 self._mistakes.add(ErrorCode.BAD_VALUE, message)
         await call.prompt(configure.system_prompt)
-        self._send_configured(call)
+        self._sending.configured(call)
 
-    async def say_goodbye(self, reason: EndReason, code: int) -> None:
+    async def say_goodbye(self, reason: EndReason) -> None:
         """Have the farewell spoken, if there is a call, and end the connection for this reason."""
         try:
-            if self._call is not None and not await self._call.say_goodbye():
-                return  # it is being said already, for another reason
+            if self._call is not None:
+                await self._call.verbs.end(reason)
+        except Refused:  # the agent takes leave already, but a transfer may fail
+            self._tasks.spawn(self._say_goodbye_in(AGAIN_S, reason))
+            return
         except Exception:
             logger.exception("a farewell could not be spoken")
-        self.stop(reason, code)
+        self._leave(reason)
+
+    async def _say_goodbye_in(self, seconds: float, reason: EndReason) -> None:
+        await asyncio.sleep(seconds)
+        await self.say_goodbye(reason)
 
     def _fail(self, message: str) -> None:
         self._mistakes.add(ErrorCode.INTERNAL, message)
@@ -254,13 +265,16 @@ class Connection:
         self._pacing.stop()
         self._audio.stop()
         self._mistakes.settle()
-        for timer in self._timers.values():
-            timer.cancel()
+        if self._without_configure:
+            self._without_configure.cancel()
         self._tasks.cancel()
+        await self._arrival.leaving(self.life.reason)
         endings: list[Awaitable[None]] = [self._outbox.close(self.life.code), self._tasks.wait(1.0)]
-        if self._call is not None:
-            # Only then the end is not now: RustPBX has not told it.
-            ago_s = (self._audio.silent_s or 0.0) if self.life.reason is EndReason.AUDIO_STOPPED else 0.0
+        if self._call is not None and self.life.reason is EndReason.TRANSFERRED and self._arrival.key:
+            registry.park(self._arrival.key, self._call, self.generation)
+        elif self._call is not None:
+            registry.running.pop(self._call.id, None)
+            ago_s = self._audio.over_for_s(self.life.reason)
             endings.append(self._call.end(self.life.reason, self.generation, self.life.error, ago_s))
         await asyncio.gather(*endings)
         self.life.close()
@@ -270,27 +284,12 @@ class Connection:
         """The client's generation, as far as it is known."""
         return self._dialect.generation or ("json" if self._json_audio else self._pacing.generation)
 
-    # --- Writing ------------------------------------------------------------------------------------------
-
-    def _take(self, event: events.Event) -> None:
-        """Take an event of the call; send it to the client if RustPBX has a message for it."""
-        if message := message_of(event):
-            self._send_message(message)
-
-    def _send_message(self, message: Timed) -> None:
-        if text := self._dialect.encode(message):
-            self._outbox.put(text)
-
-    def _send_configured(self, call: Call) -> None:
-        self._send_message(messages.Configured(timestamp=now_ms(), call_id=str(call.id), status="ready"))
-
     def _ping(self) -> None:
-        if self._dialect.needs_pings:
-            self._send_message(messages.ServerPing(timestamp=now_ms()))
+        self._sending.ping()  # which is made after what paces it
 
-    async def _send_audio(self, pcm: bytes) -> None:
-        self._frames_sent += 1
-        await self._outbox.send(self._dialect.encode_voice(pcm, self._frames_sent))
+    def _leave(self, reason: EndReason) -> None:
+        """The call does not need the socket any more."""
+        self.stop(reason, GOING_AWAY if reason is EndReason.DRAINED else NORMAL)
 
     def _on_no_audio(self, reason: EndReason) -> None:
         if self._dialect.audio_is_life:

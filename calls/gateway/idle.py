@@ -41,6 +41,10 @@ class AudioTimer:
         """Seconds since the last audio; None if there was none."""
         return None if self.last_audio is None else self._loop.time() - self.last_audio
 
+    def over_for_s(self, reason: EndReason) -> float:
+        """Seconds since a call was over that ends now for this reason: 0, unless its audio had to tell."""
+        return (self.silent_s or 0.0) if reason is EndReason.AUDIO_STOPPED else 0.0
+
     def stop(self) -> None:
         """Cancel the timer."""
         self._timer.cancel()

@@ -53,6 +53,7 @@ class Log:
 
 
 _log = Log()
+log_refusal = _log.add
 
 
 async def refuse(scope: Mapping[str, Any], send: Send, refusal: Refusal) -> None:

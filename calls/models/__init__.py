@@ -1,4 +1,4 @@
-"""What is kept: profiles and their versions, accounts, nodes, calls, their turns and their events."""
+"""What is kept: profiles and their versions, accounts, PBXes, nodes, calls, their turns and their events."""
 
 from .account import ProviderAccount
 from .facts import (
@@ -12,6 +12,8 @@ from .facts import (
     turn_totals,
 )
 from .node import Node, NodeRow, NodeState
+from .pbx import Destination, DestinationKind, Pbx, PbxKind, PbxRoute, SampleRate
+from .pbx_session import Decision, PbxSession, SessionState
 from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
 from .search import CallNames
 from .session import CallSession, CallSessionQuerySet
@@ -28,7 +30,10 @@ __all__ = [
     "CallStart",
     "CallStatus",
     "ClientGeneration",
+    "Decision",
     "Description",
+    "Destination",
+    "DestinationKind",
     "EndOfTurn",
     "EndReason",
     "EventKind",
@@ -37,11 +42,17 @@ __all__ = [
     "Node",
     "NodeRow",
     "NodeState",
+    "Pbx",
+    "PbxKind",
+    "PbxRoute",
+    "PbxSession",
     "ProfileVersion",
     "PromptPolicy",
     "PromptProfile",
     "PromptProfileQuerySet",
     "ProviderAccount",
+    "SampleRate",
+    "SessionState",
     "Severity",
     "Speaker",
     "Turn",

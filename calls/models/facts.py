@@ -27,9 +27,13 @@ class EndReason(models.TextChoices):
     AUDIO_STOPPED = "audio_ended", "Audio stopped"
     IDLE = "idle", "No audio came"
     MAX_DURATION = "max_duration", "Longest duration reached"
+    HUNG_UP = "hung_up", "Agent hung up"
+    TRANSFERRED = "transferred", "Transferred"
+    NOT_BACK = "not_back", "Transferred, no more was heard of it"
     DRAINED = "drained", "Farewell, as the server stops"
     SHUTDOWN = "shutdown", "Server stopped"
     ABUSE = "abuse", "Client misbehaved"
+    OVERFLOW = "overflow", "Could not be answered"
     ERROR = "error", "Error"
     CRASH = "crash", "Server died"
 

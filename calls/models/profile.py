@@ -14,6 +14,7 @@ from django.core.validators import (
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
+from .receptionist import RECEPTIONIST
 from .storable import is_storable
 from .turntaking import one_at_a_time
 from .version import NOTE_CHARS, ProfileVersion
@@ -47,20 +48,6 @@ NOT_CONFIGURATION = {"id", "name", "slug", "is_default", "is_published", "create
 
 AUTO_HELP = "Automatic uses the cloud when its keys are set on the server, else the embedded one."
 SETTINGS_HELP = "A JSON object handed to the provider, such as {}. Leave {{}} for its defaults."
-
-RECEPTIONIST = {
-    "name": "Receptionist",
-    "is_default": True,
-    "is_published": True,
-    "system_prompt": (
-        "You are a friendly receptionist on the telephone. "
-        "Answer in one or two short, plain sentences, as people speak. "
-        "No lists, no emoji. If you do not know something, say so and offer to take a message."
-    ),
-    "greeting": "Hello! How can I help you today?",
-    "apology": "Sorry, I had a problem just now. Could you say that again, please?",
-    "farewell": "Thank you for calling. Goodbye!",
-}
 
 
 class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
@@ -142,8 +129,15 @@ class PromptProfile(models.Model):
         blank=True,
         default=RECEPTIONIST["farewell"],
         validators=[MaxLengthValidator(1000)],
-        help_text="Spoken before the agent ends a call that reached its longest duration. "
+        help_text="Spoken before the agent ends a call, as when that has reached its longest duration. "
         "Empty: the call just ends.",
+    )
+    transfer_announcement = models.TextField(
+        blank=True,
+        default=RECEPTIONIST["transfer_announcement"],
+        validators=[MaxLengthValidator(1000)],
+        help_text="Spoken before the agent transfers a call; {destination} stands for whom it is transferred "
+        "to. While it rings there, the caller hears nothing.",
     )
     language = models.CharField(
         max_length=20,

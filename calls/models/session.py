@@ -149,6 +149,10 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         allowed = getattr(user, "has_perm", lambda _: False)("calls.view_callsession")
         return self.all() if allowed else self.none()
 
+    def with_id(self, beginning: str) -> "CallSessionQuerySet":
+        """Return the calls whose id begins so, with or without its hyphens; none for ""."""
+        return self.filter(search.id_begins(beginning))
+
     def search(self, text: str) -> "CallSessionQuerySet":
         """Return the calls that `text` finds, as `calls.models.query` reads it; all of them for blank text.
 
@@ -163,10 +167,7 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
         search.CallNames.objects.using(self.db).write(id, names)
 
     def started_between(self, from_date: date | None, to_date: date | None) -> "CallSessionQuerySet":
-        """Return the calls that started on or after `from_date` and on or before `to_date`.
-
-        Days of the current time zone; None leaves that side open.
-        """
+        """Return the calls that started on these days of the time zone, both included; None: no bound."""
         calls = self.all()
         if from_date:
             calls = calls.filter(started_at__gte=_midnight(from_date))
@@ -250,6 +251,7 @@ class CallSession(models.Model):
     expires_at = models.DateTimeField("expires", null=True, blank=True, help_text="When it may be erased.")
 
     hit: Any = None  # what a search found in the call; set by the page of the list
+    telephone: Any = None  # what its PBX told of it; set by its page
 
     objects = CallSessionQuerySet.as_manager()
 

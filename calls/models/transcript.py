@@ -30,6 +30,8 @@ class EventKind(models.TextChoices):
     PROVIDER_FAILURE = "provider_failure", "Provider failure"
     KEY = "key", "Key"
     SHORTENED = "shortened", "Shortened"
+    HANG_UP = "hang_up", "Hang-up"
+    TRANSFER = "transfer", "Transfer"
 
 
 class Severity(models.TextChoices):

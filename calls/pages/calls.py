@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from calls.models import CallEvent, CallSession, Node, turn_totals
+from calls.models import CallEvent, CallSession, Node, PbxSession, turn_totals
 from calls.pages import parts, timeline
 from calls.pages.access import analyst_page
 from calls.pages.addresses import list_left, list_seen
@@ -39,6 +39,7 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     """
     calls = CallSession.objects.for_analyst(request.user).select_related("version", "profile", "node")
     call = get_object_or_404(calls, pk=id)
+    call.telephone = PbxSession.objects.filter(call=call).select_related("pbx").first()
     turns = parts.turns_of(call, request.GET.get("turn", ""))
     events = parts.events_of(call, request.GET.get("event", ""))
     span = parts.span_of(call, turns)
@@ -52,10 +53,10 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "list_query": list_left(request),
         "turns": turns.rows,
         "turns_part": turns,
-        "events": events.rows,
+        "events": parts.keys_together(events.rows),
         "events_part": events,
         "failures": failures,
         "other_failures": call.error_count - sum(failure.count for failure in failures),
-        "timeline": timeline.draw(call, turns.rows, marks, *span),
+        "timeline": timeline.draw(call, turns.rows, parts.keys_together(marks), *span),
     }
     return render(request, "calls/call_detail.html", context)

@@ -1,10 +1,12 @@
 """A long call in parts: so many of its turns and of its events at a time."""
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from django.db.models import Max
 
+from calls.events import KEYS_WITHIN_S
 from calls.models import CallEvent, CallSession, EventKind, Turn
 
 PART = 200  # turns, or events
@@ -86,6 +88,24 @@ def marks_between(
     if end_ms is not None:
         marked = marked.filter(ms__lte=end_ms)
     return list(marked[:PART])
+
+
+def keys_together(events: list[CallEvent]) -> list[CallEvent]:
+    """Return the events with the keys of one input, such as a number and its "#", as one event: the first."""
+    shown: list[CallEvent] = []
+    last_ms = 0  # of the latest key, if the event before is one
+    for event in events:
+        goes_on = shown and shown[-1].kind == event.kind == EventKind.KEY
+        if goes_on and event.ms - last_ms <= KEYS_WITHIN_S * 1000:
+            shown[-1].message += f" {event.detail.get('digit', '')}"
+        elif event.kind == EventKind.KEY:
+            first = copy(event)
+            first.detail = {}  # it says no more than the message
+            shown.append(first)
+        else:
+            shown.append(event)
+        last_ms = event.ms
+    return shown
 
 
 def _first(wanted: str, count: int) -> int:

@@ -54,6 +54,11 @@ class Timeline:
         return sum(bar.turn.interrupted for bar in [*self.caller, *self.agent])
 
     @property
+    def kinds(self) -> set[str]:
+        """What kinds of events are marked."""
+        return {mark.event.kind for mark in self.marks}
+
+    @property
     def errors(self) -> int:
         """How many errors and warnings there were."""
         return sum(mark.event.severity != Severity.INFO for mark in self.marks)

@@ -1,38 +1,17 @@
-"""Builds the Pipecat pipeline of one call from the call's configuration, and runs it."""
+"""Builds the Pipecat pipeline of one call from the call's configuration."""
 
 import asyncio
-import logging
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from pipecat.frames.frames import (
-    EndFrame,
-    Frame,
-    InputAudioRawFrame,
-    InputDTMFFrame,
-    InterruptionFrame,
-    LLMAssistantPushAggregationFrame,
-    LLMUpdateSettingsFrame,
-    TextType,
-    TTSAudioRawFrame,
-    TTSSpeakFrame,
-    TTSStartedFrame,
-    TTSStoppedFrame,
-    TTSTextFrame,
-)
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMAssistantAggregator,
-    LLMUserAggregator,
     LLMUserAggregatorParams,
 )
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.services.openai.base_llm import OpenAILLMSettings
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnalyzerUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
@@ -41,128 +20,20 @@ from pipecat.workers.runner import WorkerRunner
 from calls.audio.format import AS_A_TELEPHONE, SAMPLE_RATE, VoiceOut
 from calls.events import LLM, Shortened, Sink
 from calls.pipeline import silero, smart_turn
+from calls.pipeline.caller import CallerAggregator
+from calls.pipeline.conversation import STOP_S, Conversation
 from calls.pipeline.hearing import HeardWords
 from calls.pipeline.input import RustPBXInput
-from calls.pipeline.keys import Keys, key_of
+from calls.pipeline.keys import Keys
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import SendAudio
 from calls.pipeline.reply import Reply
 from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.taps import Services
-from calls.pipeline.vad import WINDOW_BYTES, SharedSileroVAD
+from calls.pipeline.vad import SharedSileroVAD
 from calls.profiles.in_force import CallConfig, Provider
 from calls.providers import catalogue
-from calls.providers.frames import SpeechTranscribedFrame
-
-logger = logging.getLogger(__name__)
-
-STOP_S = 1.5  # a pipeline that has not stopped by then is cancelled hard
-
-
-@dataclass(slots=True)
-class Conversation:
-    """A call's running pipeline."""
-
-    input: RustPBXInput
-    output: RustPBXOutput
-    worker: PipelineWorker
-    runner: WorkerRunner
-    services: Services
-    observer: ConversationObserver
-    stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
-    voice: VoiceOut
-    fit_prompt: Callable[[str], str]  # what the model takes of a prompt; tells if that is not all
-    task: asyncio.Task[None] | None = None
-    finishing: bool = False  # what is queued is still spoken
-
-    def start(self, ended: Callable[[], None]) -> None:
-        """Run the pipeline in a task of its own; `ended` is called when it is over, for whatever reason."""
-        self.task = asyncio.create_task(self._run(), name="pipeline")
-        self.task.add_done_callback(lambda _: ended())
-
-    async def _run(self) -> None:
-        observing = asyncio.create_task(self.observer.run(), name="observer")
-        try:
-            await self.runner.add_workers(self.worker)
-            await self.runner.run()
-        finally:
-            observing.cancel()
-            await asyncio.wait({observing})
-            self.observer.drain()
-
-    @property
-    def cadence_bytes(self) -> int:
-        """The bytes of the caller's voice that are judged at once; less of it need not be read yet."""
-        return WINDOW_BYTES
-
-    def hear(self, pcm: bytes) -> None:
-        """Take the caller's voice: s16le at 16 kHz."""
-        self.input.feed(pcm)
-
-    async def press(self, digit: str) -> None:
-        """Take a key that the caller pressed."""
-        if key := key_of(digit):
-            await self.worker.queue_frame(InputDTMFFrame(button=key))
-
-    async def say(self, text: str, *, interruptible: bool = True) -> None:
-        """Speak a text as it is, in the embedded voice if the call's own is not usable.
-
-        The text becomes part of the model's context.
-        """
-        if not self.services.tts.is_usable:
-            await self.say_with_embedded_voice(text, interruptible=interruptible)
-            return
-        frame = TTSSpeakFrame(text)
-        frame.interruptible = interruptible
-        await self.worker.queue_frame(frame)
-
-    async def prompt(self, system_prompt: str) -> None:
-        """Use another system prompt from the next reply on."""
-        settings = OpenAILLMSettings(system_instruction=self.fit_prompt(system_prompt))
-        await self.worker.queue_frame(LLMUpdateSettingsFrame(delta=settings))
-
-    async def give_up_reply(self) -> None:
-        """Stop the reply that is being written or spoken."""
-        await self.worker.queue_frame(InterruptionFrame())
-
-    async def say_with_embedded_voice(self, text: str, *, interruptible: bool = True) -> None:
-        """Speak a text in the embedded voice, when the call's own has failed. It joins the context, too."""
-        pcm = await catalogue.emergency_speech(text, self.voice.rate)
-        context_id = f"emergency-{uuid.uuid4()}"
-        frames: list[Frame] = [
-            TTSStartedFrame(context_id=context_id),
-            TTSAudioRawFrame(pcm, self.voice.rate, 1, context_id=context_id),
-            TTSTextFrame(text, TextType.SENTENCE, context_id=context_id),
-            TTSStoppedFrame(context_id=context_id),
-            LLMAssistantPushAggregationFrame(),
-        ]
-        for frame in frames:
-            frame.interruptible = interruptible
-            await self.output.queue_frame(frame)
-
-    async def finish(self) -> None:
-        """Speak what is queued, then stop."""
-        self.finishing = True
-        await self.worker.queue_frame(EndFrame())
-        if self.task is not None:
-            await asyncio.wait({self.task})
-
-    async def stop(self) -> None:
-        """Stop at once and wait until all tasks have ended, for at most about 2 s. May be called again."""
-        task = self.task
-        if task is None or task.done():
-            return
-        if self.finishing:  # Pipecat cancels nothing while its last frame waits for the voice
-            await self.output.silence()
-        await self.runner.cancel()
-        await asyncio.wait({task}, timeout=STOP_S)
-        if not task.done():
-            logger.error("a pipeline did not stop within %s s and is cancelled", STOP_S)
-            left = {task, *self.runner.task_manager.current_tasks()}
-            for each in left:
-                each.cancel()
-            await asyncio.wait(left, timeout=0.4)
 
 
 def build(
@@ -224,16 +95,9 @@ def build(
         return fitting
 
     fit_prompt(system_prompt)
-    return Conversation(hearing, speaking, worker, runner, services, observer, stood_in, voice, fit_prompt)
-
-
-class CallerAggregator(LLMUserAggregator):
-    """Collects the caller's turns. No later processor needs the caller's audio, so it is not pushed on."""
-
-    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
-        """Push anything but the caller's audio and SpeechTranscribedFrames."""
-        if not isinstance(frame, (InputAudioRawFrame, SpeechTranscribedFrame)):
-            await super().push_frame(frame, direction)
+    return Conversation(
+        hearing, speaking, worker, runner, services, observer, caller, stood_in, voice, fit_prompt
+    )
 
 
 async def warm() -> None:

@@ -118,6 +118,11 @@ class ConversationObserver:
             self._voice_ended = True  # we ended it: it did not break off
             self._on_bot_stopped(BotStoppedSpeakingFrame())
 
+    def forget_wait(self) -> None:
+        """The caller was left without an answer on purpose: what comes next answers nothing."""
+        self._unanswered_since = None
+        self._latencies = {}
+
     def _follow(self, frame: Frame) -> None:
         self._handlers[type(frame)](frame)
 
@@ -131,8 +136,7 @@ class ConversationObserver:
     # --- The caller ---------------------------------------------------------------------------------------
 
     def _on_speech_started(self, frame: VADUserStartedSpeakingFrame) -> None:
-        self._unanswered_since = None
-        self._latencies = {}
+        self.forget_wait()
         self._speech_began = monotonic_of(frame.timestamp) - frame.start_secs
         if self._speech_start is None:
             self._speech_start = self._speech_began

@@ -29,6 +29,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 
 from calls.audio.format import AS_A_TELEPHONE, VoiceOut, frame_bytes
 from calls.pipeline.playout import Playout, SendAudio
+from calls.providers.frames import SpokenFrame
 
 
 class RustPBXOutput(FrameProcessor):
@@ -123,6 +124,8 @@ class RustPBXOutput(FrameProcessor):
     async def _release(self, frame: Frame) -> None:
         if isinstance(frame, TTSStoppedFrame):
             await self._stop_speaking()
+        elif isinstance(frame, SpokenFrame):
+            frame.spoken.set()
         await self.push_frame(frame)
 
     async def _start_speaking(self) -> None:

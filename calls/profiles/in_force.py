@@ -37,6 +37,7 @@ class CallConfig:
     end_of_turn: str = "smart"  # or "silence"
     end_of_turn_silence_s: float = 0.8
     max_duration_s: float = 3600.0
+    transfer_announcement: str = ""  # {destination} stands for whom the call is transferred to
 
     @classmethod
     def from_profile(cls, profile: Mapping[str, Any]) -> "CallConfig":

@@ -1,8 +1,9 @@
 """Frames of this project, besides Pipecat's own, between services and the pipeline."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
-from pipecat.frames.frames import DataFrame, SystemFrame
+from pipecat.frames.frames import ControlFrame, DataFrame, SystemFrame
 
 
 @dataclass
@@ -30,3 +31,11 @@ class PromptCutFrame(DataFrame):
     """The prompt is too long for the language model; `message` says which part of it is used."""
 
     message: str
+
+
+@dataclass
+class SpokenFrame(ControlFrame):
+    """Follows what the agent is to say; `spoken` is set once that has left. An interruption keeps it."""
+
+    interruptible: bool = field(default=False, init=False)
+    spoken: asyncio.Event = field(default_factory=asyncio.Event)

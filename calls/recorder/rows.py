@@ -57,6 +57,17 @@ class CallRows:
                 self._event(EventKind.CONFIGURATION, Severity.INFO, message, system_prompt=system_prompt)
             case events.KeyPressed(digit):
                 self._event(EventKind.KEY, Severity.INFO, f"the caller pressed {digit}", digit=digit)
+            case events.HungUp(refused):
+                self._hang_up(refused)
+            case events.Transferring(destination):
+                message = f"the agent transfers the call to {destination}"
+                self._event(EventKind.TRANSFER, Severity.INFO, message, destination=destination)
+            case events.TransferFailed(destination, why):
+                message = f"the transfer to {destination} failed: {why}"
+                self._event(EventKind.TRANSFER, Severity.WARNING, message, destination=destination, why=why)
+            case events.Transferred(destination):
+                message = f"{destination} has taken the call"
+                self._event(EventKind.TRANSFER, Severity.INFO, message, destination=destination)
             case events.Misused():
                 self._misuse(event)
             case events.Refused(why):
@@ -90,6 +101,13 @@ class CallRows:
             last_audio_at=event.last_audio_at,
         )
         self._recorder.go_on(self._id, progress)
+
+    def _hang_up(self, refused: str) -> None:
+        if refused:
+            message = f"the caller's telephone was not hung up: {refused}"
+            self._event(EventKind.HANG_UP, Severity.WARNING, message)
+        else:
+            self._event(EventKind.HANG_UP, Severity.INFO, "the agent hung up")
 
     def _misuse(self, event: events.Misused) -> None:
         """Store it once, with how often it came."""

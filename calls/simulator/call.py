@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from calls.simulator import wire
 from calls.simulator.clients import (
+    CONNECT_TIMEOUT_S,
     GENERATIONS,
     PING_S,
     CallFailed,
@@ -20,6 +21,7 @@ from calls.simulator.clients import (
     without_query,
 )
 from calls.simulator.outcome import CallReport, Dropped, Received
+from calls.simulator.packets import Packets
 from calls.simulator.playback import Playback
 from calls.simulator.script import Caller, Microphone, Say, Step, WaitForAgent, awaits_reply
 
@@ -63,6 +65,8 @@ async def run_call(
     hang_up: str = DISCONNECT,
     ping_s: float = PING_S,
     rate: int = wire.SAMPLE_RATE,
+    packets: Packets | None = None,
+    connects_within_s: float | None = CONNECT_TIMEOUT_S,
     on_event: Callable[[Event], None] | None = None,
 ) -> CallReport:
     """Make one call to `url` (its query string included) in real time and report on it.
@@ -72,6 +76,7 @@ async def run_call(
     to `configure`. `hang_up` is one of `HANG_UPS`: "silent" sends no more audio and leaves the socket open,
     with a ping every `ping_s`, until the server closes it. `rate` is the sample rate of the agent's voice, in
     Hz, and with a bridge also of the caller's; the URL must ask for it. A bridge sends no `configure`.
+    `packets` is the caller's network. The connection is waited for `connects_within_s`, None: without end.
 
     Failures are reported in `CallReport.failure`; speech without a reply counts as one if the caller waited
     for it (`hold_s` above 0). Nothing is raised but what `on_event` raises.
@@ -80,9 +85,11 @@ async def run_call(
         speech = [Say(bytes(speech)), WaitForAgent(quiet_s=hold_s, timeout_s=timeout_s, reply=False)]
     room_id = room_id or str(uuid.uuid4())
     configure = wire.configure(room_id, system_prompt, **(extensions or {}))
-    client = partial(PbxClient, GENERATIONS[generation], url, ping_s=ping_s, rate=rate)
+    client = partial(
+        PbxClient, GENERATIONS[generation], url, ping_s=ping_s, rate=rate, within_s=connects_within_s
+    )
     report = CallReport(without_query(url), generation, room_id)
-    call = _Call(client, report, frame_ms, rate, on_event)
+    call = _Call(client, report, frame_ms, rate, on_event, packets=packets)
     return await call.run(configure, speech, silent=hang_up == SILENT)
 
 
@@ -96,8 +103,11 @@ class _Call:
         frame_ms: int,
         rate: int,
         on_event: Callable[[Event], None] | None,
+        *,
+        packets: Packets | None,
     ) -> None:
         self._started = time.monotonic()
+        self._packets = packets
         self._on_event = on_event
         self._client = client(self._receive)
         self._playback = Playback(self._started, rate)
@@ -154,7 +164,7 @@ class _Call:
     async def _act(self, steps: Sequence[Step]) -> None:
         """Keep the microphone open while the script is performed."""
         # The microphone is opened first: the times of the caller's speech count from its opening.
-        work = (self._microphone.stream(self._client.stream), self._emit_progress())
+        work = (self._microphone.stream(self._send), self._emit_progress())
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each) for each in work]
         script = asyncio.create_task(self._caller.perform(steps))
         tasks.append(script)
@@ -163,6 +173,10 @@ class _Call:
         finally:
             await stop(tasks)
         self._report.in_vain = script.result()
+
+    def _send(self, frame: bytes, due: float) -> None:
+        for each in (frame,) if self._packets is None else self._packets(frame):
+            self._client.stream(each, due)
 
     def _ms(self, at: float | None = None) -> float:
         return ((time.monotonic() if at is None else at) - self._started) * 1000
@@ -246,4 +260,5 @@ class _Call:
         report.caller_speech = self._microphone.spans
         report.pacing = self._playback.pacing()
         report.reply = self._playback.reply(report.duration_s)
+        report.unplayed_s = max(0.0, self._playback.played - report.duration_s)
         report.failure = report.failure or report.find_failure()

@@ -1,8 +1,7 @@
 """The client generations: how each shares one socket between reading and sending.
 
 The two RustPBX generations guard the socket with one fair lock, which the reader holds while it waits for the
-next message. They differ in how long the reader holds the lock, and in how much the sender sends once it has
-it.
+next message. They differ in how long the reader holds the lock, and in how much the sender sends with it.
 """
 
 import asyncio
@@ -103,8 +102,8 @@ class _Outgoing:
 class PbxClient:
     """One call's socket, used the way a client generation uses it.
 
-    `on_message` gets each message when the generation's reader takes it off the socket. The client's own ping
-    goes out every `ping_s`. A bridge's audio is sent at `rate` Hz.
+    `on_message` gets each message when the generation's reader takes it. The client's own ping goes out every
+    `ping_s`. A bridge's audio is sent at `rate` Hz. It waits `within_s` for the connection.
     """
 
     def __init__(
@@ -114,13 +113,15 @@ class PbxClient:
         on_message: Callable[[Incoming], None],
         ping_s: float = PING_S,
         rate: int = wire.SAMPLE_RATE,
+        *,
+        within_s: float | None = CONNECT_TIMEOUT_S,
     ) -> None:
         self.generation = generation
         self.url = url
         self.frames = FrameCounts()
         self._closed = asyncio.Event()
         self._on_message = on_message
-        self._ping_s = ping_s
+        self._ping_s, self._within_s = ping_s, within_s
         self._at_its_rate = FramesAt(rate) if generation.is_bridge and rate != wire.SAMPLE_RATE else None
         self._lock: AbstractAsyncContextManager[Any] = asyncio.Lock() if generation.locks else nullcontext()
         self._outbox: asyncio.Queue[_Outgoing | None] = asyncio.Queue()
@@ -131,7 +132,7 @@ class PbxClient:
 
     async def connect(self, configure: dict[str, Any]) -> None:
         """Connect, send `configure`, and start to read and send. Raises `CallFailed`."""
-        self._socket = await _open(self.url, lambda: self._inbox.put_nowait(Incoming(time.monotonic(), None)))
+        self._socket = await _open(self.url, self._inbox, self._within_s)
         work = [self._receive(), self._read_messages()]
         if not self.generation.is_bridge:
             work.append(self._ping())
@@ -266,16 +267,17 @@ def without_query(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-async def _open(url: str, on_ping: Callable[[], None]) -> ClientConnection:
+async def _open(url: str, inbox: asyncio.Queue[Incoming | None], within_s: float | None) -> ClientConnection:
     """A socket set up as RustPBX's: no compression, no headers of its own, Nagle's algorithm on."""
     shown = without_query(url)
+    on_ping = lambda: inbox.put_nowait(Incoming(time.monotonic(), None))  # noqa: E731  one use
     try:
         connection = await connect(
             url,
             compression=None,
             proxy=None,
             user_agent_header=None,
-            open_timeout=CONNECT_TIMEOUT_S,
+            open_timeout=within_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=None,
             max_size=MAX_MESSAGE,
@@ -284,7 +286,7 @@ async def _open(url: str, on_ping: Callable[[], None]) -> ClientConnection:
     except InvalidStatus as error:
         raise CallFailed(f"{shown} refused the call: HTTP {error.response.status_code}") from error
     except TimeoutError as error:
-        raise CallFailed(f"{shown} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
+        raise CallFailed(f"{shown} did not answer within {within_s:g} s") from error
     except (InvalidURI, ValueError) as error:
         raise CallFailed(f"{shown} is not a WebSocket address (ws://host:port/path)") from error
     except OSError as error:

@@ -83,6 +83,7 @@ class CallReport:
     in_vain: list[Step] = field(default_factory=list)
     pacing: Pacing | None = None
     reply: bytes = b""
+    unplayed_s: float = 0.0  # of the agent's audio when the connection ended
     noticed_s: float | None = None
     pings_unheard: int = 0
 

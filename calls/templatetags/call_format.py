@@ -1,6 +1,7 @@
 """Filters that write a call's figures as people read them."""
 
 import json
+import re
 import unicodedata
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,11 +9,15 @@ from typing import Any
 from django import template
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.html import escape
+from django.utils.safestring import mark_safe
 
+from calls.events import KEYS_PRESSED
 from calls.models import CallSession
 
 register = template.Library()
 
+_KEYS = re.compile(re.escape(KEYS_PRESSED) + r"([0-9*#]+)")
 KIND_LABELS = {"stt": "speech-to-text", "llm": "language model", "tts": "text-to-speech"}
 
 
@@ -66,6 +71,16 @@ def clock_seconds(ms: int) -> str:
 def duration(value: timedelta | None) -> str:
     """Return a duration as minutes and seconds, such as "1:05" or "1:02:03"; empty for None."""
     return "" if value is None else _minutes(max(0, round(value.total_seconds())))
+
+
+@register.filter
+def keys_shown(text: str) -> str:
+    """Return what a caller said as HTML, in which the keys he pressed look like keys."""
+    return mark_safe(_KEYS.sub(_as_keys, escape(text)))  # noqa: S308  it is escaped
+
+
+def _as_keys(pressed: re.Match[str]) -> str:
+    return KEYS_PRESSED + " ".join(f"<kbd>{key}</kbd>" for key in pressed[1])
 
 
 @register.filter

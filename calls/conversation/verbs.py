@@ -1,0 +1,178 @@
+"""What may be asked of a call that runs, whoever asks: the longest duration, a command, a key, an answer."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from calls import events
+from calls.conversation.client import Client
+from calls.conversation.control import Refused, carried_out, name_of
+from calls.conversation.watchdog import Watchdog
+from calls.events import LLM
+from calls.models import EndReason
+from calls.pipeline.conversation import Conversation
+from calls.profiles.in_force import CallConfig
+from calls.tasks import Tasks
+
+SPOKEN_WITHIN_S = 20.0  # a farewell, or what is said before a transfer
+HOLD_S = 120.0
+MOST_CHARS = 1000  # of a text to say
+# What the model is told, as part of the conversation.
+BACK = "The transfer to {name} failed: {why}. The caller is back with you. Tell him, and ask how to go on."
+
+
+class Verbs:
+    """Ends a call, transfers it, has the agent say something or wait.
+
+    Args:
+        config: of the call.
+        conversation: its pipeline.
+        publish: takes what happens.
+        client: gives the present way to the client.
+        watchdog, tasks: of the call.
+    """
+
+    def __init__(
+        self,
+        config: CallConfig,
+        conversation: Conversation,
+        publish: events.Sink,
+        client: Callable[[], Client],
+        *,
+        watchdog: Watchdog,
+        tasks: Tasks,
+    ) -> None:
+        self._config = config
+        self._conversation = conversation
+        self._publish = publish
+        self._client = client
+        self._watchdog = watchdog
+        self._tasks = tasks
+        self.is_ending = False  # the pipeline stops, as it should, when the farewell has been said
+        self._leaving = ""  # what keeps the agent from doing anything else, as part of a sentence
+        self._destination = ""  # of the transfer under way
+        self._holding: asyncio.TimerHandle | None = None
+        self._is_over = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether the caller gets answers: he was not told to hold on, nor that this is the end."""
+        return not self._leaving and self._holding is None
+
+    async def say(self, text: str) -> None:
+        """Have the agent say this, after what it is saying.
+
+        Raises:
+            Refused: no text or too much of it; the agent takes leave.
+        """
+        self._refuse_while_leaving()
+        if not 0 < len(text.strip()) <= MOST_CHARS:
+            raise Refused(f"expected a text of 1 to {MOST_CHARS} characters, got one of {len(text)}")
+        await self._conversation.say(text)
+
+    async def hold_on(self, text: str) -> None:
+        """Say this, then leave unanswered what the caller says, until `go_on` or for two minutes.
+
+        Raises:
+            Refused: the text cannot be said, or the agent takes leave.
+        """
+        await self.say(text)
+        self._stop_holding()
+        self._watchdog.stop()
+        self._conversation.hold()
+        loop = asyncio.get_running_loop()
+        self._holding = loop.call_later(HOLD_S, lambda: self._tasks.spawn(self.go_on()))
+
+    async def go_on(self) -> None:
+        """Answer the caller again, first of all what he has said meanwhile.
+
+        Raises:
+            Refused: nobody was told to hold on, or the agent takes leave.
+        """
+        self._refuse_while_leaving()
+        if self._holding is None:
+            raise Refused("expected a caller who was told to hold on, but nobody was")
+        await self._answer_again()
+
+    async def end(self, reason: EndReason) -> str:
+        """Say the farewell to its end, end the call on the telephone, and leave the socket.
+
+        Returns why the telephone could not be hung up, "" if it was.
+
+        Raises:
+            Refused: the agent takes leave already, or the caller hung up first.
+        """
+        self._take_leave("is taking leave of the caller")
+        self.is_ending = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SPOKEN_WITHIN_S):
+                if self._config.farewell:
+                    await self._conversation.say(self._config.farewell, interruptible=False)
+                await self._conversation.finish()
+        if self._is_over:
+            raise Refused("the call has ended meanwhile")
+        refused = await carried_out(self._client().control.end())
+        self._publish(events.HungUp(refused))
+        self._client().leave(reason)
+        return refused
+
+    async def transfer(self, destination: str) -> None:
+        """Announce the transfer, hand the call on when that has been spoken, and leave the socket.
+
+        Of a transfer that fails the model is told, and the call goes on with it: at once, or when it is back.
+
+        Raises:
+            Refused: the destination is unknown, the client cannot, or the agent takes leave already.
+        """
+        name = name_of(self._client().control, destination)
+        self._take_leave(f"is transferring the call to {name}")
+        self._destination = destination
+        self._publish(events.Transferring(destination))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SPOKEN_WITHIN_S):
+                if announcement := self._config.transfer_announcement.replace("{destination}", name):
+                    await self._conversation.say(announcement, interruptible=False)
+                await self._conversation.spoken()
+        if self._is_over or self._conversation.is_over:
+            refused = "the call has ended"
+        else:
+            refused = await carried_out(self._client().control.transfer(destination))
+        if refused:
+            await self.come_back(refused)
+            raise Refused(refused)
+        self._client().leave(EndReason.TRANSFERRED)
+
+    async def come_back(self, why: str) -> None:
+        """The call was not taken where it was transferred to: the agent tells the caller, and goes on."""
+        destination, self._destination, self._leaving = self._destination, "", ""
+        self._publish(events.TransferFailed(destination, why))
+        name = self._client().control.destinations().get(destination, destination)
+        await self._answer_again(BACK.format(name=name, why=why))
+
+    def stop(self, reason: EndReason) -> None:
+        """The call is over; if that is because of a transfer, it has succeeded."""
+        self._is_over = True
+        self._stop_holding()
+        if reason is EndReason.TRANSFERRED:
+            self._publish(events.Transferred(self._destination))
+
+    def _refuse_while_leaving(self) -> None:
+        if self._leaving:
+            raise Refused(f"the agent {self._leaving}")
+
+    def _take_leave(self, doing: str) -> None:
+        self._refuse_while_leaving()
+        self._leaving = doing
+        self._stop_holding()
+        self._watchdog.stop()
+        self._conversation.hold()
+
+    async def _answer_again(self, note: str = "") -> None:
+        self._stop_holding()
+        if not self._conversation.is_over and await self._conversation.go_on(note):
+            self._watchdog.expect(LLM)
+
+    def _stop_holding(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
