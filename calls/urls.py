@@ -30,7 +30,7 @@ urlpatterns = [
     path("rustpbx/ivr", pbx.step, name="ivr"),
     path("rustpbx/ivr/start", pbx.notice),
     path("rustpbx/ivr/end", pbx.notice),
-    path("rustpbx/ivr/fail", pbx.step),
+    path("rustpbx/ivr/fail", pbx.failed),
     path("rustpbx/webhook", pbx.webhook, name="rustpbx-webhook"),
     path("rustpbx/say/<str:name>.wav", pbx.say, name="rustpbx-say"),
 ]

@@ -31,6 +31,7 @@ from tests.cloud.tls import Authority
 pytest_plugins = ["tests.services"]
 
 GROUPS = import_module("calls.migrations.0002_groups").GROUPS
+PBX = import_module("calls.migrations.0012_pbx").MANAGE  # Admins manage these as well
 PASSWORD = "correct horse battery"
 STARTED_AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
 
@@ -81,7 +82,8 @@ def persona(name, group=None, **fields):
 def group_of(name):
     """The group as migrations make it; made again where a test with transactions has emptied the tables."""
     group, _ = Group.objects.get_or_create(name=name)
-    may = Permission.objects.filter(content_type__app_label="calls", codename__in=GROUPS[name])
+    names = [*GROUPS[name], *(PBX if name == "Admins" else ())]
+    may = Permission.objects.filter(content_type__app_label="calls", codename__in=names)
     group.permissions.add(*may)
     return group
 

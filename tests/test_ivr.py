@@ -105,6 +105,7 @@ FAILED = Step("s", "fail")
         (start(), ELSEWHERE, Plan(Do.OVERFLOW, again=True)),
         (start(), Standing(SessionState.SPEAKING, 0), Plan(Do.SPEAK, again=True)),
         (rang(False), Standing(SessionState.BRIDGING, 3), Plan(Do.BRIDGE, again=True)),
+        (rang(True), Standing(SessionState.BRIDGING, 3), Plan(Do.HANG_UP)),
         # The connection never came about.
         (start(1), BRIDGE_1, Plan(Do.OVERFLOW, "no audio connection came about")),
         (start(of="rwi"), BRIDGE_1, Plan(Do.OVERFLOW, "no audio connection came about")),

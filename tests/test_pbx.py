@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from calls.events import Request
 from calls.gateway import admission
-from calls.gateway.pbx import answering, arriving, database, views
+from calls.gateway.pbx import answering, arriving, database, ending, later
 from calls.gateway.pbx.arriving import arrive
+from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import Places, places
 from calls.models import (
@@ -62,9 +63,11 @@ async def settled():
     answering._read_at = -math.inf
     yield
     await watchdog.close()
+    await later.close()
     await writer.close()
     database.close()
     places._until.clear()
+    memory.clear()
 
 
 async def post(path, token, body):
@@ -326,7 +329,8 @@ async def test_the_database_away_is_no_silence(pbx, monkeypatch):
     await Pbx.objects.aupdate(overflow_target="sip:100@pbx")
     assert (await ask(pbx))["type"] == "prompt"  # as the PBX was known last
     assert await ask(pbx, {"type": "audio_complete"}) == {"type": "hangup"}
-    assert (await post("/rustpbx/ivr", "another", asked())).status_code == 401
+    response = await post("/rustpbx/ivr", "unknown", asked())  # perhaps it is a new one
+    assert (response.status_code, response.json()) == (200, {"type": "hangup"})
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"session_id": null}'])
@@ -347,7 +351,7 @@ async def test_strangers_cost_neither_the_database_nor_the_reading_of_what_they_
     pbx, monkeypatch, caplog
 ):
     await ask(pbx)
-    monkeypatch.setattr(views, "_end_of_call", None)
+    monkeypatch.setattr(ending, "_end_of_call", None)
     monkeypatch.setattr(answering, "STRANGE_S", 60)
     read_at = answering._read_at
     for token in ("x", "y"):
@@ -372,17 +376,20 @@ async def test_beginnings_and_ends_of_steps_say_nothing(pbx):
 
 async def test_what_could_not_be_begun_is_answered_anew(pbx):
     await ask(pbx)
-    response = await post(
-        "/rustpbx/ivr/fail", pbx[1], asked({"type": "fail", "reason": "bridge start failed"})
-    )
+    response = await post("/rustpbx/ivr/fail", pbx[1], asked({"type": "fail", "reason": "no bridge"}))
+    assert response.json()["type"] == "prompt"
+    await ask(pbx, session_id="second")
+    # The path says it, too.
+    response = await post("/rustpbx/ivr/fail", pbx[1], asked(session_id="second"))
     assert response.json()["type"] == "prompt"
 
 
-async def test_a_long_name_of_a_call_is_told_from_another(pbx):
+async def test_a_call_with_a_name_too_long_to_be_helped_by_it_goes_elsewhere(pbx):
     for name in ("x" * 300 + "a", "x" * 300 + "b"):
-        assert (await ask(pbx, session_id=name))["type"] == "bridge"
-        assert (await ask(pbx, session_id=name))["type"] == "bridge"
+        assert (await ask(pbx, session_id=name))["type"] == "prompt"
+        assert (await ask(pbx, {"type": "audio_complete"}, session_id=name)) == {"type": "hangup"}
     assert await PbxSession.objects.acount() == 2
+    assert (await ask(pbx, session_id="x" * 255))["type"] == "bridge"
 
 
 # --- Its end ----------------------------------------------------------------------------------------------
@@ -421,29 +428,54 @@ async def test_callers_left_behind_are_found_once(pbx):
     answer = await ask(pbx)
     later = timezone.now() + timedelta(seconds=10)
     stranded = sync_to_async(lambda: list(PbxSession.objects.stranded(later)))
+    rescue = sync_to_async(PbxSession.objects.rescue)
     (session,) = await stranded()
-    assert await sync_to_async(PbxSession.objects.rescue)(session.pk, 1)
-    assert not await sync_to_async(PbxSession.objects.rescue)(session.pk, 1)
+    assert await rescue(session, later)
+    assert not await rescue(session, later)
     assert await stranded() == []
-    await PbxSession.objects.aupdate(rescued_bridge=0)
+    assert await rescue(session, later + timedelta(seconds=5))
+    await PbxSession.objects.aupdate(rescued_at=None)
     await connect(answer)
     assert await stranded() == []
 
 
-def test_the_calls_of_a_process_that_died_are_left_behind(pbx, make_call):
+@pytest.mark.parametrize(
+    ("left", "is_stranded"),
+    [
+        (("talking", 40, ""), True),
+        (("talking", 40, "crash"), True),
+        (("talking", 40, "shutdown"), True),  # but the PBX's question was not answered any more
+        (("talking", 40, "transferred"), True),
+        (("talking", 40, "disconnect"), False),
+        (("leaving", 40, "hung_up"), True),
+        (("leaving", 5, "hung_up"), False),
+        (("speaking", 100, "overflow"), True),
+        (("speaking", 40, "overflow"), False),
+        (("transferring", 100, "transferred"), False),  # they may be talking there
+        (("overflowing", 100, "overflow"), False),
+        (("queued", 100, "transferred"), False),
+        (("ended", 100, "hung_up"), False),
+    ],
+)
+def test_the_calls_of_a_process_that_died_are_left_behind(pbx, make_call, left, is_stranded):
     from calls.models import Node
+
+    state, told_s, reason = left
 
     Node.objects.renew(node := node_row())
     call = make_call()
-    session = PbxSession.objects.create(
-        pbx=pbx[0], session_id="s", call=call, state="talking", bridges=1, node_id=node.id
-    )
     now = timezone.now()
+    if reason:
+        CallSession.objects.filter(pk=call.pk).update(status="completed", end_reason=reason)
+    session = PbxSession.objects.create(
+        pbx=pbx[0], session_id="s", call=call, state=state, bridges=1, node_id=node.id,
+        told_at=now - timedelta(seconds=told_s),
+    )  # fmt: skip
     assert list(PbxSession.objects.stranded(now)) == []
     Node.objects.filter(pk=node.id).update(seen_at=now - timedelta(seconds=31))
-    assert list(PbxSession.objects.stranded(now)) == [session]
-    CallSession.objects.filter(pk=call.pk).update(status="completed", end_reason="disconnect")
-    assert list(PbxSession.objects.stranded(now)) == []
+    assert list(PbxSession.objects.stranded(now)) == [session] * is_stranded
+    Node.objects.filter(pk=node.id).update(seen_at=now - timedelta(seconds=2), state="stopped")
+    assert list(PbxSession.objects.stranded(now)) == []  # a question may be on its way
 
 
 async def test_a_call_that_was_handed_on_keeps_its_own_place(pbx, monkeypatch):

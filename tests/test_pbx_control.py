@@ -1,5 +1,6 @@
 """What is done at a PBX from our side: over its APIs, by its next question, and for callers in silence."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,9 +9,11 @@ from aiohttp.test_utils import TestServer
 from asgiref.sync import sync_to_async
 
 from calls.conversation.control import Refused
-from calls.gateway.pbx import database
+from calls.gateway import registry
+from calls.gateway.pbx import database, later
 from calls.gateway.pbx.arriving import arrive
 from calls.gateway.pbx.control import BridgeControl, ForkControl
+from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import Watchdog, watchdog
 from calls.gateway.places import places
 from calls.models import EndReason, Pbx, PbxSession, SessionState
@@ -139,9 +142,11 @@ async def test_the_forks_call_is_ended_if_it_is_the_only_one():
 async def settled():
     yield
     await watchdog.close()
+    await later.close()
     await writer.close()
     database.close()
     places._until.clear()
+    memory.clear()
 
 
 @sync_to_async
@@ -182,6 +187,17 @@ class TestByItsNextQuestion:
         assert await arrive({"ticket": session.ticket}) is None
         assert (await stored()).state == SessionState.TALKING
         assert (await arrive({})).key == (await arrive({"pbx": "99"})).key == ""
+
+    async def test_a_connection_after_the_call_has_ended_is_another_call_of_the_same_telephone(self):
+        session = await bridged()
+        first = await arrive({"ticket": session.ticket})
+        session = await stored()
+        session = await sync_to_async(PbxSession.objects.select_related("pbx").get)()
+        session.bridge("the connection was interrupted")
+        await session.asave()
+        second = await arrive({"ticket": session.ticket})
+        assert second.told["call_id"] not in (None, first.told["call_id"])
+        assert (await stored()).call_id == second.told["call_id"]
 
     async def test_what_is_decided_is_stored(self):
         session = await bridged()
@@ -265,6 +281,58 @@ class TestInSilence:
             await self.rescued(rustpbx, session) == await self.rescued(rustpbx, session) == ["rwi transfer"]
         )
 
+    async def helped(self, rustpbx, session, monkeypatch, until):
+        """What was ordered by the time `until` says it is enough."""
+        monkeypatch.setattr("calls.gateway.pbx.watchdog.AGAIN_S", 0.05)
+        monkeypatch.setattr("calls.models.pbx_session.RESCUED_EVERY", timedelta(0))
+        rustpbx.calls["s"] = ringing(rustpbx)
+        dog = Watchdog()
+        dog.expect(session.pk, session.bridges, 0.0, SessionState.BRIDGING)
+        async with asyncio.timeout(20):
+            while not await until():  # noqa: ASYNC110  a row, or the simulator's list
+                await asyncio.sleep(0.02)
+        await dog.close()
+        return [command for command, _ in rustpbx.commands]
+
+    async def test_it_is_tried_again_while_the_pbx_cannot(self, rustpbx, monkeypatch):
+        session = await bridged(rustpbx.url)
+        monkeypatch.setattr("calls.simulator.pbx.API_TOKEN", "not yet")
+        monkeypatch.setattr("calls.simulator.pbx.RWI_TOKEN", "not yet")
+
+        async def until():
+            if (await stored()).rescues == 2:
+                monkeypatch.undo()
+            return rustpbx.commands
+
+        assert len(await self.helped(rustpbx, session, monkeypatch, until)) == 1
+
+    async def test_one_who_is_sent_back_and_not_asked_about_is_hung_up_on(self, rustpbx, monkeypatch):
+        session = await bridged(rustpbx.url)
+
+        async def until():
+            return (await stored()).state == SessionState.LEAVING
+
+        commands = await self.helped(rustpbx, session, monkeypatch, until)
+        assert commands == ["rwi transfer", "rest hangup"]
+
+    async def test_it_is_not_tried_for_ever(self, rustpbx, monkeypatch, caplog):
+        session = await bridged("http://127.0.0.1:9")
+        monkeypatch.setattr("calls.gateway.pbx.watchdog.MOST_RESCUES", 2)
+        monkeypatch.setattr("calls.models.pbx_session.MOST_RESCUES", 2)
+
+        async def until():
+            return not registry.awaited
+
+        assert await self.helped(rustpbx, session, monkeypatch, until) == []
+        assert (await stored()).rescues == 2
+
+    async def test_a_call_that_the_pbx_has_not_any_more_is_over(self, rustpbx):
+        session = await bridged(rustpbx.url, rwi=False)
+        dog = Watchdog()
+        await dog._overdue(session.pk, session.bridges, SessionState.BRIDGING)
+        await dog.close()
+        assert (await stored()).state == SessionState.ENDED
+
     async def test_a_pbx_without_a_way_is_logged(self, rustpbx, caplog):
         session = await bridged("")
         assert await self.rescued(rustpbx, session) == []
@@ -277,5 +345,8 @@ class TestInSilence:
         watchdog.expect(session.pk, 1, 0.01, SessionState.BRIDGING)
         assert (await ordered.get())["variables"] == {"return_from": "rwi"}
         watchdog.expect(session.pk, 1, 60, SessionState.BRIDGING)
+        assert not await registry.ended(0)  # a process about to stop waits for it
+        ended = asyncio.create_task(registry.ended(60))
         watchdog.forget(session.pk)
+        assert await ended
         assert not watchdog._timers

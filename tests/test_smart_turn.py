@@ -1,6 +1,7 @@
 """A turn is over where Pipecat's own analyser says so, on the same audio."""
 
 import asyncio
+import threading
 from importlib.resources import as_file
 from types import SimpleNamespace
 
@@ -47,6 +48,12 @@ def cuts():
         turns += [whole[: int(seconds * SAMPLE_RATE) * 2] for seconds in CUTS_S]
         turns += [whole + bytes(6400), whole + whole]
     return turns
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """What is judged counts, however busy the machine is."""
+    monkeypatch.setattr(smart_turn, "DECIDED_WITHIN_S", 60)
 
 
 async def test_the_model_gives_pipecats_probabilities(cuts, monkeypatch):
@@ -119,6 +126,23 @@ async def test_the_model_hears_what_pipecats_would(seed, monkeypatch):
     assert compared > 5
     assert ended > 1
     await theirs.cleanup()
+
+
+async def test_a_decision_that_is_late_is_the_pauses(monkeypatch):
+    """Of a machine that is not up to its calls: no call's audio waits for it, and it is not made any more."""
+    asked, free = [], threading.Event()
+    monkeypatch.setattr(smart_turn, "DECIDED_WITHIN_S", 0.01)
+    monkeypatch.setattr(smart_turn, "probability", lambda audio: asked.append(audio) or 0.0)
+    other = smart_turn._executor().submit(free.wait, 10)
+    ours = SharedSmartTurn()
+    ours.append_audio(bytes(6400), is_speech=True)
+    try:
+        assert await ours.analyze_end_of_turn() == (EndOfTurnState.COMPLETE, None)
+    finally:
+        free.set()
+    assert await asyncio.wrap_future(other)
+    assert await asyncio.wrap_future(smart_turn._executor().submit(lambda: asked)) == []
+    assert not ours.speech_triggered
 
 
 async def test_a_turn_without_audio_is_not_over():

@@ -20,6 +20,7 @@ from calls.process import this_process
 from calls.tasks import Tasks
 
 CLOSING_S = 2.5  # what a connection's end takes at most
+ASKED_S = 10.0  # and until its PBX has asked what is next, which may have to be reminded
 PARKED_S = 200.0  # RustPBX lets a transfer ring for 180 s; what was not back by then has been taken
 
 
@@ -38,6 +39,9 @@ class Registered(Protocol):
 live: set[Registered] = set()
 """The open connections of this process."""
 
+awaited: set[int] = set()
+"""Telephone calls between two connections, by their PBX's sessions: it is about to ask us or to connect."""
+
 running: dict[UUID, Call] = {}
 """The calls of this process by their ids, parked ones included."""
 
@@ -54,30 +58,60 @@ def registered(connection: Registered) -> Iterator[None]:
         _count()
         connection.life.leave(EndReason.CLOSED, GOING_AWAY)  # both do nothing for one that ran to its end
         connection.life.close()
+        _gone()
 
 
-async def ended(seconds: float) -> bool:
-    """Wait until the connections that are open now have ended, at most for `seconds`; whether they have."""
-    waiting = {asyncio.create_task(connection.life.closed.wait()) for connection in live}
-    if not waiting:
-        return True
+def expect(session: int) -> None:
+    """The PBX of this session is about to ask us, or to connect."""
+    awaited.add(session)
+
+
+def came(session: int) -> None:
+    """It has, or will not."""
+    awaited.discard(session)
+    _gone()
+
+
+async def ended(seconds: float, *, parked_too: bool = False) -> bool:
+    """Wait until no call is open or on its way here, at most for `seconds`; whether none is.
+
+    `parked_too`: until none is parked either.
+    """
+    changed = asyncio.Event()
+    _waiting.add(changed)
     try:
-        return not (await asyncio.wait(waiting, timeout=seconds))[1]
+        async with asyncio.timeout(seconds):
+            while live or awaited or (parked_too and _parked):
+                changed.clear()
+                await changed.wait()
+    except TimeoutError:
+        return False
     finally:
-        for task in waiting:
-            task.cancel()
+        _waiting.discard(changed)
+    return True
+
+
+_waiting: set[asyncio.Event] = set()
+
+
+def _gone() -> None:
+    for each in _waiting:
+        each.set()
 
 
 async def say_goodbye() -> None:
-    """End every connection with the farewell, and return when they have ended. Cancelling it breaks off."""
+    """End every connection with the farewell, and return when they have ended and their PBXes have asked.
+
+    Cancelling it breaks off.
+    """
     async with asyncio.TaskGroup() as goodbyes:
         for connection in live:
             goodbyes.create_task(connection.say_goodbye(EndReason.DRAINED))
-    await ended(CLOSING_S)
+    await ended(ASKED_S)
 
 
 async def shutdown() -> None:
-    """End every connection of this process at once and wait until they are closed, at most 2.5 s."""
+    """End every connection of this process at once and wait until that is done, at most 2.5 s."""
     for connection in list(live):
         connection.stop(EndReason.SHUTDOWN, GOING_AWAY)
     parked = [asyncio.create_task(end_parked(key, EndReason.SHUTDOWN)) for key in list(_parked)]
@@ -125,6 +159,11 @@ def take(key: str, voice: VoiceOut) -> Call | None:
     return parked.call
 
 
+def is_parked(key: str) -> bool:
+    """Whether a call is parked under this key, which has its place. For any thread."""
+    return key in _parked
+
+
 async def end_parked(key: str, reason: EndReason, error: str = "") -> None:
     """End the call parked under this key, as of when it was parked; nothing if there is none."""
     if parked := _remove(key):
@@ -141,6 +180,7 @@ def _remove(key: str) -> _Parked | None:
     parked = _parked.pop(key, None)
     if parked is not None:
         parked.timer.cancel()
+        _gone()
         places.release(key)
     return parked
 

@@ -2,22 +2,26 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.signing import BadSignature, Signer
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from .facts import CallStatus, EndReason
+from .facts import EndReason
 from .node import Node
 from .pbx import Destination, Pbx, hashed
 from .session import CallSession
 
 SESSION_CHARS = 255
 STRANDED_FOR = timedelta(minutes=10)  # nobody listens to silence any longer
+MOST_RESCUES = 12  # tries
+RESCUED_EVERY = timedelta(seconds=4)
+ASKS_WITHIN = timedelta(seconds=8)  # after the end of a connection
+SPOKEN_WITHIN = timedelta(seconds=60)  # a text, and the end after it
 TICKET_GRACE = timedelta(seconds=2)  # beyond the time in which the PBX gives up
 _SIGNER = Signer(salt="calls.pbx.ticket")
 
@@ -33,6 +37,9 @@ class SessionState(models.TextChoices):
     SPEAKING = "speaking", "A text is spoken, then the call ends"
     LEAVING = "leaving", "Told to hang up"
     ENDED = "ended", "The telephone call is over"
+
+
+TOLD_TO_END = (SessionState.SPEAKING, SessionState.LEAVING)
 
 
 class Decision(models.TextChoices):
@@ -82,7 +89,10 @@ class PbxSessionQuerySet(models.QuerySet["PbxSession"]):
         won = session and valid.filter(pk=session.pk).update(
             state=SessionState.TALKING, ticket_hash="", connected_at=now, node=node
         )
-        return session if won else None
+        if not session or not won:
+            return None
+        session.state = SessionState.TALKING
+        return session
 
     def decide(
         self, id: int, bridge: int, decision: Decision, destination: Destination | None = None
@@ -92,7 +102,9 @@ class PbxSessionQuerySet(models.QuerySet["PbxSession"]):
         standing = self.filter(pk=id, bridges=bridge, state=SessionState.TALKING)
         return standing.update(decision=decision, destination=name, target=target) == 1
 
-    def decide_if_open(self, id: int, bridge: int, decision: Decision) -> bool:
+    def decide_if_open(
+        self, id: int, bridge: int, decision: Decision, _to: Destination | None = None
+    ) -> bool:
         """Decide, unless the conversation has; whether this did."""
         standing = self.filter(pk=id, bridges=bridge, state=SessionState.TALKING, decision="")
         return standing.update(decision=decision) == 1
@@ -111,22 +123,37 @@ class PbxSessionQuerySet(models.QuerySet["PbxSession"]):
         return session
 
     def stranded(self, now: datetime) -> "PbxSessionQuerySet":
-        """Return the sessions whose caller hears nothing: no audio came, or the process that ran it died."""
-        unconnected = Q(state=SessionState.BRIDGING, expires_at__range=(now - STRANDED_FOR, now))
-        orphaned = Q(
-            Q(call__status=CallStatus.ACTIVE) | Q(call__end_reason=EndReason.CRASH),
-            state=SessionState.TALKING,
-            node__in=Node.objects.gone(),
-            node__seen_at__gt=now - STRANDED_FOR,
-        )
-        return self.filter(unconnected | orphaned).exclude(rescued_bridge=models.F("bridges"))
+        """Return the sessions whose caller hears nothing: no audio came, or the process that ran it died.
 
-    def rescue(self, id: int, bridge: int) -> bool:
-        """Take it on oneself to rescue this bridge's caller; of several that try, one does."""
-        return (
-            self.filter(pk=id, bridges=bridge).exclude(rescued_bridge=bridge).update(rescued_bridge=bridge)
-            == 1
+        Not those that are elsewhere: the caller may be talking to somebody there, which nothing tells.
+        """
+        left = Q(node__in=Node.objects.gone(), node__seen_at__range=(now - STRANDED_FOR, now - ASKS_WITHIN))
+        hung_up = Q(call__end_reason__in=[EndReason.DISCONNECT, EndReason.CLOSED])
+        ending = Q(state=SessionState.SPEAKING, told_at__range=(now - STRANDED_FOR, now - SPOKEN_WITHIN)) | Q(
+            state=SessionState.LEAVING, told_at__range=(now - STRANDED_FOR, now - ASKS_WITHIN)
         )
+        return self.filter(
+            Q(state=SessionState.BRIDGING, expires_at__range=(now - STRANDED_FOR, now))
+            | (Q(state=SessionState.TALKING) & left & ~hung_up)
+            | (ending & left),
+            _may_be_rescued(now),
+        )
+
+    def rescue(self, session: "PbxSession", now: datetime) -> bool:
+        """Take it on oneself to rescue the caller, who is where he was; of several that try, one does."""
+        standing = self.filter(pk=session.pk, bridges=session.bridges, state=session.state)
+        return standing.filter(_may_be_rescued(now)).update(rescued_at=now, rescues=F("rescues") + 1) == 1
+
+    def hung_up(self, session: "PbxSession", *, is_there: bool) -> None:
+        """The PBX was told to end the call, or has none of that name any more."""
+        state = SessionState.LEAVING if is_there else SessionState.ENDED
+        standing = self.filter(pk=session.pk, bridges=session.bridges, state=session.state)
+        standing.update(state=state, ended_at=None if is_there else timezone.now(), ticket_hash="")
+
+
+def _may_be_rescued(now: datetime) -> Q:
+    """Has not been tried too often, nor a moment ago."""
+    return Q(rescues__lt=MOST_RESCUES) & (Q(rescued_at=None) | Q(rescued_at__lt=now - RESCUED_EVERY))
 
 
 def session_key(session_id: str) -> str:
@@ -161,7 +188,9 @@ class PbxSession(models.Model):
     destination = models.CharField(max_length=80, blank=True, help_text="Its name.")
     target = models.CharField(max_length=255, blank=True, help_text="The destination as the PBX knows it.")
     why = models.CharField(max_length=200, blank=True, help_text="Why the caller is with the agent again.")
-    rescued_bridge = models.PositiveSmallIntegerField(default=0)
+    told_at = models.DateTimeField(null=True, blank=True, help_text="When the PBX was last answered.")
+    rescues = models.PositiveSmallIntegerField(default=0, help_text="How often a silent caller was helped.")
+    rescued_at = models.DateTimeField(null=True, blank=True)
     node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     started_at = models.DateTimeField(auto_now_add=True)
     connected_at = models.DateTimeField(null=True, blank=True, help_text="When audio was last connected.")
@@ -181,7 +210,9 @@ class PbxSession(models.Model):
             models.Index(fields=["ticket_hash"], condition=~Q(ticket_hash=""), name="session_by_ticket"),
             # stranded: the few that go on.
             models.Index(
-                fields=["state"], condition=Q(state__in=["bridging", "talking"]), name="session_going_on"
+                fields=["state"],
+                condition=Q(state__in=["bridging", "talking", "speaking", "leaving"]),
+                name="session_in_our_hands",
             ),
         ]
 
@@ -199,6 +230,16 @@ class PbxSession(models.Model):
         value = f"{self.bridges}:{self.key}"
         made = salted_hmac("calls.pbx.ticket", value, settings.SECRET_KEY, algorithm="sha256").hexdigest()
         return _SIGNER.sign(made)
+
+    def told(self, state: SessionState) -> None:
+        """The PBX is answered. Not saved."""
+        self.state, self.told_at = state, timezone.now()
+        self.rescues, self.rescued_at = 0, None
+
+    def begin_anew(self) -> None:
+        """The call that was had before has ended: what comes is another, and the session's from now on."""
+        self.call_id = uuid4()
+        self.save(update_fields=["call_id"])
 
     def bridge(self, why: str = "") -> None:
         """The next audio connection is to be made: with a new ticket, in time. Not saved."""

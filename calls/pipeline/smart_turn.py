@@ -5,6 +5,7 @@ of one core. OpenVINO takes 22 ms with the same file. Nothing else in a call tak
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,14 @@ from calls.audio.format import SAMPLE_RATE
 from calls.pipeline.features import BANDS, STEPS, log_mel
 from calls.providers.niceness import give_way
 
+logger = logging.getLogger(__name__)
+
 MODEL = files("pipecat.audio.turn.smart_turn.data") / "smart-turn-v3.2-cpu.onnx"
 SURE = 0.5
+# A decision takes 33 ms, and waits for those of other calls. On a machine that is not up to its calls they
+# would gather, and with them each call's audio: a caller who has been silent for so long has finished.
+DECIDED_WITHIN_S = 1.0
+TOLD_EVERY_S = 60.0
 FULL_SCALE = np.float32(1 / 32768)
 # Half precision, the default where the processor supports it, is slower here because of its conversions.
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
@@ -119,11 +126,17 @@ class SharedSmartTurn(BaseTurnAnalyzer):
         return EndOfTurnState.COMPLETE
 
     async def analyze_end_of_turn(self) -> tuple[EndOfTurnState, MetricsData | None]:
-        """Whether the turn is over after the audio so far, and how likely; None instead without audio."""
+        """Whether the turn is over after the audio so far, and how likely; None if it was not asked."""
         audio = self._turn.audio(self._vad_start_s)
         if not len(audio):
             return EndOfTurnState.INCOMPLETE, None
-        sure, seconds = await asyncio.get_running_loop().run_in_executor(_executor(), _timed, audio)
+        try:
+            async with asyncio.timeout(DECIDED_WITHIN_S):  # which also takes a decision back that waits yet
+                sure, seconds = await asyncio.get_running_loop().run_in_executor(_executor(), _timed, audio)
+        except TimeoutError:
+            _tell_that_it_is_late()
+            self._turn.clear()
+            return EndOfTurnState.COMPLETE, None
         if is_complete := sure > SURE:
             self._turn.clear()
         metrics = TurnMetricsData(
@@ -137,6 +150,16 @@ class SharedSmartTurn(BaseTurnAnalyzer):
     def clear(self) -> None:
         """Forget the turn and its audio."""
         self._turn.clear()
+
+
+_told_at = -TOLD_EVERY_S
+
+
+def _tell_that_it_is_late() -> None:
+    global _told_at  # noqa: PLW0603  of the one log
+    if time.monotonic() - _told_at >= TOLD_EVERY_S:
+        _told_at = time.monotonic()
+        logger.warning("smart turn did not decide within %g s: pauses end turns", DECIDED_WITHIN_S)
 
 
 class _Model:

@@ -188,10 +188,10 @@ def _of_decision(standing: Standing) -> Plan:
 
 
 def _of_transfer(step: Step, standing: Standing) -> Plan:
-    if standing.state == SessionState.BRIDGING:
-        return Plan(Do.BRIDGE, again=True)  # asked a second time
     if step.connected:
         return Plan(Do.HANG_UP)
+    if standing.state == SessionState.BRIDGING:
+        return Plan(Do.BRIDGE, again=True)  # asked a second time
     if standing.state == SessionState.TRANSFERRING:
         return Plan(Do.BRIDGE, f"nobody answered at {standing.destination}")
     return Plan(Do.SPEAK)

@@ -105,6 +105,7 @@ class Telephone:
 
     def order(self, action: dict[str, Any]) -> None:
         """Something comes from outside: an answer of the IVR's kind, or {"type": "ask", variables}."""
+        self.silent.clear()
         self._orders.put_nowait(action)
 
     async def run(self) -> Heard:

@@ -92,11 +92,11 @@ class AgentServer:
         self._ended.set()
         self._ready.set()
 
-    def stop(self, with_signal=signal.SIGTERM):
-        """Signal the process and wait for its end; its exit status."""
+    def stop(self, with_signal=signal.SIGTERM, within=STOP_S):
+        """Signal the process and wait for its end, so many seconds at most; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(with_signal)
-        status = self.process.wait(STOP_S)
+        status = self.process.wait(within)
         self._reader.join(STOP_S)
         return status
 

@@ -154,7 +154,29 @@ async def test_a_server_that_dies_gets_its_caller_back(tmp_path):
             await asyncio.to_thread(server.start)
             async with asyncio.timeout(60):
                 heard = await running
+            (call,) = await settled(server, pbx)
     assert (heard.kinds, heard.ended_by) == (["bridge", "bridge"], "caller")
+    assert (call["bridges"], call["end_reason"], call["hung_up_by"]) == (2, "disconnect", "caller")
+
+
+async def test_a_server_that_drains_waits_for_a_transferred_caller(tmp_path):
+    """Its last connection ends, the PBX asks, the telephone is busy, and the caller is back."""
+    with AgentServer(tmp_path, DRAIN_SECONDS="60") as server:
+        async with pbx_of(server, "drains", destinations=[SALES]) as (pbx, ivr):
+            busy = {"sip:200@pbx": Target(busy=True, talks_s=2)}
+            telephone = pbx.call(ivr, [WaitForAgent(0.5), Wait(60)], HANGS_UP, targets=busy)
+            running = asyncio.create_task(run(telephone))
+            call = await talking(server, pbx, 1)
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop, within=60))
+            async with asyncio.timeout(20):
+                while not any("no new calls" in line for line in server.output):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert "handed on" in await told_to(server, call, "transfer", "sales")
+            heard = await running
+            assert await stopping == 0
+            (call,) = rows(server, pbx)
+    assert (heard.kinds, heard.ended_by, heard.silence) == (["bridge", "transfer", "bridge"], "caller", "")
+    assert (call["bridges"], call["end_reason"]) == (2, "disconnect")
 
 
 async def told_to(agent, call, *command):

@@ -4,14 +4,17 @@ import logging
 import math
 import time
 import uuid
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from calls.gateway import admission
+from calls.gateway import admission, registry
 from calls.gateway.pbx import spoken
+from calls.gateway.pbx.memory import key_of, memory
+from calls.gateway.pbx.question import Answer, Question, Stranger, TooLate
 from calls.models import (
     Asked,
     CallEnd,
@@ -19,13 +22,14 @@ from calls.models import (
     CallStatus,
     Description,
     EndReason,
+    Node,
     Pbx,
     PbxSession,
     PromptProfile,
     SessionState,
 )
 from calls.models.pbx import of_token
-from calls.models.pbx_session import session_key
+from calls.models.pbx_session import SESSION_CHARS, session_key
 from calls.process import this_process
 from calls.profiles.choosing import choose_now
 from calls.rustpbx import ivr
@@ -37,30 +41,6 @@ REMEMBERED_S = 2.0  # what is changed about a PBX counts by then
 STRANGE_S = 0.5  # an unknown token is looked for in the database as often: any stranger can send many
 CONNECTS_WITHIN_S = 2.0  # beyond the PBX's own bound a place is kept and a ticket is valid
 NOT_ANSWERED = {EndReason.OVERFLOW: CallStatus.FAILED, EndReason.DISCONNECT: CallStatus.COMPLETED}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the PBX is told, and what is to be done besides.
-
-    Attributes:
-        body: what it is told.
-        session, bridge, within_s: name the audio connection that is to come, and when, if one is.
-        taken: our key of a call that was handed on and talked to somebody there.
-        began, ended: are to be stored of the call.
-    """
-
-    body: dict[str, Any]
-    session: int | None = None
-    bridge: int = 0
-    within_s: float = 0.0
-    taken: str = ""
-    began: CallStart | None = None
-    ended: CallEnd | None = None
-
-
-class Stranger(Exception):
-    """The token is nobody's."""
 
 
 _remembered: list[Pbx] = []  # as they were last read, also for when the database is away
@@ -82,50 +62,106 @@ def known(token: str) -> Pbx:
     return pbx
 
 
-def answer(token: str, body: bytes, address: str) -> Answer:
-    """Answer a question. Raises Stranger, and what the database raises."""
-    pbx = known(token)
+def remembered(token: str) -> Pbx | None:
+    """Return the PBX of this token, as it was known last: for when the database is away."""
+    return of_token(_remembered, token)
+
+
+def get_ready() -> None:
+    """Read what the first question needs. Raises what the database raises."""
+    with suppress(Stranger):
+        known("")
+    with suppress(PromptProfile.DoesNotExist):
+        choose_now("", Asked("", "", timezone.now()))
+
+
+def answer(question: Question) -> Answer:
+    """Answer from the database. Raises Stranger, TooLate, and what the database raises."""
+    pbx = known(question.token)
     try:
-        step = ivr.decode(body, pbx.headers_to_keep)
+        step = _decoded(question, pbx)
     except ivr.Unusable as e:
         logger.warning("%s asked what cannot be answered: %s", pbx, e)
         return Answer(ivr.hang_up())
     try:
-        return _answer(pbx, step, address)
+        return _answer(question, pbx, step)
     except IntegrityError:  # asked twice at the same time: the other was first
-        return _answer(pbx, step, address)
+        return _answer(question, pbx, step)
 
 
-def _answer(pbx: Pbx, step: Step, address: str) -> Answer:
+def _decoded(question: Question, pbx: Pbx) -> Step:
+    step = ivr.decode(question.body, pbx.headers_to_keep)
+    return replace(step, event="fail") if question.has_failed else step
+
+
+def _answer(question: Question, pbx: Pbx, step: Step) -> Answer:
+    key = key_of(pbx, step.session_id)
     with transaction.atomic():
-        session = PbxSession.objects.at(pbx, step.session_id)
+        session = memory.newer(PbxSession.objects.at(pbx, step.session_id), key)
         if session is None:
-            return _of_new(pbx, step, address)
-        session.pbx = pbx
-        if session.state == SessionState.ENDED:
-            return Answer(ivr.hang_up())
-        standing = Standing(session.state, session.bridges, session.decision, session.destination)
-        answer = _follow(session, ivr.plan(step, standing))
-        return replace(answer, taken=session.key) if step.connected else answer
+            session, answer = _of_new(pbx, step, question.address)
+        else:
+            session.pbx, session.node_id = pbx, _this_node()
+            answer = _of_known(session, step)
+        if not question.settle():
+            admission.release(key)
+            raise TooLate
+    if session is not None:
+        question.keep(session)
+    return answer
 
 
-def without_database(token: str, body: bytes) -> Answer:
-    """Answer a question when nothing can be read or stored: the call goes elsewhere. Raises Stranger."""
-    pbx = of_token(_remembered, token)
+def _of_known(session: PbxSession, step: Step, *, is_stored: bool = True) -> Answer:
+    if session.state == SessionState.ENDED:
+        return Answer(ivr.hang_up())
+    standing = Standing(session.state, session.bridges, session.decision, session.destination)
+    answer = _follow(session, ivr.plan(step, standing), is_stored=is_stored)
+    return replace(answer, taken=session.key) if step.connected else answer
+
+
+def without_database(question: Question) -> Answer:
+    """Answer from what is remembered, as nothing can be read or stored.
+
+    Of a token that is not known yet nobody can tell whose it is: the call ends, which is better than silence.
+    """
+    pbx = remembered(question.token)
     if pbx is None:
-        raise Stranger
+        return Answer(ivr.hang_up())
     try:
-        step = ivr.decode(body)
+        step = _decoded(question, pbx)
     except ivr.Unusable:
         return Answer(ivr.hang_up())
-    do = ivr.plan(step, None).do
-    return Answer(_body(_elsewhere(pbx, spoken_only=do is Do.SPEAK) if do is not Do.HANG_UP else do, pbx))
+    session = memory.recall(key_of(pbx, step.session_id))
+    if session is not None:
+        session.pbx = pbx
+        answer = _of_known(session, step, is_stored=False)
+    else:
+        session, answer = _of_new(pbx, step, question.address, is_stored=False)
+    if session is None or session.state == SessionState.ENDED:
+        return answer
+    memory.keep(session, is_stored=False)
+    return replace(answer, unstored=session.key)
 
 
-def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
+def store(key: str) -> None:
+    """Store what was answered and decided without the database. Raises what the database raises."""
+    known = memory.recall(key)
+    if known is None:
+        return
+    with transaction.atomic():
+        session = memory.newer(PbxSession.objects.at(known.pbx, known.session_id), key)
+        if session is None or session.state == SessionState.ENDED:
+            return
+        session.save()
+    memory.keep(session)
+
+
+def _of_new(
+    pbx: Pbx, step: Step, address: str, *, is_stored: bool = True
+) -> tuple[PbxSession | None, Answer]:
     plan = ivr.plan(step, None)
     if plan.do is not Do.BRIDGE:
-        return Answer(_body(_elsewhere(pbx, spoken_only=True) if plan.do is Do.SPEAK else plan.do, pbx))
+        return None, Answer(_body(_elsewhere(pbx, spoken_only=True) if plan.do is Do.SPEAK else plan.do, pbx))
     session = PbxSession(
         pbx=pbx,
         session_id=session_key(step.session_id),
@@ -134,7 +170,9 @@ def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
         metadata=metadata_of(pbx, step),
         state=SessionState.BRIDGING,
     )
-    version = _choose(session)
+    version = _choose(session) if is_stored else None
+    if not is_stored:
+        session.profile = pbx.profile_for(session.callee, session.caller)
     began = CallStart(
         id=uuid.uuid4(),
         version_id=version,
@@ -150,9 +188,16 @@ def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
         node_id=this_process.boot,
     )
     session.call_id = began.id
-    if version is None:
+    session.node_id = _this_node() if is_stored else None
+    if len(step.session_id) > SESSION_CHARS:  # by which nothing could be done for it later
+        plan = Plan(Do.OVERFLOW, f"expected a session_id of at most {SESSION_CHARS} characters, got more")
+    elif version is None and is_stored:
         plan = Plan(Do.OVERFLOW, "no profile is published")
-    return replace(_follow(session, plan), began=began)
+    return session, replace(_follow(session, plan, is_stored=is_stored), began=began)
+
+
+def _this_node() -> uuid.UUID | None:
+    return this_process.boot if Node.objects.filter(pk=this_process.boot).exists() else None
 
 
 def _choose(session: PbxSession) -> int | None:
@@ -177,15 +222,18 @@ def metadata_of(pbx: Pbx, step: Step) -> dict[str, Any]:
     return told
 
 
-def _follow(session: PbxSession, plan: Plan) -> Answer:
-    """Do what follows, and store that."""
+def _follow(session: PbxSession, plan: Plan, *, is_stored: bool) -> Answer:
+    """Do what follows, and store that. Without the database no audio can be connected."""
     pbx, do, why = session.pbx, plan.do, plan.why
     within_s = pbx.timeout_ms / 1000
-    if do is Do.BRIDGE and not admission.reserve(session.key, within_s + CONNECTS_WITHIN_S):
+    is_again = plan.again
+    if do is Do.BRIDGE and not is_stored:
+        do, why, is_again = Do.OVERFLOW, "the database is away or slow", False
+    elif do is Do.BRIDGE and not (_is_kept(session) or _has_room(session)):
         do, why = Do.OVERFLOW, "this server has no room for another call"
-    elif do is Do.BRIDGE and not plan.again:
+    elif do is Do.BRIDGE and not is_again:
         session.bridge(why)
-    if do is Do.OVERFLOW and not plan.again:
+    if do is Do.OVERFLOW and not is_again:
         logger.warning("call %s of %s: %s", session.session_id[:40], pbx, why)
         do = _elsewhere(pbx)
     elif do is Do.SPEAK:
@@ -194,10 +242,21 @@ def _follow(session: PbxSession, plan: Plan) -> Answer:
     if do is not Do.BRIDGE and session.state == SessionState.BRIDGING:
         admission.release(session.key)
         ended = unanswered(session, EndReason.OVERFLOW, why)
-    session.state = do.value
-    session.save()
+    session.told(do.value)
+    if is_stored:
+        session.save()
     awaited = session.pk if do is Do.BRIDGE else None
-    return Answer(_body(do, pbx, session), awaited, session.bridges, within_s, ended=ended)
+    body = _body(do, pbx, session)
+    return Answer(body, awaited, session.bridges, within_s, asked=session.pk, ended=ended)
+
+
+def _has_room(session: PbxSession) -> bool:
+    return admission.reserve(session.key, session.pbx.timeout_ms / 1000 + CONNECTS_WITHIN_S)
+
+
+def _is_kept(session: PbxSession) -> bool:
+    """Whether the call is still here, and so goes on also while this process takes no other."""
+    return registry.is_parked(session.key)
 
 
 def _elsewhere(pbx: Pbx, *, spoken_only: bool = False) -> Do:
@@ -231,7 +290,7 @@ def _body(do: Do, pbx: Pbx, session: PbxSession | None = None) -> dict[str, Any]
 
 def unanswered(session: PbxSession, reason: EndReason, error: str = "") -> CallEnd | None:
     """The end of a call that never got an audio connection."""
-    if session.call_id is None:
+    if session.call_id is None or session.bridges > 1:  # which has ended by itself, or is kept
         return None
     return CallEnd(
         id=session.call_id,
@@ -243,17 +302,3 @@ def unanswered(session: PbxSession, reason: EndReason, error: str = "") -> CallE
         client_generation="",
         error=error,
     )
-
-
-def ended(token: str, session_id: str, hung_up_by: str, reason: str) -> tuple[str, CallEnd | None]:
-    """The PBX tells the end of a telephone call; return our key of it, and what is to be stored.
-
-    The key of an unknown one is "". Raises Stranger, and what the database raises.
-    """
-    session = PbxSession.objects.end(known(token), session_id, hung_up_by, reason)
-    if session is None:
-        return "", None
-    if session.state != SessionState.BRIDGING:
-        return session.key, None
-    admission.release(session.key)
-    return session.key, unanswered(session, EndReason.DISCONNECT)

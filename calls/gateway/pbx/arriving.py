@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from django.utils import timezone
 
-from calls.gateway import admission
+from calls.gateway import admission, registry
 from calls.gateway.arrival import UNANNOUNCED, Arrival
 from calls.gateway.pbx import database
 from calls.gateway.pbx.control import BridgeControl, ForkControl
+from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.models import Pbx, PbxSession
 from calls.models.pbx_session import is_ours
@@ -39,20 +40,20 @@ async def arrive(query: Mapping[str, str]) -> Arrival | None:
 
 
 async def _with_ticket(ticket: str) -> Arrival | None:
-    session = await database.run(lambda: PbxSession.objects.redeem(ticket, this_process.boot))
+    session = await database.run(lambda: _redeemed(ticket))
     if session is None:
         return None
     watchdog.forget(session.pk)
     admission.release(session.key)
     destinations = {each.name: each for each in session.pbx.destinations.all()}
     api = PbxApi(session.pbx.console_url, session.pbx.api_token, session.pbx.rwi_token)
-    control = BridgeControl(session.pk, session.bridges, session.session_id, destinations, api)
+    control = BridgeControl(session.pk, session.bridges, session.session_id, destinations, api, session.key)
     return Arrival(
         key=session.key,
         control=control,
         why_back=session.why,
         told={
-            "call_id": session.call_id if session.bridges == 1 else None,
+            "call_id": None if registry.is_parked(session.key) else session.call_id,
             "room_id": session.session_id,
             "profile": session.profile or None,
             "version": session.version,
@@ -62,6 +63,15 @@ async def _with_ticket(ticket: str) -> Arrival | None:
         },
         leaving=control.leaving,
     )
+
+
+def _redeemed(ticket: str) -> PbxSession | None:
+    session = PbxSession.objects.redeem(ticket, this_process.boot)
+    if session is not None:
+        if session.bridges > 1 and not registry.is_parked(session.key):
+            session.begin_anew()
+        memory.keep(session)
+    return session
 
 
 async def _of_fork(pk: int) -> Arrival:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from calls.conversation.control import Refused
-from calls.gateway.pbx import database
+from calls.gateway.pbx import answering, database, later
+from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.models import Decision, Destination, DestinationKind, EndReason, PbxSession, SessionState
 from calls.rustpbx.api import ApiFailed, PbxApi
@@ -30,6 +31,7 @@ class BridgeControl:
         session_id: the PBX's name for the call.
         by_name: where the call can be handed on to.
         api: the PBX's own.
+        key: our name for the call.
     """
 
     session: int
@@ -37,6 +39,7 @@ class BridgeControl:
     session_id: str
     by_name: Mapping[str, Destination]
     api: PbxApi
+    key: str = ""
 
     def destinations(self) -> Mapping[str, str]:
         """The PBX's destinations."""
@@ -68,20 +71,33 @@ class BridgeControl:
             return
         watchdog.expect(self.session, self.bridge, ASKS_WITHIN_S, SessionState.TALKING)
         decision = OURS.get(reason, Decision.HANG_UP)
-        await self._stored(lambda: PbxSession.objects.decide_if_open(self.session, self.bridge, decision))
+        known = memory.recall(self.key)
+        if known is not None and known.bridges == self.bridge and known.decision:
+            return
+        await self._decided(decision, work=PbxSession.objects.decide_if_open)
 
-    async def _decided(self, decision: Decision, to: Destination | None = None) -> bool:
-        work = PbxSession.objects.decide
-        return await self._stored(lambda: work(self.session, self.bridge, decision, to))
+    async def _decided(
+        self, decision: Decision, to: Destination | None = None, work: Callable[..., bool] | None = None
+    ) -> bool:
+        """Decide what the PBX is to be answered; what cannot be stored is remembered until it can."""
+        decide = work or PbxSession.objects.decide
+        stood = await self._stored(lambda: decide(self.session, self.bridge, decision, to))
+        if stood is False:
+            return False
+        stands = memory.decide(self.key, self.bridge, decision, to, is_stored=stood is True)
+        if stands and stood is None:
+            later.again(lambda: database.run(lambda: answering.store(self.key)), "a call's decision")
+        return stands or stood is True
 
-    async def _stored(self, work: Callable[[], bool]) -> bool:
+    async def _stored(self, work: Callable[[], bool]) -> bool | None:
+        """Whether it still stood; None if the database is away."""
         try:
             async with asyncio.timeout(STORED_WITHIN_S):
                 return await database.run(work)
         except Exception as e:  # whatever ails the database, the call is to be ended somehow
             name = self.session_id[:40]
-            logger.error("a decision about call %s was not stored: %s", name, type(e).__name__)
-            return False
+            logger.error("a decision about call %s was not stored yet: %s", name, type(e).__name__)
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
 """What RustPBX asks and tells over HTTP. Nothing of a request is logged: it may hold credentials."""
 
 import asyncio
-import json
 import logging
+from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotFound, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from calls.gateway import proxies, registry
-from calls.gateway.pbx import answering, database, spoken
-from calls.gateway.pbx.answering import Answer, Stranger
+from calls.gateway.pbx import answering, database, ending, later, spoken
+from calls.gateway.pbx.question import Answer, Question, Stranger
 from calls.gateway.pbx.watchdog import watchdog
-from calls.models import CallEnd, EndReason, SessionState
+from calls.models import EndReason, SessionState
 from calls.recorder.writer import recorder
 
 logger = logging.getLogger(__name__)
@@ -27,14 +27,29 @@ STRANGER = {"error": "expected the token of a PBX as a bearer header"}
 @require_POST
 async def step(request: HttpRequest) -> JsonResponse:
     """Answer what is to be done with a call; 401 for a token that is nobody's."""
+    return await _step(request)
+
+
+@csrf_exempt
+@require_POST
+async def failed(request: HttpRequest) -> JsonResponse:
+    """Answer what is to be done with a call as the answer before could not be begun."""
+    return await _step(request, has_failed=True)
+
+
+async def _step(request: HttpRequest, *, has_failed: bool = False) -> JsonResponse:
     try:
-        answer = await _answer(_token(request), request.body, _address(request))
+        answer = await _answer(Question(_token(request), request.body, _address(request), has_failed))
     except Stranger:
         return JsonResponse(STRANGER, status=401)
     if answer.began is not None:
         recorder().start(answer.began)
     if answer.ended is not None:
         recorder().finish(answer.ended)
+    if answer.unstored:
+        store_later(answer.unstored)
+    if answer.asked is not None:
+        watchdog.forget(answer.asked)
     if answer.session is not None:
         within_s = answer.within_s + OVERDUE_S
         watchdog.expect(answer.session, answer.bridge, within_s, SessionState.BRIDGING)
@@ -43,15 +58,30 @@ async def step(request: HttpRequest) -> JsonResponse:
     return JsonResponse(answer.body)
 
 
-async def _answer(token: str, body: bytes, address: str) -> Answer:
+async def _answer(question: Question) -> Answer:
+    """The answer, within 2 s. What the database would still store of another one is undone."""
+    work = asyncio.ensure_future(database.run(lambda: answering.answer(question)))
     try:
-        async with asyncio.timeout(ANSWERED_WITHIN_S):
-            return await database.run(lambda: answering.answer(token, body, address))
+        done, _ = await asyncio.wait({work}, timeout=ANSWERED_WITHIN_S)
+        if not done and not question.give_up():  # it is being stored at this moment
+            done, _ = await asyncio.wait({work}, timeout=ANSWERED_WITHIN_S)
+        if done:
+            return work.result()
+        why = "the database takes too long"
     except Stranger:
         raise
     except Exception as e:  # whatever ails us, the caller must hear something
-        logger.error("a PBX's question could not be answered as it should: %s: %s", type(e).__name__, e)
-        return answering.without_database(token, body)
+        why = f"{type(e).__name__}: {e}"
+    finally:
+        work.cancel()
+    question.give_up(settled_too=True)
+    logger.error("a PBX's question could not be answered as it should: %s", why)
+    return answering.without_database(question)
+
+
+def store_later(key: str) -> None:
+    """Store what was answered or decided without the database, when that can be done."""
+    later.again(lambda: database.run(lambda: answering.store(key)), "where a telephone call stands")
 
 
 @csrf_exempt
@@ -68,36 +98,11 @@ async def notice(request: HttpRequest) -> JsonResponse:
 @require_POST
 async def webhook(request: HttpRequest) -> JsonResponse:
     """Take what RustPBX tells of a call: its end, and by whom."""
-    token, body = _token(request), request.body
     try:
-        key, stored = await database.run(lambda: _noted(token, body))
+        is_taken = await ending.told(_token(request), request.body, ANSWERED_WITHIN_S)
     except Stranger:
         return JsonResponse(STRANGER, status=401)
-    if stored is not None:
-        recorder().finish(stored)
-    if key:
-        await registry.end_parked(key, EndReason.DISCONNECT)
-    return JsonResponse({})
-
-
-def _noted(token: str, body: bytes) -> tuple[str, CallEnd | None]:
-    answering.known(token)  # a stranger's body is not read
-    end = _end_of_call(body)
-    return answering.ended(token, *end) if end else ("", None)
-
-
-def _end_of_call(body: bytes) -> tuple[str, str, str] | None:
-    """The call, who hung up and why, of a message that tells of an end; None of another."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(data, dict) or data.get("event_type") != "call_hangup":
-        return None
-    event = data["event"] if isinstance(data.get("event"), dict) else {}
-    told = (data.get("call_id"), event.get("hangup_by"), event.get("reason"))
-    call, by, why = (value.replace("\x00", "") if isinstance(value, str) else "" for value in told)
-    return (call, by, why) if call else None
+    return JsonResponse({}, status=HTTPStatus.OK if is_taken else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @require_safe

@@ -6,9 +6,10 @@ import logging
 
 from channels.db import database_sync_to_async
 from django.db import Error
+from django.urls import resolve
 
 from calls.gateway import capacity, commands, registry
-from calls.gateway.pbx import database
+from calls.gateway.pbx import answering, database, later
 from calls.gateway.pbx.watchdog import watchdog
 from calls.pages import serving
 from calls.pipeline import build
@@ -46,13 +47,21 @@ async def _start() -> None:
     this_process.move(State.STARTING)
     await ownership.start(capacity.look)
     await database_sync_to_async(accounts.refresh)()
-    await build.warm()
+    await asyncio.gather(build.warm(), pbx_ready())
     commands.start()
     watchdog.start()
     this_process.move(State.ACCEPTING)
     # Everything loaded by now stays: spare the garbage collector half a million objects.
     gc.collect()
     gc.freeze()
+
+
+async def pbx_ready() -> None:
+    """Do what the first question of a PBX would have to wait for: addresses are read, its threads connect."""
+    resolve("/rustpbx/ivr")
+    await asyncio.gather(
+        *(database.run(answering.get_ready) for _ in range(database.THREADS[database.QUESTIONS]))
+    )
 
 
 async def shutdown() -> None:
@@ -64,6 +73,7 @@ async def shutdown() -> None:
             await commands.close()
             await registry.shutdown()
             await watchdog.close()
+            await later.close()
             await writer.close()
             await ownership.close()  # after the ends of the calls are stored
             choosing.close()

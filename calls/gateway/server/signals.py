@@ -70,7 +70,9 @@ class Ending:
     async def _end(self) -> None:
         telling = asyncio.create_task(ownership.tell())
         try:
-            await self._unless_at_once(registry.ended(settings.DRAIN_SECONDS), self._interrupted.wait())
+            await self._unless_at_once(
+                registry.ended(settings.DRAIN_SECONDS, parked_too=True), self._interrupted.wait()
+            )
             if not self._at_once.is_set():
                 within = FAREWELLS_S if self._interrupted.is_set() else None
                 await self._unless_at_once(registry.say_goodbye(), within=within)
