@@ -18,6 +18,7 @@ from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQueryS
 from .search import CallNames
 from .session import CallSession, CallSessionQuerySet
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
+from .trial import TrialTicket
 from .version import ProfileVersion, VersionIsImmutable
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "SessionState",
     "Severity",
     "Speaker",
+    "TrialTicket",
     "Turn",
     "TurnRow",
     "VersionIsImmutable",

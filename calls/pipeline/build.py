@@ -19,7 +19,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import AS_A_TELEPHONE, SAMPLE_RATE, VoiceOut
 from calls.events import LLM, Shortened, Sink
-from calls.pipeline import silero, smart_turn
+from calls.pipeline import silero, smart_turn, typed
 from calls.pipeline.caller import CallerAggregator
 from calls.pipeline.conversation import STOP_S, Conversation
 from calls.pipeline.hearing import HeardWords
@@ -44,6 +44,7 @@ def build(
     emit: Sink,
     started: float,
     voice: VoiceOut = AS_A_TELEPHONE,
+    is_typed: bool = False,
 ) -> Conversation:
     """Make the pipeline of one call.
 
@@ -54,15 +55,16 @@ def build(
         emit: is called with what happens, as events.
         started: when the call started, in seconds of time.monotonic().
         voice: how the agent's voice is sent; the services speak at its rate.
+        is_typed: the caller types and reads: there is no speech-to-text and no voice.
     """
     stood_in: dict[str, str] = {}
-    stt = _service("stt", config.stt, config, stood_in)
+    stt = typed.NoEars() if is_typed else _service("stt", config.stt, config, stood_in)
     llm = _service("llm", config.llm, config, stood_in, system_prompt)
-    tts = _service("tts", config.tts, config, stood_in)
+    tts = typed.NoVoice() if is_typed else _service("tts", config.tts, config, stood_in)
     context = LLMContext()
     caller = CallerAggregator(
         context,
-        params=LLMUserAggregatorParams(user_turn_strategies=_turn_strategies(config)),
+        params=LLMUserAggregatorParams(user_turn_strategies=_turn_strategies(config, is_typed)),
     )
     agent = LLMAssistantAggregator(context)
     hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio, voice)
@@ -125,8 +127,10 @@ def _service(
         return create(catalogue.LOCAL, {}, language="en")
 
 
-def _turn_strategies(config: CallConfig) -> UserTurnStrategies:
+def _turn_strategies(config: CallConfig, is_typed: bool) -> UserTurnStrategies:
     interrupt = config.allow_interruptions
+    if is_typed:
+        return typed.turn_strategies(interrupt=interrupt)
     stop = (
         TurnAnalyzerUserTurnStopStrategy(turn_analyzer=SharedSmartTurn())
         if config.end_of_turn == "smart"

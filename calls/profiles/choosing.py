@@ -26,14 +26,21 @@ class NoProfile(Exception):
 class ChosenProfile:
     """A profile's version as a call uses it.
 
-    `found` is False if the profile asked for was not found and this is the default one.
+    `found` is False if the profile asked for was not found and this is the default one. Without a
+    version these are unsaved values that somebody tries out, of the profile `draft_of` or of a new one.
     """
 
-    version_id: int
+    version_id: int | None
     slug: str
     name: str
     configuration: dict[str, Any]
     found: bool = True
+    draft_of: int | None = None
+
+    @property
+    def draft(self) -> dict[str, Any] | None:
+        """The unsaved values; None of a version."""
+        return self.configuration if self.version_id is None else None
 
 
 async def choose(slug: str) -> ChosenProfile:
