@@ -4,7 +4,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
 from calls.gateway.pbx import views as pbx
-from calls.pages import accounts, calls, health
+from calls.pages import accounts, calls, health, trying
 from calls.pages import pbx as pbx_pages
 from calls.pages.addresses import CallId
 
@@ -14,6 +14,8 @@ urlpatterns = [
     path("", accounts.home, name="home"),
     path("calls/", calls.call_list, name="call-list"),
     path("calls/<call_id:id>/", calls.call_detail, name="call-detail"),
+    path("try/", trying.try_out, name="try"),
+    path("try/sentence.wav", trying.sentence, name="try-sentence"),
     path("login/", accounts.LoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("pbx/<int:pk>/", pbx_pages.connect, name="pbx-connect"),

@@ -9,6 +9,7 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
 from calls.admin.forms import TEXTS, PromptProfileForm
+from calls.admin.trying import TriableAdmin
 from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import PromptProfile
 
@@ -18,7 +19,7 @@ admin.site.index_title = "Administration"
 
 
 @admin.register(PromptProfile)
-class PromptProfileAdmin(OneAtATimeAdmin):
+class PromptProfileAdmin(TriableAdmin, OneAtATimeAdmin):
     """Prompt profiles: how the agent behaves on a call."""
 
     form = PromptProfileForm

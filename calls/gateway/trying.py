@@ -11,31 +11,38 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from calls.conversation.control import NO_CONTROL, NoControl
-from calls.database import DatabaseThreads
+from calls.conversation.control import NoControl
 from calls.gateway import proxies
-from calls.gateway.admission import header, query_of
+from calls.gateway.admission import header, no_room, query_of
 from calls.gateway.arrival import Arrival
-from calls.gateway.refusing import Refusal
+from calls.gateway.pbx import database
+from calls.gateway.refusing import Refusal, count_refusal
 from calls.models import TrialTicket
 from calls.profiles.choosing import ChosenProfile
+from calls.rustpbx import codec
 from calls.rustpbx.dialect import browser_dialect
+from calls.rustpbx.messages import Error, ErrorCode
+from calls.rustpbx.outgoing import now_ms
 
 logger = logging.getLogger(__name__)
 
 READ_S = 2.0
 TICKET, MODE, TYPED = "ticket", "mode", "type"  # of the socket's URL
 MAY_TRY = "calls.view_promptprofile"
+NO_ROOM = "The server takes no more calls now. Try again in a moment."
 EXPIRED = "The form's values were kept for ten minutes, and for one call. Press the button again."
-
-_threads: DatabaseThreads | None = None
 
 
 class Unusable(Exception):
     """What the browser wants to try cannot be had; the text says why, for people."""
+
+
+def failure(why: str) -> str:
+    """The message that tells the browser why there is no call."""
+    return codec.encode(Error(timestamp=now_ms(), message=why, code=ErrorCode.NOT_FOUND))
 
 
 class BrowserControl(NoControl):
@@ -45,58 +52,46 @@ class BrowserControl(NoControl):
         """Do nothing: closing the socket is all it takes."""
 
 
-async def user_of(scope: Mapping[str, Any]) -> AbstractBaseUser | Refusal:
+async def user_of(scope: Mapping[str, Any]) -> User | Refusal:
     """Who is logged in in this browser and may try the agent out, or why the request is refused."""
     if not _is_from_our_page(scope):
         return Refusal(HTTPStatus.FORBIDDEN, "expected a page of this server, got another or none")
     key = _session_key(scope)
     try:
         async with asyncio.timeout(READ_S):
-            user = await _database().run(lambda: _allowed(key)) if key else None
+            user = await database.run(lambda: _allowed(key)) if key else None
     except Exception as e:
         logger.error("a login could not be read: %s: %s", type(e).__name__, e)
         return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "expected a database that answers")
     return user or Refusal(HTTPStatus.FORBIDDEN, "expected somebody who is logged in and may see profiles")
 
 
-async def arrive(scope: Mapping[str, Any], user: AbstractBaseUser) -> Arrival:
+async def arrive(scope: Mapping[str, Any], user: User) -> Arrival:
     """The browser's call: with the values that its ticket stands for, or the profile that its URL names.
 
     Raises:
-        Unusable: the ticket is not valid, or the database does not answer.
+        Unusable: the server takes no call now, the ticket is not valid, or the database does not answer.
     """
     query = query_of(scope)
     chosen = None
     if ticket := query.get(TICKET):
         try:
             async with asyncio.timeout(READ_S):
-                chosen = await _database().run(lambda: _redeemed(ticket, user.pk))
+                chosen = await database.run(lambda: _redeemed(ticket, user.pk))
         except Exception as e:
             logger.error("a ticket could not be read: %s: %s", type(e).__name__, e)
             raise Unusable("The database does not answer.") from e
         if chosen is None:
             raise Unusable(EXPIRED)
+    if no_room():
+        count_refusal()
+        raise Unusable(NO_ROOM)
     return Arrival(
         control=BrowserControl(),
         told={"is_test": True, "caller": user.get_username()},
         dialect=browser_dialect(typed=query.get(MODE) == TYPED),
         chosen=chosen,
     )
-
-
-def close() -> None:
-    """Close the thread that reads logins. It is started anew if it is needed again."""
-    global _threads  # noqa: PLW0603  see _database()
-    if _threads is not None:
-        _threads.close()
-        _threads = None
-
-
-def _database() -> DatabaseThreads:
-    global _threads  # noqa: PLW0603  one for the process
-    if _threads is None:
-        _threads = DatabaseThreads("logins")
-    return _threads
 
 
 def _is_from_our_page(scope: Mapping[str, Any]) -> bool:
@@ -125,12 +120,12 @@ def _session_key(scope: Mapping[str, Any]) -> str:
     return cookie.value if cookie else ""
 
 
-def _allowed(session_key: str) -> AbstractBaseUser | None:
+def _allowed(session_key: str) -> User | None:
     """The user of the session, if there is one who may try the agent out."""
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-    user: AbstractBaseUser | AnonymousUser = get_user(request)
-    return user if isinstance(user, AbstractBaseUser) and user.has_perm(MAY_TRY) else None
+    user = get_user(request)
+    return user if isinstance(user, User) and user.has_perm(MAY_TRY) else None
 
 
 def _redeemed(ticket: str, user_id: int) -> ChosenProfile | None:
