@@ -3,8 +3,9 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
+from calls.gateway import directing
 from calls.gateway.pbx import views as pbx
-from calls.pages import accounts, calls, health, trying
+from calls.pages import accounts, calls, health, live, trying
 from calls.pages import pbx as pbx_pages
 from calls.pages.addresses import CallId
 
@@ -14,6 +15,8 @@ urlpatterns = [
     path("", accounts.home, name="home"),
     path("calls/", calls.call_list, name="call-list"),
     path("calls/<call_id:id>/", calls.call_detail, name="call-detail"),
+    path("calls/<call_id:id>/live/", live.live, name="call-live"),
+    path("calls/<call_id:id>/command/", directing.command, name="call-command"),
     path("try/", trying.try_out, name="try"),
     path("try/sentence.wav", trying.sentence, name="try-sentence"),
     path("login/", accounts.LoginView.as_view(), name="login"),

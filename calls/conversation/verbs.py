@@ -118,7 +118,7 @@ class Verbs:
         """
         self._refuse_while_leaving()
         if self._holding is None:
-            raise Refused("expected a caller who was told to hold on, but nobody was")
+            raise Refused("the agent answers already")
         await self._answer_again()
 
     async def end(self, reason: EndReason) -> str:

@@ -193,7 +193,7 @@ class _Listener:
             self._obeying.spawn(self._obey(message))
 
     async def _obey(self, message: dict[str, Any]) -> None:
-        command: Any = {name: message[name] for name in Command.__annotations__}
+        command: Any = {name: message.get(name, "") for name in Command.__annotations__}
         answer = await obey(command)
         if message["reply"]:
             layer: Any = get_channel_layer()

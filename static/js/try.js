@@ -16,7 +16,9 @@ for (const panel of document.querySelectorAll(".try")) {
   let interim = null; // what is understood so far
   let spokeAt = 0; // when the microphone was last loud, in ms
   let soundedAt = 0; // and the agent
+  let openedAt = 0; // the microphone
   let waited = null; // ms from one to the other, until an answer takes it
+  let answer = null; // the answer that has not been heard yet, as {turn, item}
 
   // --- What is shown -------------------------------------------------------------------------------------------
 
@@ -48,7 +50,8 @@ for (const panel of document.querySelectorAll(".try")) {
 
   function clear() {
     turns.clear();
-    interim = null;
+    interim = waited = answer = null;
+    spokeAt = soundedAt = 0;
     callId = "";
     part("talked").replaceChildren();
     part("empty").hidden = false;
@@ -63,12 +66,17 @@ for (const panel of document.querySelectorAll(".try")) {
 
   const TIMES = [["end_of_turn_ms", "end of turn"], ["stt_ms", "heard"], ["llm_ms", "thought"], ["tts_ms", "voice"]];
 
-  function times(turn, item) {
+  function showTimes(turn, item) {
+    if (turn.total_ms === null) return;
+    if (item.waited === undefined) answer = { turn, item };
+    if (answer && waited !== null) {
+      answer.item.waited = waited;
+      answer = waited = null;
+    }
     const known = TIMES.filter(([name]) => turn[name] !== null).map(([name, label]) => `${label} ${turn[name]}`);
-    if (turn.total_ms === null) return "";
-    if (waited !== null && item.waited === undefined) [item.waited, waited] = [waited, null];
     const heard = item.waited === undefined ? "" : `, at your ear after ${item.waited} ms`;
-    return `answered after ${turn.total_ms} ms${heard}${known.length ? ` (${known.join(", ")})` : ""}`;
+    item.took = item.took || item.appendChild(element("p", "try-took"));
+    item.took.textContent = `answered after ${turn.total_ms} ms${heard}${known.length ? ` (${known.join(", ")})` : ""}`;
   }
 
   function onTurn(turn) {
@@ -82,11 +90,7 @@ for (const panel of document.querySelectorAll(".try")) {
     item.classList.toggle("cut", turn.interrupted);
     item.querySelector(".try-by").textContent =
       (turn.speaker === "caller" ? "You" : "Agent") + (turn.interrupted ? " · interrupted" : "");
-    const took = times(turn, item);
-    if (took) {
-      item.took = item.took || item.appendChild(element("p", "try-took"));
-      item.took.textContent = took;
-    }
+    showTimes(turn, item);
     inSight(item);
   }
 
@@ -94,6 +98,17 @@ for (const panel of document.querySelectorAll(".try")) {
     interim = interim || add("caller interim", "You");
     interim.said.textContent = text;
     inSight(interim);
+  }
+
+  function note(text) {
+    const item = add("note", "⚠");
+    item.said.textContent = text;
+    inSight(item);
+  }
+
+  function refused(why) {
+    part("why").textContent = why;
+    problem("refused");
   }
 
   const MESSAGES = {
@@ -104,15 +119,8 @@ for (const panel of document.querySelectorAll(".try")) {
     turn: onTurn,
     heard: (message) => onHeard(message.text),
     interrupted: () => mouth?.node.port.postMessage("stop"),
-    note: (message) => {
-      const item = add("note", "⚠");
-      item.said.textContent = message.text;
-      inSight(item);
-    },
-    error: (message) => {
-      part("why").textContent = message.message;
-      problem("refused");
-    },
+    note: (message) => note(message.text),
+    error: (message) => (callId ? note(message.message) : refused(message.message)),
   };
 
   // --- Sound ---------------------------------------------------------------------------------------------------
@@ -139,8 +147,11 @@ for (const panel of document.querySelectorAll(".try")) {
       meter("agent", data.level);
       if (data.level <= SPEECH) return;
       const now = performance.now();
-      if (spokeAt > soundedAt) waited = Math.round(now - spokeAt + 1000 * (context.outputLatency || 0));
+      const answers = spokeAt > soundedAt;
       soundedAt = now;
+      if (!answers) return;
+      waited = Math.round(now - spokeAt + 1000 * (context.outputLatency || 0));
+      if (answer) showTimes(answer.turn, answer.item);
     };
     await useSpeaker();
     return context.resume();
@@ -167,7 +178,7 @@ for (const panel of document.querySelectorAll(".try")) {
     const context = new AudioContext({ latencyHint: "interactive" });
     ears = { context, stream, node: await node(context, "ears") };
     context.createMediaStreamSource(stream).connect(ears.node);
-    spokeAt = performance.now();
+    openedAt = performance.now();
     ears.node.port.onmessage = ({ data }) => onMicrophone(data);
     part("microphone-name").textContent = stream.getAudioTracks()[0].label || "the microphone";
     await listDevices();
@@ -185,12 +196,12 @@ for (const panel of document.querySelectorAll(".try")) {
   function onMicrophone({ pcm, level }) {
     meter("you", level);
     const now = performance.now();
-    if (level > SPEECH) spokeAt = now;
+    if (level > SPEECH) [spokeAt, waited] = [now, null];
     const talks = socket?.readyState === WebSocket.OPEN && panel.dataset.state === "talking";
     if (!talks) return;
     socket.send(pcm);
     const shown = problems.find((each) => each.dataset.problem === "silent");
-    shown.hidden = now - Math.max(spokeAt, soundedAt) < SILENT_MS;
+    shown.hidden = now - Math.max(spokeAt, soundedAt, openedAt) < SILENT_MS;
   }
 
   async function listDevices() {
@@ -259,10 +270,7 @@ for (const panel of document.querySelectorAll(".try")) {
       if (asked) return connect(new URLSearchParams({ ...asked, mode }), mode);
     } catch (what) {
       if (problems.some((each) => each.dataset.problem === what)) problem(what);
-      else {
-        part("why").textContent = typeof what === "string" ? what : "The server does not answer.";
-        problem("refused");
-      }
+      else refused(typeof what === "string" ? what : "The server does not answer.");
     }
     end("");
   }
@@ -282,10 +290,7 @@ for (const panel of document.querySelectorAll(".try")) {
     };
     socket.onclose = () => {
       const began = panel.dataset.state !== "beginning";
-      if (!began) {
-        part("why").textContent = "The server refused it: your login may have expired. Load the page again.";
-        problem("refused");
-      }
+      if (!began) refused("The server did not let the browser in: your login may have expired. Load the page again.");
       end(began && callId ? "The agent has ended the call." : "");
     };
   }
