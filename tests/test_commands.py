@@ -72,7 +72,10 @@ async def test_every_verb_is_carried_out_and_answered(talk, listening, asked):
     await finished()
     commanded = [event for event in await stored_events() if event.kind == "command"]
     verbs = ["say", "hold", "resume", "resume", "mute", "resume", "prompt", "transfer", "hangup", "hangup"]
-    assert [event.message.split(": ")[:2] for event in commanded] == [["anna", verb] for verb in verbs]
+    assert [event.detail["verb"] for event in commanded] == verbs
+    assert commanded[0].message == "anna: say “Hello.”: The agent says it."
+    assert commanded[2].message == "anna: resume: The agent answers again."
+    assert commanded[6].message == f"anna: prompt: {new['message']}"
     assert [event.severity for event in commanded].count("warning") == 2
     assert commanded[6].detail == {"verb": "prompt", "argument": "Speak of cheese.", "by": "anna"}
 

@@ -443,7 +443,7 @@ class TestList:
 
     @pytest.mark.parametrize(
         ("query", "queries"),
-        [({}, 9), ({"q": "tea"}, 11), ({"q": "nothing"}, 9), ({"q": "tea", "status": "active"}, 11)],
+        [({}, 10), ({"q": "tea"}, 12), ({"q": "nothing"}, 9), ({"q": "tea", "status": "active"}, 12)],
     )
     def test_more_calls_need_no_more_queries(
         self, browse, make_call, django_assert_num_queries, query, queries
@@ -461,7 +461,7 @@ class TestList:
         for _ in range(30):
             make_call()
         make_call(said=[("caller", "tea")], started_at=STARTED_AT - timedelta(days=1))
-        with django_assert_num_queries(12):
+        with django_assert_num_queries(13):
             assert len(listed(browse(q="tea"))) == 1
 
     def test_a_node_that_takes_no_calls_is_told_of(self, browse):
@@ -734,6 +734,74 @@ class TestCall:
                 r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.content.decode()
             )
 
+    first = browse(call.get_absolute_url())
+        html = first.content.decode()
+        assert 'id="event-430"' not in html
+        href = unescape(re.search(r'at <a href="([^"]*)">', html)[1])
+        assert href == "?event=430ms#event-430"
+        there = browse(call.get_absolute_url() + href.partition("#")[0])
+        assert 'id="event-430"' in there.content.decode()
+        assert "401–451 of 451 events" in text_of(there)
+
+    def test_of_few_events_a_failure_leads_to_the_same_page(self, browse, make_call):
+        call = make_call()
+        CallEvent.objects.record([event_row(call.id, ms=430)])
+        assert 'at <a href="#event-430">' in browse(call.get_absolute_url()).content.decode()
+
+    def test_the_timeline_draws_turns_and_marks_to_scale(self, browse, make_call):
+        call = make_call()
+        Turn.objects.record(
+            [
+                turn_row(call.id, 0, "agent", start_ms=0, end_ms=2500, interrupted=True),
+                turn_row(call.id, 1, "caller", start_ms=5000, end_ms=None),
+            ]
+        )
+        events = [event_row(call.id, ms=10_000)]
+        events += [event_row(call.id, ms=20, kind="configuration", severity="info")]
+        CallEvent.objects.record(events)
+        timeline = browse(call.get_absolute_url()).context["timeline"]
+        assert [(bar.x, bar.width) for bar in timeline.agent] == [(0, 250)]
+        assert [(bar.x, bar.width) for bar in timeline.caller] == [(500, 500)], "open until now"
+        assert [mark.x for mark in timeline.marks] == [1000]
+        assert (timeline.interrupted, timeline.errors, timeline.agent_ms) == (1, 1, 2500)
+        assert timeline.ticks == [0, 2500, 5000, 7500, 10_000]
+
+    def test_what_people_and_models_say_stays_text(self, browse, make_call):
+        hostile = {HOSTILE: HOSTILE}
+        call = make_call(
+            caller=HOSTILE, callee=HOSTILE, room_id=HOSTILE, metadata=hostile,
+            client_configs=hostile, said=[("caller", HOSTILE), ("agent", HOSTILE)],
+        )  # fmt: skip
+        CallSession.objects.answered_by(call.id, hostile)
+        CallEvent.objects.record([event_row(call.id, HOSTILE, provider=HOSTILE[:80], detail=hostile)])
+        for response in (browse(), browse(q=HOSTILE), browse(call.get_absolute_url())):
+            html = response.content.decode()
+            assert "<script>" not in html
+            assert "<img src=x" not in html
+            assert "&lt;script&gt;" in html
+
+    def test_no_word_turns_another_round(self, browse, make_call):
+        """What reverses the order of letters is out of names and JSON, and ends with the text it is in."""
+        reversed_ = "\u202e9876543210"
+        told = {"ticket": f"{reversed_}\u200b"}
+        call = make_call(caller=reversed_, callee=reversed_, metadata=told, said=[("caller", reversed_)])
+        CallEvent.objects.record([event_row(call.id, reversed_)])
+        html = browse(call.get_absolute_url()).content.decode() + browse(q="9876543210").content.decode()
+        assert '"ticket": &quot' not in html
+        assert r"\u202e9876543210\u200b" in unescape(html)
+        holders = dict(re.findall(r"<(\w+)([^>]*)>[^<]*\u202e", html))
+        assert {*holders} - {"title", "bdi", "mark"} == {"p", "span"}
+        assert 'dir="auto"' in holders["p"]
+        assert 'dir="auto"' in holders["span"]
+        assert not re.search('="[^"]*\u202e', html)
+
+    def test_no_style_or_script_is_inline(self, browse, make_call):
+        call = make_call(said=[("caller", "a"), ("agent", "b")])
+        for response in (browse(), browse(call.get_absolute_url())):
+            assert not re.search(
+                r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.content.decode()
+            )
+
     def test_more_turns_need_no_more_queries(self, browse, make_call, django_assert_num_queries):
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
@@ -828,3 +896,35 @@ def test_an_error_page_needs_nothing_that_may_be_broken(django_assert_num_querie
     assert response.status_code == 500
     for part in ("Something went wrong", "Calls are not affected", "tell whoever runs the server"):
         assert part in text_of(response)
+
+
+class TestTestCalls:
+    def test_the_list_leaves_them_out_until_they_are_asked_for(self, browse, make_call):
+        make_call(caller="Ann")
+        response = browse()
+        assert listed(response) == ["Ann"]
+        assert "test calls are left out" not in text_of(response)
+        make_call(caller="Ben", is_test=True, draft={"system_prompt": HOSTILE})
+        response = browse(q="support")
+        assert listed(response) == ["Ann"]
+        assert "test calls are left out, show them" in text_of(response)
+        (shown,) = re.findall(r'href="([^"]*tests=[^"]*)"', response.content.decode())
+        response = browse(unescape(shown))
+        assert {*listed(response)} == {"Ann", "Ben"}
+        assert response.context["form"].data["q"] == "support"
+        assert listed(browse(tests="only")) == ["Ben"]
+        assert "with test calls ×" in text_of(browse(tests="with"))
+        assert listed(browse(tests="nonsense")) == []
+
+    def test_a_list_with_none_but_test_calls_says_so(self, browse, make_call):
+        make_call(is_test=True)
+        text = text_of(browse())
+        assert "No calls yet Only test calls so far: show them" in text
+        assert "Talk to the agent" in text
+
+    def test_the_page_of_one_shows_the_values_that_were_tried(self, browse, make_call):
+        call = make_call(is_test=True, draft={"system_prompt": HOSTILE})
+        response = browse(call.get_absolute_url())
+        assert "test call" in text_of(response)
+        assert "The values that were tried out" in text_of(response)
+        assert HOSTILE not in response.content.decode()

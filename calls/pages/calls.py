@@ -60,5 +60,7 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "timeline": timeline.draw(call, turns.rows, parts.keys_together(marks), *span),
     }
     if call.is_active:
-        context |= {**live.seen_of(call), "prompt": live.prompt_of(call)}
+        context |= live.seen_of(call)
+        if request.user.has_perm("calls.direct_callsession"):
+            context["prompt"] = live.prompt_of(call)
     return render(request, "calls/call_detail.html", context)

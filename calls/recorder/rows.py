@@ -109,7 +109,8 @@ class CallRows:
 
     def _command(self, event: events.Commanded) -> None:
         severity = Severity.INFO if event.ok else Severity.WARNING
-        message = f"{event.by or 'a program'}: {event.verb}: {event.answer}"
+        words = f" “{event.argument}”" if event.argument and event.verb != "prompt" else ""
+        message = f"{event.by or 'a program'}: {event.verb}{words}: {event.answer}"
         self._event(
             EventKind.COMMAND, severity, message, verb=event.verb, argument=event.argument, by=event.by
         )

@@ -186,7 +186,8 @@ def test_a_call_is_directed_on_its_page(agent):
         live.get_by_label("Have the agent say").fill("Your taxi is waiting.")
         live.get_by_role("button", name="Say it").click()
         expect(turns.nth(1)).to_contain_text("Your taxi is waiting.", timeout=WITHIN_MS)
-        expect(live.get_by_text("admin: say: The agent says it.")).to_be_visible(timeout=WITHIN_MS)
+        told = "admin: say “Your taxi is waiting.”: The agent says it."
+        expect(live.get_by_text(told)).to_be_visible(timeout=WITHIN_MS)
         expect(live.locator(".latest")).to_contain_text("Your taxi is waiting.", timeout=WITHIN_MS)
 
         live.get_by_role("button", name="Mute the agent").click()

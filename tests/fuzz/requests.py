@@ -20,6 +20,7 @@ PARAMETERS = [
     "profile",
     "status",
     "has_errors",
+    "tests",
     "before",
     "after",
     "turn",
@@ -45,6 +46,8 @@ PARAMETERS = [
     "user__password",
 ]
 FIELDS = [
+    "verb",
+    "argument",
     "username",
     "password",
     "password1",
