@@ -514,14 +514,15 @@ class TestNavigation:
         return re.findall(r'href="([^"]*)"', nav)
 
     def test_it_is_the_same_in_the_admin_and_on_the_pages(self, admin_client):
-        assert self.links(admin_client) == self.links(admin_client, "/calls/") == ["/calls/", PROFILES]
+        links = ["/calls/", "/try/", PROFILES]
+        assert self.links(admin_client) == self.links(admin_client, "/calls/") == links
 
     def test_it_has_only_what_the_user_may_see(self, client, analyst, outsider):
         client.force_login(analyst)
-        assert self.links(client, "/calls/") == ["/calls/"]
+        assert self.links(client, "/calls/") == ["/calls/", "/try/"]
         analyst.is_staff = True
         analyst.save()
-        assert self.links(client) == ["/calls/", PROFILES]
+        assert self.links(client) == ["/calls/", "/try/", PROFILES]
         client.force_login(User.objects.create_user("clerk", is_staff=True))
         assert self.links(client) == []
         assert b'class="elsewhere"' not in client.get(INDEX).content

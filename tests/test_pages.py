@@ -734,84 +734,16 @@ class TestCall:
                 r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.content.decode()
             )
 
-    first = browse(call.get_absolute_url())
-        html = first.content.decode()
-        assert 'id="event-430"' not in html
-        href = unescape(re.search(r'at <a href="([^"]*)">', html)[1])
-        assert href == "?event=430ms#event-430"
-        there = browse(call.get_absolute_url() + href.partition("#")[0])
-        assert 'id="event-430"' in there.content.decode()
-        assert "401–451 of 451 events" in text_of(there)
-
-    def test_of_few_events_a_failure_leads_to_the_same_page(self, browse, make_call):
-        call = make_call()
-        CallEvent.objects.record([event_row(call.id, ms=430)])
-        assert 'at <a href="#event-430">' in browse(call.get_absolute_url()).content.decode()
-
-    def test_the_timeline_draws_turns_and_marks_to_scale(self, browse, make_call):
-        call = make_call()
-        Turn.objects.record(
-            [
-                turn_row(call.id, 0, "agent", start_ms=0, end_ms=2500, interrupted=True),
-                turn_row(call.id, 1, "caller", start_ms=5000, end_ms=None),
-            ]
-        )
-        events = [event_row(call.id, ms=10_000)]
-        events += [event_row(call.id, ms=20, kind="configuration", severity="info")]
-        CallEvent.objects.record(events)
-        timeline = browse(call.get_absolute_url()).context["timeline"]
-        assert [(bar.x, bar.width) for bar in timeline.agent] == [(0, 250)]
-        assert [(bar.x, bar.width) for bar in timeline.caller] == [(500, 500)], "open until now"
-        assert [mark.x for mark in timeline.marks] == [1000]
-        assert (timeline.interrupted, timeline.errors, timeline.agent_ms) == (1, 1, 2500)
-        assert timeline.ticks == [0, 2500, 5000, 7500, 10_000]
-
-    def test_what_people_and_models_say_stays_text(self, browse, make_call):
-        hostile = {HOSTILE: HOSTILE}
-        call = make_call(
-            caller=HOSTILE, callee=HOSTILE, room_id=HOSTILE, metadata=hostile,
-            client_configs=hostile, said=[("caller", HOSTILE), ("agent", HOSTILE)],
-        )  # fmt: skip
-        CallSession.objects.answered_by(call.id, hostile)
-        CallEvent.objects.record([event_row(call.id, HOSTILE, provider=HOSTILE[:80], detail=hostile)])
-        for response in (browse(), browse(q=HOSTILE), browse(call.get_absolute_url())):
-            html = response.content.decode()
-            assert "<script>" not in html
-            assert "<img src=x" not in html
-            assert "&lt;script&gt;" in html
-
-    def test_no_word_turns_another_round(self, browse, make_call):
-        """What reverses the order of letters is out of names and JSON, and ends with the text it is in."""
-        reversed_ = "\u202e9876543210"
-        told = {"ticket": f"{reversed_}\u200b"}
-        call = make_call(caller=reversed_, callee=reversed_, metadata=told, said=[("caller", reversed_)])
-        CallEvent.objects.record([event_row(call.id, reversed_)])
-        html = browse(call.get_absolute_url()).content.decode() + browse(q="9876543210").content.decode()
-        assert '"ticket": &quot' not in html
-        assert r"\u202e9876543210\u200b" in unescape(html)
-        holders = dict(re.findall(r"<(\w+)([^>]*)>[^<]*\u202e", html))
-        assert {*holders} - {"title", "bdi", "mark"} == {"p", "span"}
-        assert 'dir="auto"' in holders["p"]
-        assert 'dir="auto"' in holders["span"]
-        assert not re.search('="[^"]*\u202e', html)
-
-    def test_no_style_or_script_is_inline(self, browse, make_call):
-        call = make_call(said=[("caller", "a"), ("agent", "b")])
-        for response in (browse(), browse(call.get_absolute_url())):
-            assert not re.search(
-                r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.content.decode()
-            )
-
     def test_more_turns_need_no_more_queries(self, browse, make_call, django_assert_num_queries):
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
             CallEvent.objects.record(event_row(call.id) for _ in range(said))
-            with django_assert_num_queries(13):
+            with django_assert_num_queries(15):
                 browse(call.get_absolute_url())
 
     def test_a_long_call_is_shown_in_parts(self, browse, make_call, django_assert_num_queries):
         call = make_call(said=[("caller" if n % 2 else "agent", f"sentence {n}") for n in range(450)])
-        with django_assert_num_queries(13):
+        with django_assert_num_queries(15):
             first = browse(call.get_absolute_url())
         assert [turn.index for turn in first.context["turns"]] == list(range(200))
         assert "1–200 of 450 turns" in text_of(first)
