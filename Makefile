@@ -61,8 +61,9 @@ soak: .venv/.dev apt
 apt:
 	@deploy/test-packages.sh
 
+# Two at a time: most of a call is waiting for the next word.
 test: .venv/.dev apt check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What needs no model, browser, service or other program: in a minute and a half.
 QUICK_TESTS := admin admission beat catalogue codec connection decoding docs errors frames health hearing imports limits \

@@ -4,7 +4,7 @@ import io
 import logging
 
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from tests.fuzz.requests import CSRF
 from voiceagent.logs import RefusedRequests
@@ -45,6 +45,13 @@ def test_a_form_that_cannot_be_read_is_the_clients_mistake(strict, path, content
 def test_what_is_refused_is_one_line_of_log(strict, console, how):
     assert strict.post("/login/", b"x=1", **{"content_type": "text/plain", **how}).status_code == 400
     assert len(console.getvalue().splitlines()) == 1
+
+
+def test_a_readyz_that_says_no_is_no_error_of_the_log():
+    record = logging.makeLogRecord({"request": RequestFactory().get("/readyz"), "status_code": 503})
+    assert not RefusedRequests().filter(record)
+    record.request.path = "/calls/"
+    assert RefusedRequests().filter(record)
 
 
 def test_a_fault_of_ours_keeps_its_traceback():

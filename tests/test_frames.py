@@ -64,6 +64,7 @@ def test_messages_in_a_row_are_read_up_to_the_one_that_is_not_all_there(payloads
         b"\x82\xfe\x00\x05\0\0\0\0hello",  # a length that would fit a single byte
         b"\xc2" + sent(b"compressed")[1:],
     ],
+    ids=["text", "ping", "close", "part", "rest", "unmasked", "of 200", "of 65,536", "length", "compressed"],
 )
 def test_anything_else_is_left_to_autobahn(frame):
     assert frames.binary_message(frame, 0) is None

@@ -5,14 +5,14 @@ A short look; `python -m benchmarks fuzz` asks a real server 20,000 times.
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, get_resolver
 from hypothesis import HealthCheck, given
 from hypothesis import settings as how
 
 from calls.models import CallSession
-from tests.conftest import publish_profile
+from tests.conftest import group_of, publish_profile
 from tests.fuzz.addresses import addresses
 from tests.fuzz.requests import CSRF, PERSONAS, requests
 
@@ -38,7 +38,7 @@ def browsers(make_call):
     for name in PERSONAS:
         user = User.objects.create_user(name, is_staff=name == "admin", is_superuser=name == "superuser")
         if name in groups:
-            user.groups.add(Group.objects.get(name=groups[name]))
+            user.groups.add(group_of(groups[name]))
         found[name] = Client(enforce_csrf_checks=True)
         found[name].cookies["csrftoken"] = CSRF
         found[name].force_login(user)

@@ -250,13 +250,21 @@ async def test_a_turn_in_several_stretches(call):
     call.clock.now += 1
     await call.speech(1.5, transcript="two pizzas")
     assert call.told.said == [("caller", "I would like two pizzas", False)]
-    await call.push("caller", LLMContextUserTurnFrame("I would like two pizzas.", "now"))
-    assert call.told.said == [("caller", "I would like two pizzas.", False)]
+    await call.push("caller", LLMContextUserTurnFrame("I would like two pizzas", "now"))
+    assert call.told.said == [("caller", "I would like two pizzas", False)]
     assert call.told.turns[0].start_ms == 0
     assert call.told.turns[0].end_ms == round(1000 * (1.5 + 0.3 + 1 + 1.5))
     call.clock.now = STARTED + 9
     await call.question("and a salad")
     assert call.told.turns[1].start_ms == 9000
+
+
+async def test_words_that_came_as_their_turn_ended_stay_said(call):
+    """The model hears them with the next turn; the caller may hang up before."""
+    await call.speech(1.5, transcript="I would like")
+    await call.push("words", TranscriptionFrame("two pizzas", "caller", "now", "en"))
+    await call.push("caller", LLMContextUserTurnFrame("I would like", "now"))
+    assert call.told.said == [("caller", "I would like two pizzas", False)]
 
 
 async def test_the_agents_text_is_final_once_it_is_spoken(call):

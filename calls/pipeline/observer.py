@@ -176,11 +176,11 @@ class ConversationObserver:
         return str(frame.language or self._language)
 
     def _on_caller_turn(self, frame: LLMContextUserTurnFrame) -> None:
-        """The turn is over and in the model's context."""
+        """The turn is over and in the model's context; words that came just now may be in the next."""
         now = time.monotonic()
         turn = self._caller or self._turns.open(CALLER, self._speech_start or now)
         end_ms = self._turns.ms(self._speech_end) or self._turns.ms(now)
-        self._turns.emit(replace(turn, text=frame.text, end_ms=end_ms))
+        self._turns.emit(replace(turn, text=turn.text or frame.text, end_ms=end_ms))
         if self._unanswered_since is not None:
             self._measured("end_of_turn", now - self._unanswered_since)
         self._caller = None

@@ -76,7 +76,7 @@ async def call_during(server, room_id, fault):
         if event.kind == "tts_started":
             begun.set()
 
-    script = [WaitForAgent(0.3), Say(say(QUESTION)), WaitForAgent(0.5)]
+    script = [WaitForAgent(0.8), Say(say(QUESTION)), WaitForAgent(0.8)]
     call = asyncio.create_task(run_call(script, url=server.url, room_id=room_id, on_event=follow))
     await asyncio.wait_for(begun.wait(), 20)
     with fault:
