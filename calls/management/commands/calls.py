@@ -91,6 +91,7 @@ def _row(call: CallSession) -> dict[str, Any]:
         "callee": call.callee,
         "profile": call.profile.slug if call.profile else "",
         "server": call.node.name if call.node else "",
+        "is_test": call.is_test,
     }
 
 
