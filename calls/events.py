@@ -33,6 +33,7 @@ class Request:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     call_id: UUID | None = None  # of the call's row, if there is one already
     is_test: bool = False  # somebody tries the agent out
+    version: int | None = None  # the number of the profile's version, if the client names one
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +191,17 @@ class Shortened:
 
 @dataclass(frozen=True, slots=True)
 class StoodIn:
-    """A part's provider cannot be used, and why: the embedded one, in English, answers instead."""
+    """A part's provider cannot be used, and why; `by` answers instead, "" is the embedded one."""
 
     part: str
     provider: str
     why: str
+    by: str = ""
 
     @property
     def message(self) -> str:
         """What happened, for people."""
-        return f"{self.why}; the embedded one, in English, stands in"
+        return f"{self.why}; {self.by or 'the embedded one, in English,'} stands in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +225,13 @@ class KeyPressed:
 
 @dataclass(frozen=True, slots=True)
 class HungUp:
-    """The agent has taken leave. `refused` says why the telephone was not hung up, "" if it was."""
+    """The agent has taken leave. `refused` says why the telephone was not hung up, "" if it was.
+
+    `why` it took leave is part of a sentence, "" if that is plain.
+    """
 
     refused: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

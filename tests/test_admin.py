@@ -1,7 +1,7 @@
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from html import unescape
 
 import pytest
@@ -16,9 +16,20 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.urls import reverse, reverse_lazy
 from django.utils import timezone
+from pytest_django.asserts import assertContains, assertNotContains
 
 from calls.admin.forms import PromptProfileForm
-from calls.models import CallEvent, CallSession, Pbx, PromptProfile, ProviderAccount, TrialTicket, Turn
+from calls.models import (
+    Calendar,
+    CallEvent,
+    CallSession,
+    Pbx,
+    PromptProfile,
+    ProviderAccount,
+    Rule,
+    TrialTicket,
+    Turn,
+)
 from calls.providers import catalogue
 from calls.templatetags.call_format import pretty_json
 from tests.conftest import PASSWORD, end_row, event_row, publish_profile
@@ -27,6 +38,7 @@ pytestmark = pytest.mark.django_db
 
 INDEX = "/admin/"
 PROFILES = "/admin/calls/promptprofile/"
+PUBLISH = {"_publish": "Publish", "note": "as ordered"}
 
 
 @pytest.fixture
@@ -44,14 +56,21 @@ def superuser_client(client):
 
 def profile_form(**changes):
     """What the browser posts for a new profile, with `changes`."""
-    profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.", is_published=True)
-    fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
+    profile = PromptProfile(name="Sales", slug="sales", system_prompt="Sell.")
+    values = model_to_dict(profile).items()
+    fields = {name: value for name, value in values if value is not None and value is not False}
     fields |= {name: "{}" for name in fields if name.endswith("_settings") and fields[name] == {}}
     return fields | changes
 
 
 def save_new(client, **changes):
+    """Save a new profile's draft."""
     return client.post(reverse("admin:calls_promptprofile_add"), profile_form(**changes))
+
+
+def publish_new(client, **changes):
+    """Publish a new profile."""
+    return save_new(client, **PUBLISH, **changes)
 
 
 def errors(response):
@@ -71,7 +90,7 @@ def test_an_admin_makes_and_edits_a_profile(admin_client):
 
 def test_a_new_default_is_accepted_and_takes_over(admin_client):
     PromptProfile.objects.ensure_default()
-    assert save_new(admin_client, is_default="on").status_code == 302
+    assert publish_new(admin_client, is_default="on").status_code == 302
     assert list(PromptProfile.objects.filter(is_default=True).values_list("slug", flat=True)) == ["sales"]
 
 
@@ -90,7 +109,7 @@ def test_a_new_default_is_accepted_and_takes_over(admin_client):
     ],
 )
 def test_a_wrong_value_is_explained_on_its_field(admin_client, field, value, says):
-    response = save_new(admin_client, **{field: value})
+    response = publish_new(admin_client, **{field: value})
     assert response.status_code == 200
     assert list(errors(response)) == [field]
     assert says in errors(response)[field][0]
@@ -99,7 +118,7 @@ def test_a_wrong_value_is_explained_on_its_field(admin_client, field, value, say
 
 def test_every_mistake_in_settings_is_reported_at_once(admin_client):
     wrong = '{"temperature": 9, "colour": "red", "max_tokens": "many"}'
-    said = errors(save_new(admin_client, llm_settings=wrong, tts_settings='{"colour": "red"}'))
+    said = errors(publish_new(admin_client, llm_settings=wrong, tts_settings='{"colour": "red"}'))
     assert list(said) == ["llm_settings", "tts_settings"]
     for mistake, each in zip(
         ("temperature must", "unknown setting", "max_tokens must"), said["llm_settings"], strict=True
@@ -125,7 +144,7 @@ def test_every_mistake_in_settings_is_reported_at_once(admin_client):
 @pytest.mark.parametrize("provider", ["auto", "openai"])
 def test_settings_that_cannot_be_stored_are_explained_on_their_field(admin_client, provider, settings, says):
     """And what was typed is still there."""
-    response = save_new(admin_client, llm_provider=provider, llm_settings=settings)
+    response = publish_new(admin_client, llm_provider=provider, llm_settings=settings)
     assert list(errors(response)) == ["llm_settings"]
     assert says in str(errors(response)["llm_settings"])
     assert len(str(errors(response)["llm_settings"])) < 1000
@@ -148,17 +167,19 @@ def test_what_sqlite_stored_before_can_be_shown():
 
 def test_settings_are_checked_against_the_chosen_provider(admin_client):
     settings = {"llm_settings": '{"model": "gpt-4o-mini"}'}
-    assert "llm_settings" in errors(save_new(admin_client, llm_provider="local", **settings))
-    assert save_new(admin_client, llm_provider="openai", **settings).status_code == 302
+    assert "llm_settings" in errors(publish_new(admin_client, llm_provider="local", **settings))
+    assert publish_new(admin_client, llm_provider="openai", **settings).status_code == 302
 
 
-def test_a_prompt_longer_than_the_model_takes_is_refused(admin_client):
+def test_a_prompt_longer_than_the_model_takes_is_not_published(admin_client):
     prompt = "You answer the telephone of a shop. " * 200
-    (message,) = errors(save_new(admin_client, llm_provider="local", system_prompt=prompt))["system_prompt"]
+    (message,) = errors(publish_new(admin_client, llm_provider="local", system_prompt=prompt))[
+        "system_prompt"
+    ]
     assert f"{len(prompt.strip()):,}" in message
     assert "takes 3,000" in message
-    assert "system_prompt" in errors(save_new(admin_client, llm_provider="auto", system_prompt=prompt))
-    assert save_new(admin_client, llm_provider="openai", system_prompt=prompt).status_code == 302
+    assert "system_prompt" in errors(publish_new(admin_client, llm_provider="auto", system_prompt=prompt))
+    assert publish_new(admin_client, llm_provider="openai", system_prompt=prompt).status_code == 302
 
 
 def test_emptied_settings_become_an_empty_object(admin_client):
@@ -168,9 +189,13 @@ def test_emptied_settings_become_an_empty_object(admin_client):
 
 def test_every_field_of_a_profile_is_on_the_page(admin_client):
     page = admin_client.get(reverse("admin:calls_promptprofile_add"))
-    shown = set(page.context["adminform"].form.fields)
+    shown = {name for name in page.context["adminform"].form.fields if "-" not in name}
     model = {field.name for field in PromptProfile._meta.fields if field.editable and field.name != "id"}
-    assert shown - {"confirmed"} == model
+    assert shown - {"confirmed", "note", "seen"} == model - {"is_published"}
+    html = page.content.decode()
+    assert [name for name in page.context["adminform"].form.fields if f'name="{name}"' not in html] == [
+        "seen"
+    ]
 
 
 def test_a_profile_that_calls_used_is_not_deleted(admin_client, make_call):
@@ -200,54 +225,44 @@ class TestWhoTakesOver:
 
     def save(self, client, profile, confirmed="", **changes):
         """Post the profile's form as the browser would; a change to None unticks a box."""
-        fields = {name: value for name, value in model_to_dict(profile).items() if value not in (None, False)}
+        values = model_to_dict(profile).items()
+        fields = {name: value for name, value in values if value is not None and value is not False}
         fields |= {name: "{}" for name in fields if name.endswith("_settings")} | changes
         fields = {name: value for name, value in fields.items() if value is not None}
         page = reverse("admin:calls_promptprofile_change", args=[profile.pk])
         return client.post(page, fields | {"confirmed": confirmed})
 
-    @pytest.mark.parametrize(
-        ("unticked", "heir"),
-        [
-            (["is_default"], "“Receptionist”, the oldest published one"),
-            (["is_default", "is_published"], "“night”, the oldest published one"),
-        ],
-    )
-    def test_taking_the_default_away_is_asked_first(self, admin_client, default, unticked, heir):
+    def test_taking_the_default_away_is_asked_first(self, admin_client, default):
         publish_profile("night")
         PromptProfile.objects.create(name="Draft", slug="draft")
-        changes = dict.fromkeys(unticked)
-        asked = self.save(admin_client, default, **changes)
+        asked = self.save(admin_client, default, is_default=None)
         assert list(errors(asked)) == ["confirmed"]
+        heir = "“Receptionist”, the oldest published one"
         assert f"calls that name none will be answered by {heir}" in errors(asked)["confirmed"][0]
         assert re.search('<input type="checkbox" name="confirmed"', asked.content.decode())
         default.refresh_from_db()
         assert default.is_default
-        assert self.save(admin_client, default, "on", **changes).status_code == 302
+        assert self.save(admin_client, default, "on", is_default=None).status_code == 302
         default.refresh_from_db()
         assert not default.is_default
         assert PromptProfile.objects.answering().name in heir
-
-    def test_taking_the_last_profile_away_is_asked_first(self, admin_client, default):
-        asked = self.save(admin_client, default, is_default=None, is_published=None)
-        assert NOBODY in errors(asked)["confirmed"][0]
-        assert self.save(admin_client, default, "on", is_default=None, is_published=None).status_code == 302
-        assert PromptProfile.objects.answering() is None
-
-    def test_without_a_default_the_one_that_answers_is_asked_for(self, admin_client, default):
-        PromptProfile.objects.update(is_default=False)
-        night = publish_profile("night")
-        default.refresh_from_db()
-        assert "“night”" in errors(self.save(admin_client, default, is_published=None))["confirmed"][0]
-        assert self.save(admin_client, night, is_published=None).status_code == 302
 
     def test_nothing_else_is_asked(self, admin_client, default):
         night = publish_profile("night")
         assert 'name="confirmed"' in (page := self.page(admin_client, default))
         assert 'type="checkbox" name="confirmed"' not in page
         assert self.save(admin_client, default, greeting="Hi").status_code == 302
-        assert self.save(admin_client, night, is_published=None).status_code == 302
-        assert self.save(admin_client, night, is_published="on", is_default="on").status_code == 302
+        assert self.save(admin_client, night, is_default="on").status_code == 302
+
+    def test_archiving_says_who_takes_over(self, admin_client, default):
+        def asked(profile):
+            page = admin_client.get(reverse("admin:calls_promptprofile_archive", args=[profile.pk]))
+            return self.consequence(page)
+
+        assert asked(default) == NOBODY
+        night = publish_profile("night")
+        assert "“night”" in asked(default)
+        assert asked(night) is None
 
     def page(self, client, profile):
         return client.get(reverse("admin:calls_promptprofile_change", args=[profile.pk])).content.decode()
@@ -288,30 +303,6 @@ class TestWhoTakesOver:
 # --- Versions ---------------------------------------------------------------------------------------------
 
 
-def test_saving_a_published_profile_publishes_what_differs(admin_client, admin):
-    save_new(admin_client)
-    profile = PromptProfile.objects.get()
-    change = reverse("admin:calls_promptprofile_change", args=[profile.id])
-    for fields in ({}, {"name": "Renamed"}, {"greeting": "Good day"}, {"greeting": "Good day"}):
-        assert admin_client.post(change, profile_form(**fields)).status_code == 302
-    versions = profile.versions.order_by("number")
-    assert [(v.number, v.configuration["greeting"], v.author) for v in versions] == [
-        (1, "", admin),
-        (2, "Good day", admin),
-    ]
-    assert "2, published" in admin_client.get(change).content.decode()
-
-
-def test_a_draft_is_saved_and_not_published(admin_client):
-    fields = profile_form()
-    del fields["is_published"]
-    admin_client.post(reverse("admin:calls_promptprofile_add"), fields)
-    profile = PromptProfile.objects.get()
-    assert not profile.versions.exists()
-    page = admin_client.get(reverse("admin:calls_promptprofile_change", args=[profile.id]))
-    assert "none yet" in page.content.decode()
-
-
 # --- Providers --------------------------------------------------------------------------------------------
 
 
@@ -321,7 +312,7 @@ def test_a_registered_provider_is_chosen_without_a_migration(admin_client, monke
     catalogue.register(catalogue.Provider("llm", "acme", "Acme's model", "acme", "build", (), key="ACME_KEY"))
     page = admin_client.get(reverse("admin:calls_promptprofile_add")).content.decode()
     assert '<option value="acme">Acme&#x27;s model</option>' in page
-    assert save_new(admin_client, llm_provider="acme").status_code == 302
+    assert publish_new(admin_client, llm_provider="acme").status_code == 302
     profile = PromptProfile.objects.for_call("sales")
     assert profile.configuration["llm_provider"] == "acme"
     accounts = admin_client.get(reverse("admin:calls_provideraccount_add")).content.decode()
@@ -478,7 +469,9 @@ class TestWhatIsThere:
             assert superuser_client.get(f"/admin/r/{kind.pk}/1/").status_code == 404
 
     def test_it_lists_nothing_that_grows_with_calls(self):
-        assert {*django_admin.site._registry} == {PromptProfile, ProviderAccount, Pbx, User, Group}
+        assert {*django_admin.site._registry} == {
+            PromptProfile, ProviderAccount, Pbx, Rule, Calendar, User, Group,
+        }  # fmt: skip
 
     @pytest.mark.parametrize("model", ["callsession", "turn", "callevent"])
     def test_calls_are_not_listed_a_second_time(self, superuser_client, make_call, model):
@@ -651,8 +644,8 @@ class TestTwoAtOnce:
     def test_two_defaults(self):
         """Choosing one takes it from the other, as ever."""
         first, second = self.both(
-            lambda client: save_new(client, is_default="on"),
-            lambda client: save_new(client, is_default="on", slug="other"),
+            lambda client: publish_new(client, is_default="on"),
+            lambda client: publish_new(client, is_default="on", slug="other"),
         )
         assert first.status_code == second.status_code == 302
         assert [profile.slug for profile in PromptProfile.objects.filter(is_default=True)] == ["other"]
@@ -718,7 +711,7 @@ class TestTryingOut:
         assert not PromptProfile.objects.exists()
 
     def test_mistakes_are_told_by_field(self, admin_client):
-        answer = admin_client.post(self.TRY, profile_form(system_prompt="", tts_settings='{"pitch": 1}'))
+        answer = admin_client.post(self.TRY, profile_form(system_prompt="", tts_settings="{pitch}"))
         told = {mistake["field"]: mistake["error"] for mistake in answer.json()["mistakes"]}
         assert told.keys() == {"System prompt", "Text-to-speech settings"}
         assert told["System prompt"] == "This field is required."
@@ -737,3 +730,105 @@ class TestTryingOut:
     @pytest.mark.parametrize("key", ["0", "999", "x", "9" * 30])
     def test_a_profile_that_there_is_none_of(self, admin_client, key):
         assert admin_client.post(f"{self.TRY}?profile={key}", profile_form()).status_code == 403
+
+
+# --- Texts, rules and who would answer --------------------------------------------------------------------
+
+
+def test_a_name_that_is_not_known_is_refused_on_its_field(admin_client):
+    typed = {"greeting": "Hello {{ customer }}", "transfer_announcement": "To {{ destination }}"}
+    response = publish_new(admin_client, **typed)
+    assert list(errors(response)) == ["greeting"]
+    assert "customer }} is not known" in errors(response)["greeting"][0]
+
+
+def test_texts_are_shown_as_they_are_heard_before_they_are_saved(admin_client):
+    page = admin_client.get(reverse("admin:calls_promptprofile_add"))
+    preview = reverse("admin:calls_promptprofile_preview")
+    assertContains(page, f'formaction="{preview}"')
+    typed = {
+        "greeting": 'Hello {{ metadata.name }} <b>{{ caller|default:"stranger" }}</b>',
+        "farewell": "Bye {{ x }}", "language": "de",
+    }  # fmt: skip
+    response = admin_client.post(preview, profile_form(**typed))
+    assertContains(response, "Hello ‹name› &lt;b&gt;+49 30 1234567&lt;/b&gt;")
+    assertContains(response, "Hello  &lt;b&gt;stranger&lt;/b&gt;")
+    assertContains(response, "{{ x }} is not known")
+    assert not PromptProfile.objects.exists()
+    too_long = admin_client.post(preview, profile_form(system_prompt="x" * 20_001))
+    assertContains(too_long, "at most 20000 characters")
+
+
+def test_a_second_version_is_one_of_the_profiles_own(admin_client):
+    profile, other = publish_profile("sales", name="Sales"), publish_profile("night")
+    page = reverse("admin:calls_promptprofile_change", args=[profile.pk])
+    offered = admin_client.get(page).context["adminform"].form.fields["split_version"].queryset
+    assert [version.profile.slug for version in offered] == ["sales"]
+    values = profile_form(split_version=other.versions.get().pk)
+    assert list(errors(admin_client.post(page, values))) == ["split_version"]
+    assert admin_client.post(page, values | {"split_version": profile.versions.get().pk}).status_code == 302
+    profile.refresh_from_db()
+    assert (profile.split_version.number, profile.split_percent) == (1, 10)
+
+
+class TestRules:
+    WHO = "/admin/calls/rule/who/"
+
+    @pytest.fixture
+    def rule(self):
+        PromptProfile.objects.ensure_default()
+        profile = publish_profile("night", name="Night desk")
+        return Rule.objects.create(
+            name="At night", profile=profile, begins_at=time(18), ends_at=time(8), time_zone="Europe/Berlin"
+        )
+
+    def test_one_is_made_and_listed(self, admin_client, rule):
+        typed = {
+            "name": "Weekend", "position": 5, "is_enabled": "on", "profile": rule.profile.pk,
+            "weekdays": ["7", "6"], "begins_at": "", "ends_at": "", "time_zone": "Europe/Berlin",
+            "on_holidays": "any", "calendar": "", "callee": "", "caller": "+4930*",
+        }  # fmt: skip
+        assert admin_client.post(reverse("admin:calls_rule_add"), typed).status_code == 302
+        assert Rule.objects.get(name="Weekend").weekdays == "67"
+        page = admin_client.get(reverse("admin:calls_rule_changelist"))
+        assertContains(page, "Sa, Su")
+        assertContains(page, "every day, 18:00 to 08:00")
+        assertContains(page, self.WHO)
+        shown = admin_client.get(
+            reverse("admin:calls_rule_change", args=[Rule.objects.get(name="Weekend").pk])
+        )
+        assertContains(shown, 'value="6"')
+        assert shown.context["adminform"].form["weekdays"].value() == ["6", "7"]
+        none = admin_client.post(reverse("admin:calls_rule_add"), typed | {"weekdays": []})
+        assert list(errors(none)) == ["weekdays"]
+
+    def test_who_would_answer(self, admin_client, rule):
+        """The server's time zone is UTC."""
+        Rule.objects.create(name="Off", profile=rule.profile, is_enabled=False)
+        assertContains(admin_client.get(self.WHO), "Who would answer?")
+        night = admin_client.get(self.WHO, {"callee": "100", "at": "2026-03-04T20:00"})
+        assertContains(night, "“At night” → Night desk, version 1")
+        assertContains(night, "no: it is not in force")
+        day = admin_client.get(self.WHO, {"caller": "<b>", "at": "2026-03-04T10:00"})
+        assertContains(day, "No rule matches: the default one → Receptionist, version 1")
+        assertContains(day, "no: it is 11:00")
+        assertNotContains(day, '<b>"')
+        wrong = admin_client.get(self.WHO, {"at": "yesterday"})
+        assertContains(wrong, "Enter a valid date/time")
+
+    def test_the_route_of_a_pbx_comes_first(self, admin_client, rule):
+        pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9")
+        sales = publish_profile("sales", name="Sales")
+        pbx.routes.create(callee="100", profile=sales)
+        told = admin_client.get(self.WHO, {"callee": "100", "at": "2026-03-04T20:00", "pbx": pbx.pk})
+        assertContains(told, "A route of the PBX → Sales, version 1")
+        assertContains(told, "yes, but the route counts")
+
+    def test_without_a_profile_nobody(self, admin_client):
+        assertContains(admin_client.get(self.WHO, {"callee": "100"}), "Nobody: no profile is published")
+
+    def test_a_profile_that_a_rule_needs_is_not_deleted(self, admin_client, rule):
+        page = reverse("admin:calls_promptprofile_delete", args=[rule.profile.pk])
+        assertContains(admin_client.get(page), "Rule: ")
+        admin_client.post(page, {"post": "yes"})
+        assert PromptProfile.objects.filter(pk=rule.profile.pk).exists()

@@ -13,7 +13,7 @@ from pipecat.frames.frames import (
 )
 
 from calls.pipeline.build import build
-from calls.profiles.in_force import CallConfig, Provider
+from calls.profiles.in_force import CallConfig, Provider, StandIn
 from calls.providers import catalogue
 from calls.providers.local import stt
 from calls.providers.local.moonshine import BASE, TINY, Moonshine, base_folder, tiny_folder
@@ -85,7 +85,7 @@ async def test_tiny_is_the_default(empty):
 
 async def test_tiny_stands_in_for_base_that_is_not_installed_and_says_why(empty):
     call = conversation(BASE)
-    assert call.stood_in == {"stt": "Moonshine base is not installed: `make better-stt`"}
+    assert call.stood_in == {"stt": StandIn("local", "Moonshine base is not installed: `make better-stt`")}
     assert call.services.stt.settings.model == TINY
     assert await heard(catalogue.create("stt", "local", {}, language="en"), QUESTION) == QUESTION
 

@@ -157,7 +157,9 @@ def test_every_page_can_be_read_and_fits_a_phone(live_server, admin, stored_call
         "/calls/", "/calls/?q=umbrella&status=nope", "/calls/?q=nothing+like+this",
         stored_call.get_absolute_url(), "/nothing-here/", "/admin/",
         "/admin/calls/promptprofile/", f"{profile}change/", f"{profile}delete/",
-        f"{profile}history/", "/admin/password_change/",
+        f"{profile}history/", "/admin/password_change/", f"{profile}archive/", f"{profile}restore/1/",
+        "/admin/calls/promptprofile/add/", "/admin/calls/promptprofile/add/?start=restaurant&language=de",
+        f"{profile}change/#part-providers",
     ]  # fmt: skip
     with chromium() as browser:
         for width in (1280, 360):
@@ -260,6 +262,55 @@ def test_the_keys_are_listed_and_can_be_switched_off(live_server, analyst, store
         page.reload()
         page.keyboard.press("?")
         expect(keys).to_be_hidden()
+
+
+def test_a_profiles_form_shows_what_is_chosen_and_whether_it_is_ready(live_server, admin, chromium):
+    PromptProfile.objects.ensure_default()
+    profile = f"/admin/calls/promptprofile/{PromptProfile.objects.get().pk}/change/"
+    with chromium() as browser, logged_in(browser, live_server.url, "admin") as page:
+        page.goto(live_server.url + profile)
+        expect(page.get_by_label("Greeting")).to_be_visible()
+        page.get_by_role("link", name="Providers").click()
+        expect(page.get_by_label("Greeting")).to_be_hidden()
+        expect(page).to_have_url(f"{live_server.url}{profile}#part-providers")
+
+        # The fields of the provider chosen, and no others; what it lacks is said at once.
+        voice, speed = page.locator("[name=tts-cartesia-voice]"), page.locator("[name=tts-local-speed]")
+        expect(speed).to_be_visible()
+        expect(voice).to_be_hidden()
+        ready = page.get_by_role("region", name="Ready?")
+        expect(ready).not_to_contain_text("no key")
+        page.get_by_label("Text-to-speech", exact=False).first.select_option("cartesia")
+        expect(voice).to_be_visible()
+        expect(speed).to_be_hidden()
+        expect(ready).to_contain_text("Cartesia: no key → the embedded one, English only")
+
+        # A finding leads to its field, wherever that is.
+        page.get_by_role("link", name="What it says").click()
+        page.get_by_label("Language").first.select_option("de")
+        expect(ready).to_contain_text("does not know German")
+        page.get_by_role("link", name="Cartesia: no key, and").click()
+        expect(page.locator("[name=tts_provider]")).to_be_focused()
+
+        # Who leaves with something typed is asked.
+        asked = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+        page.get_by_role("link", name="Close").click()
+        expect(page).to_have_title("Select profile to change · Voice agent")
+        assert asked == ["beforeunload"]
+
+
+def test_mistakes_are_found_behind_their_tabs(live_server, admin, chromium):
+    PromptProfile.objects.ensure_default()
+    profile = f"/admin/calls/promptprofile/{PromptProfile.objects.get().pk}/change/"
+    with chromium() as browser, logged_in(browser, live_server.url, "admin") as page:
+        page.goto(f"{live_server.url}{profile}#part-turn-taking-and-limits")
+        page.get_by_label("Longest duration").fill("3")
+        page.get_by_role("button", name="Save draft").click()
+        expect(page.get_by_label("Longest duration")).to_be_visible()
+        expect(page.get_by_text("greater than or equal to 10")).to_be_visible()
+        expect(page.get_by_role("link", name="Turn-taking and limits (1)")).to_be_visible()
+        expect(page.get_by_label("Greeting")).to_be_hidden()
 
 
 def test_the_menu_closes_and_logs_out(live_server, admin, chromium):

@@ -8,6 +8,7 @@ from calls import events
 from calls.conversation.call import Call, Client
 from calls.conversation.failures import SAME_S, Failures
 from calls.events import LLM, STT, TTS
+from calls.models import EndReason
 from calls.profiles import choosing
 from calls.recorder import writer
 from tests.cloud.journal import Journal
@@ -40,7 +41,7 @@ async def call(profile, monkeypatch):
     async def send_audio(pcm):
         """The caller listens."""
 
-    client = Client(told.append, send_audio, told.append, "127.0.0.1")
+    client = Client(told.append, send_audio, told.append, told.append, "127.0.0.1")
     call = Call(client, events.Request(), await choosing.choose(""), writer.recorder())
     call.told = told
     call.start(lambda: ("seed", None))
@@ -71,7 +72,7 @@ async def test_errors_of_one_failure_get_one_apology_and_each_is_told_once(call)
     call.take(events.Failed(TTS, "gone"))
     assert failures(call) == [(LLM, "refused"), (LLM, "gone"), (TTS, "gone")]
     assert await spoken(call, 1) == [APOLOGY]
-    await call.say_goodbye()
+    await call.verbs.end(EndReason.MAX_DURATION)
     assert await spoken(call, 2) == [APOLOGY, call.config.farewell]
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from calls.providers import catalogue
+from calls.providers.provider import Setting
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_missing_key_is_named():
 
 
 def test_an_unknown_language_is_refused():
-    with pytest.raises(catalogue.ProviderUnavailable, match="not 'de-DE'"):
+    with pytest.raises(catalogue.ProviderUnavailable, match="does not know the language 'de-DE'"):
         catalogue.create("stt", "local", {}, language="de-DE")
 
 
@@ -155,7 +156,7 @@ def test_a_registered_provider_is_had_by_name_only(monkeypatch, cloud_keys):
 def test_a_registered_provider_needs_no_settings_of_the_server(monkeypatch):
     """Its key, its default and its code may be missing: it is unavailable then, and another stands in."""
     monkeypatch.setattr(catalogue, "PROVIDERS", list(catalogue.PROVIDERS))
-    setting = catalogue.Setting("voice", str, "The voice.", default_from="ACME_VOICE")
+    setting = Setting("voice", str, "The voice.", default_from="ACME_VOICE")
     for name, key, module, factory in (
         ("keyless", "ACME_KEY", "builtins", "dict"),
         ("no-module", "", "acme.voices", "dict"),

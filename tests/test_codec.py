@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from calls.models.storable import storable_json
 from calls.rustpbx import codec, messages
 from calls.rustpbx.codec import decode_binary, decode_text
+from calls.rustpbx.incoming import request_of
 from calls.rustpbx.messages import (
     Audio,
     Configure,
@@ -257,9 +258,9 @@ def test_audio_at_8_khz_says_so(pcm):
 def test_everything_the_url_can_say():
     query = {
         "profile": "sales", "caller": "+49 30 1", "callee": "100", "metadata": '{"a": [1, null]}',
-        "audio": "binary", "rate": "8000", "token": "not ours to read", "other": "ignored",
+        "audio": "binary", "rate": "8000", "version": "7", "token": "not ours to read", "other": "ignored",
     }  # fmt: skip
-    wanted = Url("sales", "+49 30 1", "100", {"a": [1, None]}, binary=True, rate=8000)
+    wanted = Url("sales", "+49 30 1", "100", {"a": [1, None]}, binary=True, rate=8000, version=7)
     assert decode_url(query) == (wanted, [])
     assert decode_url({"audio": "json", "rate": "16000", "caller": ""}) == (Url(), [])
     assert decode_url({}) == (Url(), [])
@@ -281,6 +282,10 @@ def test_everything_the_url_can_say():
         ("metadata", '{"a": ' + "[" * 40 + "]" * 40 + "}", "nested at most 32 deep"),
         ("audio", "mp3", "binary or json, got 'mp3'"),
         ("rate", "44100", "8000 or 16000, got '44100'"),
+        ("version", "latest", "number of a profile's version, got 'latest'"),
+        ("version", "-1", "number of a profile's version, got '-1'"),
+        ("version", "٧", "number of a profile's version"),
+        ("version", "9" * 5_000, "number of a profile's version"),
         ("rate", "8khz", "8000 or 16000, got '8khz'"),
         ("rate", "-8000", "8000 or 16000, got '-8000'"),
         ("rate", "08000", "8000 or 16000, got '08000'"),
@@ -305,3 +310,11 @@ def test_no_url_does_anything_else(query):
     assert storable_json(dict(url.metadata)) == url.metadata
     for text in (url.profile, url.caller, url.callee):
         assert text is None or (len(text) <= 255 and "\0" not in text)
+
+
+def test_a_version_is_one_of_a_profile():
+    _url, (error,) = decode_url({"version": "7"})
+    assert "version in the URL to be left out, as there is no profile" in str(error)
+    assert request_of(Configure("r"), Url("sales", version=7)).version == 7
+    assert request_of(Configure("r", profile="sales"), Url("sales", version=7)).version == 7
+    assert request_of(Configure("r", profile="night"), Url("sales", version=7)).version is None

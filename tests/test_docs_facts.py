@@ -17,7 +17,7 @@ from calls.conversation import watchdog
 from calls.gateway import admission, codes, idle, limits, outbox
 from calls.gateway.pbx import arriving
 from calls.models import EndReason, PromptProfile
-from calls.models.profile import PromptPolicy
+from calls.models.behaviour import PromptPolicy
 from calls.providers import catalogue
 from calls.recorder import backlog
 from calls.rustpbx import bridge, browser, codec, messages, url

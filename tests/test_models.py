@@ -66,7 +66,7 @@ class TestPromptProfile:
         profile = PromptProfile(name="x", slug="x", system_prompt="x", is_default=True)
         with pytest.raises(ValidationError) as caught:
             profile.full_clean()
-        assert list(caught.value.message_dict) == ["is_published"]
+        assert list(caught.value.message_dict) == ["is_default"]
         with pytest.raises(IntegrityError), transaction.atomic():
             profile.save()
 
@@ -125,6 +125,94 @@ class TestPromptProfile:
         assert not PromptProfile.objects.ensure_default()
 
 
+class TestAProfilesLife:
+    def test_an_old_version_is_restored_as_the_draft(self):
+        profile = publish_profile("sales", greeting="One", llm_settings={"temperature": 0.5})
+        first = profile.versions.get()
+        profile.greeting, profile.llm_settings = "Two", {}
+        profile.save()
+        profile.publish()
+        profile.restore(first)
+        profile.refresh_from_db()
+        assert (profile.greeting, profile.llm_settings) == ("One", {"temperature": 0.5})
+        assert PromptProfile.objects.for_call("sales").configuration["greeting"] == "Two"
+        profile.llm_settings["temperature"] = 1
+        assert first.configuration["llm_settings"] == {"temperature": 0.5}
+        assert (profile.publish().number, profile.publish().number) == (3, 3)
+
+    def test_a_version_of_before_a_field_is_restored_with_its_default(self):
+        profile = publish_profile("sales", max_duration_s=60)
+        old = profile.configuration()
+        del old["max_duration_s"]
+        profile.restore(ProfileVersion.objects.create(profile=profile, number=2, configuration=old))
+        assert profile.max_duration_s == 3600
+
+    def test_a_duplicate_is_a_draft_with_a_name_of_its_own(self):
+        profile = publish_profile("sales", name="S" * 80, greeting="Hi", is_default=True)
+        first, second = profile.duplicate(), profile.duplicate()
+        assert (first.slug, second.slug) == ("sales-2", "sales-3")
+        assert first.name == f"Copy of {'S' * 72}"
+        assert first.configuration() == profile.configuration()
+        assert (first.is_published, first.is_default, first.versions.count()) == (False, False, 0)
+        first.full_clean()
+
+    def test_a_free_slug_fits_its_column(self):
+        PromptProfile.objects.create(name="x", slug="x" * 80)
+        assert PromptProfile.objects.free_slug("x" * 80) == "x" * 76 + "-2"
+        assert PromptProfile.objects.free_slug("y") == "y"
+
+    def test_an_archived_profile_answers_no_call_until_it_is_published_again(self):
+        publish_profile("night")
+        profile = publish_profile("sales", is_default=True)
+        profile.archive()
+        assert PromptProfile.objects.for_call("sales") is None
+        assert PromptProfile.objects.default().profile.slug == "night"
+        assert [each.slug for each in PromptProfile.objects.in_use()] == ["night"]
+        profile.unarchive()
+        assert profile in PromptProfile.objects.in_use()
+        assert PromptProfile.objects.for_call("sales") is None
+        profile.archive()
+        assert profile.publish() == PromptProfile.objects.for_call("sales")
+        assert profile.archived_at is None
+
+    def test_the_database_refuses_an_archived_profile_that_is_published(self):
+        profile = publish_profile("sales")
+        with pytest.raises(IntegrityError), transaction.atomic():
+            PromptProfile.objects.filter(pk=profile.pk).update(archived_at=profile.created_at)
+
+    def test_every_change_is_a_revision(self):
+        """Also one that another profile makes: it takes the default away."""
+        profile = PromptProfile.objects.create(name="a", slug="a", system_prompt="x")
+        revisions = [profile.revision]
+
+        def noted(change):
+            change()
+            assert PromptProfile.objects.get(pk=profile.pk).revision > revisions[-1]
+            profile.refresh_from_db()
+            revisions.append(profile.revision)
+
+        noted(profile.save)
+        noted(lambda: profile.save(update_fields=["name"]))
+        noted(profile.publish)
+        profile.is_default = True
+        noted(profile.save)
+        noted(lambda: publish_profile("b", is_default=True))
+        noted(profile.archive)
+        noted(profile.unarchive)
+        noted(lambda: profile.restore(profile.versions.get()))
+
+    def test_the_draft_has_changes_until_it_is_published(self):
+        profile = PromptProfile.objects.create(name="a", slug="a", system_prompt="x")
+        assert profile.has_changes
+        profile.publish()
+        assert not profile.has_changes
+        profile.greeting = "Hi"
+        assert profile.has_changes
+        profile.name = "Renamed"
+        profile.greeting = ""
+        assert not profile.has_changes
+
+
 class TestProfileVersion:
     def test_publishing_numbers_the_versions_and_keeps_what_they_said(self):
         author = User.objects.create_user("ann")
@@ -143,10 +231,13 @@ class TestProfileVersion:
         profile = publish_profile("sales")
         profile.greeting = "not saved"
         names = {field.name for field in PromptProfile._meta.concrete_fields}
-        identity = {"id", "name", "slug", "is_default", "is_published", "created_at", "updated_at"}
+        identity = {
+            "id", "name", "slug", "is_default", "is_published", "archived_at", "revision",
+            "created_at", "updated_at", "split_version", "split_percent",
+        }  # fmt: skip
         version = profile.publish()
         assert version.configuration.keys() == (names - identity) | {"schema"}
-        assert (version.configuration["schema"], version.configuration["greeting"]) == (1, "")
+        assert (version.configuration["schema"], version.configuration["greeting"]) == (2, "")
 
     def test_an_equal_draft_publishes_nothing(self):
         profile = publish_profile("sales")
@@ -648,7 +739,7 @@ class TestFinding:
 def test_groups_come_with_their_permissions():
     seen = ("promptprofile", "profileversion", "callsession", "turn", "callevent", "node")
     view = {f"view_{model}" for model in seen}
-    managed = ("promptprofile", "provideraccount", "pbx", "pbxroute", "destination")
+    managed = ("promptprofile", "provideraccount", "pbx", "pbxroute", "destination", "rule", "calendar")
     manage = {f"{verb}_{model}" for verb in ("add", "change", "delete", "view") for model in managed}
     permissions = {
         group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()

@@ -200,3 +200,19 @@ async def test_a_server_takes_the_lease_before_its_first_call_and_gives_it_back_
     assert this_process.state is State.STOPPED
     assert (await Node.objects.aget()).state == "stopped"
     assert await reason_of(call) == "disconnect"
+
+
+async def test_calls_are_erased_when_their_profile_keeps_them_no_longer(own, boot):
+    """Those that go on are left, whatever is said of them."""
+    boot()
+    node = own()
+    await node.start()
+    kept, gone, active = [await call_on(None) for _ in range(3)]
+    for call in (kept, gone):
+        await sync_to_async(CallSession.objects.finish)(end_row(call.pk))
+    past, future = (timezone.now() + timedelta(seconds=seconds) for seconds in (-1, 60))
+    await CallSession.objects.filter(pk__in=[gone.pk, active.pk]).aupdate(expires_at=past)
+    await CallSession.objects.filter(pk=kept.pk).aupdate(expires_at=future)
+    await node.tell()
+    left = [call.pk async for call in CallSession.objects.all()]
+    assert set(left) == {kept.pk, active.pk}

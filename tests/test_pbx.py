@@ -13,8 +13,10 @@ from django.test import AsyncClient
 from django.urls import reverse
 from django.utils import timezone
 
+from calls.events import Request
 from calls.gateway import admission
 from calls.gateway.pbx import answering, database
+from calls.gateway.pbx.arriving import arrive
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import Places, places
 from calls.models import (
@@ -27,13 +29,15 @@ from calls.models import (
     PbxRoute,
     PbxSession,
     PromptProfile,
+    Rule,
     SessionState,
 )
 from calls.models.pbx import hashed
 from calls.process import State, this_process
+from calls.profiles import choosing
 from calls.recorder import writer
 from calls.recorder.writer import recorder
-from tests.conftest import node_row, publish_profile
+from tests.conftest import edit_profiles, node_row, publish_profile
 from tests.test_ivr import START, asked
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -201,6 +205,23 @@ async def test_a_call_is_bridged_stored_and_has_its_place(pbx, caplog):
         assert SECRET not in str([row async for row in model.objects.values()])
     assert query["ticket"] not in str([row async for row in PbxSession.objects.values()])
     assert SECRET not in caplog.text
+
+
+async def test_rules_choose_where_no_route_does_and_the_version_stays(pbx):
+    """What was chosen at the first question answers when audio comes, whatever is published meanwhile."""
+    vip = await sync_to_async(publish_profile)("vip")
+    await Rule.objects.acreate(name="vip", caller="1001", profile=vip)
+    await ask(pbx)
+    session = await session_of()
+    assert (session.profile, session.version, session.call.profile_id) == ("vip", 1, vip.pk)
+    await sync_to_async(edit_profiles)(greeting="Hello")
+    answer = await ask(pbx)
+    arrival = await arrive(query_of(answer))
+    request = arrival.described(Request())
+    assert (request.profile, request.version) == ("vip", 1)
+    chosen = await choosing.choose(request.profile, version=request.version)
+    assert (chosen.number, chosen.version_id) == (1, session.call.version_id)
+    choosing.close()
 
 
 async def test_a_repeated_question_gets_the_same_answer(pbx):

@@ -18,7 +18,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from calls.models import Pbx, PromptProfile, ProviderAccount
+from calls.models import Calendar, Pbx, PromptProfile, ProviderAccount, Rule
 from calls.models.pbx import spoken_name
 from calls.routing import websocket_urlpatterns
 
@@ -35,6 +35,7 @@ READERS = (302, 403, 200, 200, 200)
 EDITORS = (302, 403, 403, 200, 200)
 ADMINS = (302, 302, 302, 200, 200)  # the admin sends others to its login, which says 403
 ADMINS_LED_ON = (302, 302, 302, 302, 302)
+ADMINS_POST = (302, 302, 302, 405, 405)
 ROOT = (302, 302, 302, 403, 200)
 NOT_FOUND = (302, 302, 302, 404, 404)
 NOWHERE = (404, 404, 404, 404, 404)
@@ -73,13 +74,25 @@ EXPECTED = {
     "admin/(?P<url>.*)$": NOT_FOUND,
     "admin/auth/user/<id>/password/": ROOT,
     TRIED: (302, 302, 302, 405, 405),
+    "admin/calls/rule/who/": ADMINS,
+    "admin/calls/promptprofile/preview/": ADMINS,
 }
+for page, answers in {
+    "readiness/": ADMINS,
+    "<path:object_id>/archive/": ADMINS,
+    "<path:object_id>/unarchive/": ADMINS_POST,
+    "<path:object_id>/duplicate/": ADMINS_POST,
+    "<path:object_id>/restore/<int:number>/": ADMINS,
+}.items():
+    EXPECTED[f"admin/calls/promptprofile/{page}"] = answers
 OF_A_MODEL = {
     "auth/group": ROOT,
     "auth/user": ROOT,
     "calls/provideraccount": ADMINS,
     "calls/promptprofile": ADMINS,
     "calls/pbx": ADMINS,
+    "calls/rule": ADMINS,
+    "calls/calendar": ADMINS,
 }
 for model, answers in OF_A_MODEL.items():
     for page in (
@@ -103,8 +116,9 @@ OF_MACHINES = {
 
 # What a form would send, as far as these pages know it: it deletes, publishes, makes somebody a superuser.
 HARM = {
-    "post": "yes", "action": "delete_selected", "is_published": "on", "is_superuser": "on", "is_staff": "on",
-    "username": "mallory", "name": "Mallory", "slug": "mallory", "system_prompt": "Lie.",
+    "post": "yes", "action": "delete_selected", "_publish": "on", "note": "lies",
+    "is_superuser": "on", "is_staff": "on", "username": "mallory", "name": "Mallory", "slug": "mallory",
+    "system_prompt": "Lie.",
     "password1": "correct horse battery", "password2": "correct horse battery", "usable_password": "true",
 }  # fmt: skip
 # Who may do something there; others change nothing.
@@ -112,6 +126,8 @@ MAY_CHANGE = {
     "calls/provideraccount": {"admin", "root"},
     "calls/promptprofile": {"admin", "root"},
     "calls/pbx": {"admin", "root"},
+    "calls/rule": {"admin", "root"},
+    "calls/calendar": {"admin", "root"},
 }
 
 
@@ -143,6 +159,8 @@ def things(people, make_call):
     profile = PromptProfile.objects.get()
     account = ProviderAccount.objects.create(provider="openai")
     pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9", overflow_text="Nobody is here.")
+    calendar = Calendar.objects.create(name="Berlin", region="DE-BE")
+    rule = Rule.objects.create(name="Night", profile=profile, calendar=calendar)
     spoken = product.DATA_DIR / "spoken" / f"{spoken_name(pbx.overflow_text)}.wav"
     spoken.parent.mkdir(exist_ok=True)
     spoken.write_bytes(b"RIFF")
@@ -156,6 +174,9 @@ def things(people, make_call):
         "promptprofile/<path:object_id>": f"promptprofile/{profile.pk}",
         "provideraccount/<path:object_id>": f"provideraccount/{account.pk}",
         "calls/pbx/<path:object_id>": f"calls/pbx/{pbx.pk}",
+        "<int:number>": 1,
+        "calls/rule/<path:object_id>": f"calls/rule/{rule.pk}",
+        "calls/calendar/<path:object_id>": f"calls/calendar/{rule.calendar.pk}",
         "<int:pk>": pbx.pk,
         "<str:name>": spoken_name(pbx.overflow_text),
         "group/<path:object_id>": f"group/{Group.objects.first().pk}",

@@ -64,7 +64,7 @@ async def test_with_the_database_away_a_profile_that_no_call_has_asked_for_answe
     await sync_to_async(choosing.any_embedded)()
     await choosing.choose("")
 
-    def away(slug):
+    def away(*_):
         raise OperationalError("away")
 
     monkeypatch.setattr(choosing, "_read", away)
@@ -77,7 +77,7 @@ async def test_with_the_database_away_a_profile_that_no_call_has_asked_for_answe
 async def test_with_the_database_away_the_last_known_answers(sales, monkeypatch):
     await choosing.choose("sales")
 
-    def away(slug):
+    def away(*_):
         raise OperationalError("away")
 
     monkeypatch.setattr(choosing, "_read", away)

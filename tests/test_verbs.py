@@ -34,7 +34,7 @@ from tests.test_connection import (  # noqa: F401  the fixtures
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BEEP = len(VOICE)  # what the voice of these tests says, whatever the text
-FAREWELL, ANNOUNCEMENT = "Goodbye!", "Connecting you to {destination}."
+FAREWELL, ANNOUNCEMENT = "Goodbye!", "Connecting you to {{ destination }}."
 GONE = "the agent answers already"
 
 

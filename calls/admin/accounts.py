@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
-from calls.admin.forms import ProviderAccountForm
+from calls.admin.account_form import ProviderAccountForm
 from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import ProviderAccount
 from calls.models.sealing import Unreadable

@@ -1,4 +1,4 @@
-"""The fields of the admin's forms that Django has no class for."""
+"""The fields of the admin's forms that Django has no class for, and choices that are not the model's."""
 
 import json
 from typing import Any
@@ -43,3 +43,20 @@ class SettingsField(forms.JSONField):
     def prepare_value(self, value: Any) -> Any:
         """Return the stored settings as text, even if an older version stored what no page can show."""
         return storable_text(super().prepare_value(value))
+
+
+def offer(form: forms.ModelForm, name: str, choices: list[tuple[str, str]]) -> None:
+    """Have a field offer these choices, and the stored one if it is not among them: it stays as it is."""
+    if name not in form.fields:  # it is shown read-only
+        return
+    field = form.fields[name]
+    stored = getattr(form.instance, name)
+    if stored and stored not in dict(choices):
+        choices = [*choices, (stored, f"{stored} (unknown here)")]
+    form.fields[name] = forms.ChoiceField(
+        choices=choices,
+        required=field.required,
+        label=field.label,
+        help_text=field.help_text,
+        initial=field.initial,
+    )

@@ -7,8 +7,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseNotAllowed, JsonResponse
 from django.urls import URLPattern, path
 
+from calls.admin.forms import UnsavedProfileForm
 from calls.models import PromptProfile, TrialTicket
-from calls.models.profile import NOT_CONFIGURATION
 
 
 class TriableAdmin(admin.ModelAdmin):
@@ -28,7 +28,7 @@ class TriableAdmin(admin.ModelAdmin):
         allowed = self.has_change_permission(request, stored) if pk else self.has_add_permission(request)
         if not allowed or (pk and stored is None):
             raise PermissionDenied
-        form = self.get_form(request, stored, change=stored is not None)(
+        form = self.get_form(request, stored, change=stored is not None, form=UnsavedProfileForm)(
             request.POST, request.FILES, instance=stored or PromptProfile()
         )
         form.is_valid()
@@ -42,7 +42,7 @@ class TriableAdmin(admin.ModelAdmin):
 
 
 # What a profile is called and who may use it does not change how it talks.
-NOT_ASKED = {*NOT_CONFIGURATION, "confirmed", "revision", "__all__"}
+NOT_ASKED = {"name", "slug", "is_default", "is_published", "confirmed", "seen", "note", "__all__"}
 
 
 def _told(form: Any, name: str, errors: Any) -> dict[str, str]:

@@ -19,16 +19,17 @@ from calls import events
 from calls.audio.format import BYTES_PER_SECOND, FRAME_MS, VoiceOut
 from calls.conversation.client import Client, nobody
 from calls.conversation.failures import Failures
+from calls.conversation.goodbye import Goodbye
 from calls.conversation.prompting import Prompt
 from calls.conversation.verbs import Verbs
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM, STT, TTS, Event, Request
-from calls.models import CallStatus, EndReason
+from calls.models import CallStatus, EndReason, Opening
 from calls.pipeline.build import build
 from calls.pipeline.conversation import Conversation
 from calls.profiles.choosing import ChosenProfile
 from calls.profiles.in_force import for_request, in_force, wanted
-from calls.providers.catalogue import KINDS
+from calls.providers.catalogue import KINDS, LOCAL
 from calls.providers.errors import explained
 from calls.recorder.rows import CallRows
 from calls.recorder.writer import Recorder
@@ -72,7 +73,7 @@ class Call:
         self._tasks = Tasks()
         self._hears = asyncio.Event()  # the caller: his first audio shows that his side is up
         self._ended = False
-        self.config = for_request(chosen.configuration, request)
+        self.config = for_request(chosen.configuration, request, chosen.name)
         self._started_at, self._started = timezone.now(), time.monotonic()
         self._prompt = Prompt(self.config, request.system_prompt)
         version, draft_of, draft = chosen.version_id, chosen.draft_of, chosen.draft
@@ -95,11 +96,13 @@ class Call:
             self.config, self._conversation, self._publish, lambda: self._client,
             prompt=self._prompt, watchdog=self._watchdog, tasks=self._tasks,
         )  # fmt: skip
+        self._goodbye = Goodbye(self.config.end_phrases, self.verbs, self._conversation, self._tasks)
         stood_in = self._conversation.stood_in
         self._publish(events.Answering(in_force(self.config, stood_in, is_typed=client.is_typed)))
-        for part, why in stood_in.items():
-            logger.warning("call %s: %s: %s", self.id, part, why)
-            self._publish(events.StoodIn(part, wanted(self.config, part), why))
+        for part, instead in stood_in.items():
+            logger.warning("call %s: %s: %s", self.id, part, instead.why)
+            by = "" if instead.provider == LOCAL else instead.provider
+            self._publish(events.StoodIn(part, wanted(self.config, part), instead.why, by))
 
     @staticmethod
     def refuse(client: Client, request: Request, recorder: Recorder, why: str) -> None:
@@ -132,7 +135,7 @@ class Call:
         self._tasks.spawn(self._go_on())
         if self._client.is_typed:
             self._hears.set()  # there is nothing to hear
-        if self.config.greeting:
+        if self.config.greeting and self.config.opens == Opening.AGENT:
             self._tasks.spawn(self._greet())
 
     async def _greet(self) -> None:
@@ -220,6 +223,7 @@ class Call:
                 if isinstance(event, events.Interrupted):
                     self._failures.caller_spoke()
                 self._publish(event)
+        self._goodbye.take(event)
 
     def _publish(self, event: Event) -> None:
         self._client.take(event)

@@ -121,9 +121,10 @@ class Verbs:
             raise Refused("the agent answers already")
         await self._answer_again()
 
-    async def end(self, reason: EndReason) -> str:
+    async def end(self, reason: EndReason, *, farewell: bool = True, why: str = "") -> str:
         """Say the farewell to its end, end the call on the telephone, and leave the socket.
 
+        Without `farewell` only what is being said is; `why` the agent takes leave is stored with the call.
         Returns why the telephone could not be hung up, "" if it was.
 
         Raises:
@@ -133,13 +134,13 @@ class Verbs:
         self.is_ending = True
         with suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_WITHIN_S):
-                if self._config.farewell:
+                if farewell and self._config.farewell:
                     await self._conversation.say(self._config.farewell, interruptible=False)
                 await self._conversation.finish()
         if self._is_over:
             raise Refused("the call has ended meanwhile")
         refused = await carried_out(self._client().control.end())
-        self._publish(events.HungUp(refused))
+        self._publish(events.HungUp(refused, why))
         self._client().leave(reason)
         return refused
 
@@ -157,7 +158,7 @@ class Verbs:
         self._publish(events.Transferring(destination))
         with suppress(TimeoutError):
             async with asyncio.timeout(SPOKEN_WITHIN_S):
-                if announcement := self._config.transfer_announcement.replace("{destination}", name):
+                if announcement := self._config.announcement(name):
                     await self._conversation.say(announcement, interruptible=False)
                 await self._conversation.spoken()
         if self._is_over or self._conversation.is_over:

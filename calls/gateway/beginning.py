@@ -31,12 +31,17 @@ async def begin(
 
 
 async def _new(client: Client, request: Request, chosen: ChosenProfile | None, mistakes: Mistakes) -> Call:
+    slug, version = request.profile or "", request.version
+    who = {"caller": request.caller or "", "callee": request.callee or ""}
     try:
-        chosen = chosen or await choose(request.profile or "")
+        chosen = chosen or await choose(slug, version=version, **who)
     except NoProfile as e:
         Call.refuse(client, request, recorder(), str(e))
         raise
-    if not chosen.found:
-        message = f"expected a published profile, got {request.profile!r}; the default one answers"
+    if not chosen.found and chosen.slug == slug:
+        message = f"expected a version of profile {slug!r}, got {version}; {chosen.number} answers"
+        mistakes.add(ErrorCode.NOT_FOUND, message)
+    elif not chosen.found:
+        message = f"expected a published profile, got {slug!r}; the default one answers"
         mistakes.add(ErrorCode.NOT_FOUND, message)
     return Call(client, request, chosen, recorder())

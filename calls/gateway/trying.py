@@ -132,4 +132,4 @@ def _redeemed(ticket: str, user_id: int) -> ChosenProfile | None:
     found = TrialTicket.objects.redeem(ticket, user_id)
     if found is None:
         return None
-    return ChosenProfile(None, found.slug, found.name, found.configuration, draft_of=found.profile_id)
+    return ChosenProfile(None, 0, found.slug, found.name, found.configuration, draft_of=found.profile_id)

@@ -1,6 +1,7 @@
 """What is kept: profiles and their versions, accounts, PBXes, nodes, calls, their turns and their events."""
 
 from .account import ProviderAccount
+from .behaviour import EndOfTurn, PromptPolicy
 from .facts import (
     CallEnd,
     CallProgress,
@@ -11,10 +12,12 @@ from .facts import (
     EndReason,
     turn_totals,
 )
+from .manners import Opening
 from .node import Node, NodeRow, NodeState
 from .pbx import Destination, DestinationKind, Pbx, PbxKind, PbxRoute, SampleRate
 from .pbx_session import Decision, PbxSession, SessionState
-from .profile import EndOfTurn, PromptPolicy, PromptProfile, PromptProfileQuerySet
+from .profile import PromptProfile, PromptProfileQuerySet
+from .rule import Asked, Calendar, OnHolidays, Rule
 from .search import CallNames
 from .session import CallSession, CallSessionQuerySet
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
@@ -22,6 +25,8 @@ from .trial import TrialTicket
 from .version import ProfileVersion, VersionIsImmutable
 
 __all__ = [
+    "Asked",
+    "Calendar",
     "CallEnd",
     "CallEvent",
     "CallNames",
@@ -43,6 +48,8 @@ __all__ = [
     "Node",
     "NodeRow",
     "NodeState",
+    "OnHolidays",
+    "Opening",
     "Pbx",
     "PbxKind",
     "PbxRoute",
@@ -52,6 +59,7 @@ __all__ = [
     "PromptProfile",
     "PromptProfileQuerySet",
     "ProviderAccount",
+    "Rule",
     "SampleRate",
     "SessionState",
     "Severity",

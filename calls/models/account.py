@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from .profile import PROVIDER_CHARS
+from .behaviour import PROVIDER_CHARS
 from .sealing import seal, unseal
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import secrets
-from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
@@ -12,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from .profile import PromptProfile
+from .rule import fits
 from .sealing import seal, unseal
 
 TOKEN_BYTES = 32
@@ -208,7 +208,7 @@ class Pbx(models.Model):
             type(self).objects.filter(pk=self.pk).update(former_ivr_token_hash="")
 
     def profile_for(self, callee: str, caller: str) -> str:
-        """Return the slug of the profile that answers; "" for the default one."""
+        """Return the slug of the profile its routes choose; "" if none does: then the rules do."""
         for route in self.routes.all():
             if route.matches(callee, caller):
                 return route.profile.slug
@@ -263,6 +263,5 @@ class PbxRoute(models.Model):
         return f"{self.callee or '*'} ← {self.caller or '*'}: {self.profile}"
 
     def matches(self, callee: str, caller: str) -> bool:
-        """Whether a call from `caller` to `callee` is of this kind, regardless of case."""
-        pairs = ((self.callee, callee), (self.caller, caller))
-        return all(fnmatchcase(value.casefold(), (wanted or "*").casefold()) for wanted, value in pairs)
+        """Whether a call from `caller` to `callee` is of this kind, as rules say it."""
+        return fits(self.callee, callee) and fits(self.caller, caller)

@@ -141,6 +141,7 @@ class PbxSession(models.Model):
     callee = models.CharField(max_length=255, blank=True)
     metadata = models.JSONField(default=dict, help_text="What else is known of the call.")
     profile = models.CharField(max_length=80, blank=True, help_text="The slug of the profile that answers.")
+    version = models.PositiveIntegerField(null=True, blank=True, help_text="The number of its version.")
     state = models.CharField(max_length=12, choices=SessionState)
     bridges = models.PositiveSmallIntegerField(default=0, help_text="How often audio was to be connected.")
     ticket_hash = models.CharField(max_length=64, blank=True)

@@ -1,53 +1,23 @@
-"""Prompt profiles: how the agent behaves on a call, as it is edited."""
+"""Prompt profiles: a name, the draft of how the agent behaves, and what becomes of it."""
 
-import copy
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import (
-    MaxLengthValidator,
-    MaxValueValidator,
-    MinValueValidator,
-    RegexValidator,
-)
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
 
+from .behaviour import Behaviour
 from .receptionist import RECEPTIONIST
-from .storable import is_storable
+from .split import Split
 from .turntaking import one_at_a_time
 from .version import NOTE_CHARS, ProfileVersion
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-
-class PromptPolicy(models.TextChoices):
-    """What a system prompt sent by the client does to the profile's."""
-
-    REPLACE = "replace", "Replaces the profile's"
-    APPEND = "append", "Is added after the profile's"
-    IGNORE = "ignore", "Is ignored"
-
-
-class EndOfTurn(models.TextChoices):
-    """What tells that the caller has finished speaking."""
-
-    SMART = "smart", "Smart: judged from how the caller speaks"
-    SILENCE = "silence", "Silence: a fixed pause"
-
-
-# The providers are those of the catalogue, whose names no column lists.
-AUTO = "auto"
-PROVIDER_CHARS = 40
-
-# The form of a version's configuration. It rises when a field changes its meaning, not when one is added.
-SCHEMA = 1
-NOT_CONFIGURATION = {"id", "name", "slug", "is_default", "is_published", "created_at", "updated_at"}
-
-AUTO_HELP = "Automatic uses the cloud when its keys are set on the server, else the embedded one."
-SETTINGS_HELP = "A JSON object handed to the provider, such as {}. Leave {{}} for its defaults."
+NAME_CHARS = 80
 
 
 class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
@@ -56,6 +26,10 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
     def usable(self) -> "PromptProfileQuerySet":
         """Return the published profiles that have a version for calls."""
         return self.filter(Exists(ProfileVersion.objects.filter(profile=OuterRef("pk"))), is_published=True)
+
+    def in_use(self) -> "PromptProfileQuerySet":
+        """Return the profiles that are not archived."""
+        return self.filter(archived_at=None)
 
     def answering(self) -> "PromptProfile | None":
         """Return which of these answers calls that name none: the default, else the oldest usable one."""
@@ -77,6 +51,13 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
             raise self.model.DoesNotExist("No prompt profile is published.")
         return version
 
+    def free_slug(self, wish: str) -> str:
+        """Return the slug wished for, or the first of wish-2, wish-3 and so on that is not taken."""
+        room = NAME_CHARS - 4
+        taken = {*self.filter(slug__startswith=wish[:room]).values_list("slug", flat=True)}
+        candidates = (wish[:room] + f"-{number}" for number in range(2, len(taken) + 3))
+        return next(slug for slug in (wish, *candidates) if slug not in taken)
+
     def ensure_default(self) -> ProfileVersion | None:
         """Publish the profile "Receptionist" if there is no profile at all; return its version if it did."""
         if self.exists():
@@ -86,15 +67,17 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
             return profile.publish() if created else None
 
 
-class PromptProfile(models.Model):
+class PromptProfile(Behaviour, Split):
     """A profile: its name, and the draft of how the agent behaves on a call.
 
     Calls use the current version, which `publish` makes of the draft.
     """
 
-    name = models.CharField(max_length=80, help_text="What people call this profile, such as “Sales desk”.")
+    name = models.CharField(
+        max_length=NAME_CHARS, help_text="What people call this profile, such as “Sales desk”."
+    )
     slug = models.SlugField(
-        max_length=80,
+        max_length=NAME_CHARS,
         unique=True,
         help_text="The name RustPBX uses in its server_url: …/ws/rustpbx?profile=sales-desk. "
         "Changing it breaks URLs that use it.",
@@ -108,112 +91,17 @@ class PromptProfile(models.Model):
     is_published = models.BooleanField(
         "published",
         default=False,
-        help_text="Calls may use it. Leave off while you are still writing, and when it is no longer used.",
+        help_text="Calls may use its newest version. Publishing turns it on, archiving off.",
     )
-    system_prompt = models.TextField(
-        validators=[MaxLengthValidator(20_000)],
-        help_text="Who the agent is and how it talks. Ask for short, spoken sentences; "
-        "the embedded language model is small and follows a few plain sentences best.",
-    )
-    greeting = models.TextField(
+    archived_at = models.DateTimeField(
+        "archived",
+        null=True,
         blank=True,
-        validators=[MaxLengthValidator(1000)],
-        help_text="Spoken as soon as the call starts. Empty: the agent waits for the caller to speak.",
+        editable=False,
+        help_text="When it was put away; empty: in use.",
     )
-    apology = models.TextField(
-        default=RECEPTIONIST["apology"],
-        validators=[MaxLengthValidator(1000)],
-        help_text="Spoken when a provider fails in the middle of the call, which then goes on.",
-    )
-    farewell = models.TextField(
-        blank=True,
-        default=RECEPTIONIST["farewell"],
-        validators=[MaxLengthValidator(1000)],
-        help_text="Spoken before the agent ends a call, as when that has reached its longest duration. "
-        "Empty: the call just ends.",
-    )
-    transfer_announcement = models.TextField(
-        blank=True,
-        default=RECEPTIONIST["transfer_announcement"],
-        validators=[MaxLengthValidator(1000)],
-        help_text="Spoken before the agent transfers a call; {destination} stands for whom it is transferred "
-        "to. While it rings there, the caller hears nothing.",
-    )
-    language = models.CharField(
-        max_length=20,
-        default="en",
-        validators=[RegexValidator(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", "Enter a tag such as en or pt-BR.")],
-        help_text="The language spoken, such as en or pt-BR. The embedded providers know English only.",
-    )
-    stt_provider = models.CharField(
-        "speech-to-text",
-        max_length=PROVIDER_CHARS,
-        default=AUTO,
-        help_text=f"Turns the caller's speech into text. {AUTO_HELP}",
-    )
-    llm_provider = models.CharField(
-        "language model",
-        max_length=PROVIDER_CHARS,
-        default=AUTO,
-        help_text=f"Writes the replies. {AUTO_HELP}",
-    )
-    tts_provider = models.CharField(
-        "text-to-speech",
-        max_length=PROVIDER_CHARS,
-        default=AUTO,
-        help_text=f"Speaks the replies. {AUTO_HELP}",
-    )
-    stt_settings = models.JSONField(
-        "speech-to-text settings",
-        default=dict,
-        blank=True,
-        help_text=SETTINGS_HELP.format('{"model": "ink-whisper"}'),
-    )
-    llm_settings = models.JSONField(
-        "language model settings",
-        default=dict,
-        blank=True,
-        help_text=SETTINGS_HELP.format('{"temperature": 0.7}'),
-    )
-    tts_settings = models.JSONField(
-        "text-to-speech settings",
-        default=dict,
-        blank=True,
-        help_text=SETTINGS_HELP.format('{"voice": "…"}'),
-    )
-    prompt_policy = models.CharField(
-        "client's system prompt",
-        max_length=10,
-        choices=PromptPolicy,
-        default=PromptPolicy.APPEND,
-        help_text="What to do with a system prompt that RustPBX sends.",
-    )
-    use_client_settings = models.BooleanField(
-        "use the client's provider settings",
-        default=False,
-        help_text="RustPBX sends the same built-in provider settings with every call; they are recorded and "
-        "otherwise ignored. Turn on only for a client that sends settings of its own.",
-    )
-    allow_interruptions = models.BooleanField(
-        default=True, help_text="The agent stops speaking when the caller starts to."
-    )
-    end_of_turn = models.CharField(
-        max_length=10,
-        choices=EndOfTurn,
-        default=EndOfTurn.SMART,
-        help_text="How the agent knows that the caller has finished and it may answer.",
-    )
-    end_of_turn_silence_s = models.FloatField(
-        "end-of-turn silence",
-        default=0.8,
-        validators=[MinValueValidator(0.2), MaxValueValidator(5)],
-        help_text="Seconds, 0.2 to 5: the pause that ends the caller's turn when that is judged by silence.",
-    )
-    max_duration_s = models.PositiveIntegerField(
-        "longest duration",
-        default=3600,
-        validators=[MinValueValidator(10), MaxValueValidator(86_400)],
-        help_text="Seconds, 10 to 86400: the agent then says its farewell and ends the call.",
+    revision = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Rises with every change, so that nobody overwrites another's."
     )
     created_at = models.DateTimeField("created", auto_now_add=True, help_text="When the profile was created.")
     updated_at = models.DateTimeField("updated", auto_now=True, help_text="When the profile was last saved.")
@@ -230,32 +118,34 @@ class PromptProfile(models.Model):
             models.CheckConstraint(
                 condition=Q(is_default=False) | Q(is_published=True), name="default_profile_is_published"
             ),
+            models.CheckConstraint(
+                condition=Q(archived_at=None) | Q(is_published=False),
+                name="archived_is_not_published",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; a profile saved as the default takes that from the one that had it."""
+        """Save, as the next revision; a profile saved as the default takes that from the one that had it."""
         fields = kwargs.get("update_fields")
-        with one_at_a_time(type(self), kwargs.get("using")):
+        with one_at_a_time(type(self), database := kwargs.get("using")):
+            profiles = PromptProfile.objects.using(database or self._state.db)
             if self.is_default and (fields is None or "is_default" in fields):
-                type(self).objects.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
+                others = profiles.filter(is_default=True).exclude(pk=self.pk)
+                others.update(is_default=False, revision=F("revision") + 1)
+            stored = profiles.filter(pk=self.pk).values_list("revision", flat=True).first()
+            self.revision = (stored or 0) + 1
+            if fields is not None:
+                kwargs["update_fields"] = {*fields, "revision"}
             super().save(*args, **kwargs)
 
     def clean(self) -> None:
         """Raise ValidationError for an unpublished default and settings that are no storable JSON object."""
-        errors = {}
+        super().clean()
         if self.is_default and not self.is_published:
-            errors["is_published"] = "The default profile has to be published."
-        for name in ("stt_settings", "llm_settings", "tts_settings"):
-            # Not a validator of the field: Django skips those for [] and "".
-            if not isinstance(settings := getattr(self, name), dict):
-                errors[name] = 'Enter a JSON object in braces, such as {"model": "name"} or {}.'
-            elif not is_storable(settings):
-                errors[name] = "These settings cannot be stored."
-        if errors:
-            raise ValidationError(errors)
+            raise ValidationError({"is_default": "The default has to be published: publish this one first."})
 
     def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
         """Check the constraints except the single default, which `save` establishes."""
@@ -272,20 +162,55 @@ class PromptProfile(models.Model):
         with one_at_a_time(PromptProfile, database):
             saved = PromptProfile.objects.using(database).get(pk=self.pk)
             if not saved.is_published:
-                PromptProfile.objects.using(database).filter(pk=self.pk).update(is_published=True)
-            self.is_published = True
-            current = saved.versions.order_by("-number").first()
-            configuration = saved.configuration()
-            if current is not None and current.in_full() == configuration:
+                saved.is_published, saved.archived_at = True, None
+                saved.save(update_fields=["is_published", "archived_at", "updated_at"])
+            self.is_published, self.archived_at, self.revision = True, None, saved.revision
+            current = saved.current_version
+            if current is not None and not saved.has_changes:
                 return current
             return saved.versions.create(
                 number=current.number + 1 if current else 1,
-                configuration=configuration,
+                configuration=saved.configuration(),
                 author=author,
                 note=note[:NOTE_CHARS],
             )
 
-    def configuration(self) -> dict[str, Any]:
-        """Return the draft as a JSON-safe copy: its fields by name, and the number of this form, `schema`."""
-        names = [f.attname for f in self._meta.concrete_fields if f.attname not in NOT_CONFIGURATION]
-        return {"schema": SCHEMA, **{name: copy.deepcopy(getattr(self, name)) for name in names}}
+    def restore(self, version: ProfileVersion) -> None:
+        """Save what a version of this profile said as the draft. Calls go on with the current version."""
+        self.configure(version.in_full())
+        self.save()
+
+    def duplicate(self) -> "PromptProfile":
+        """Save a copy of the draft as a profile of its own, which is neither published nor the default."""
+        with one_at_a_time(PromptProfile, self._state.db):
+            slug = PromptProfile.objects.using(self._state.db).free_slug(self.slug)
+            copy = PromptProfile(name=f"Copy of {self.name}"[:NAME_CHARS], slug=slug)
+            copy.configure(self.configuration())
+            copy.save(using=self._state.db)
+            return copy
+
+    def archive(self) -> None:
+        """Put the profile away: no call uses it, and it is no longer the default. Its versions stay."""
+        self.is_default = self.is_published = False
+        self.archived_at = timezone.now()
+        self.save(update_fields=["is_default", "is_published", "archived_at", "updated_at"])
+
+    def unarchive(self) -> None:
+        """Take the profile out again, as a draft. Publishing lets calls use it."""
+        self.archived_at = None
+        self.save(update_fields=["archived_at", "updated_at"])
+
+    @property
+    def current_version(self) -> ProfileVersion | None:
+        """The newest version, which calls use if the profile is published; None before the first."""
+        return self.versions.select_related("author").order_by("-number").first()
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether the draft differs from the newest version, or there is none yet."""
+        current = self.current_version
+        return current is None or self.differs_from(current)
+
+    def differs_from(self, version: ProfileVersion) -> bool:
+        """Whether the draft says something else than a version."""
+        return version.in_full() != self.configuration()

@@ -12,5 +12,5 @@ RECEPTIONIST = {
     "greeting": "Hello! How can I help you today?",
     "apology": "Sorry, I had a problem just now. Could you say that again, please?",
     "farewell": "Thank you for calling. Goodbye!",
-    "transfer_announcement": "One moment, I am connecting you to {destination}.",
+    "transfer_announcement": "One moment, I am connecting you to {{ destination }}.",
 }

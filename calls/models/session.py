@@ -40,6 +40,7 @@ class CallSessionQuerySet(FindingCalls):
             "profile_id": version.profile_id if version else profile and profile.pk,
             "node": node,
             "caller_normalised": normalised(values["caller"]),
+            "expires_at": version.kept_until(start.started_at) if version else None,
         }
         session, created = self.get_or_create(pk=start.id, defaults=defaults)
         if created:
@@ -110,8 +111,7 @@ class CallSessionQuerySet(FindingCalls):
 
         Active calls are left: their server goes on writing them.
         """
-        erased = 0
-        all_ids = list(ids)
+        erased, all_ids = 0, list(ids)
         for first in range(0, len(all_ids), ERASED_AT_ONCE):
             some = all_ids[first : first + ERASED_AT_ONCE]
             with transaction.atomic(using=self.db):

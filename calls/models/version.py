@@ -1,5 +1,6 @@
 """The versions of a profile: what was published, and calls use."""
 
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -17,7 +18,7 @@ class ProfileVersionQuerySet(models.QuerySet["ProfileVersion"]):
 
     def for_calls(self) -> "ProfileVersionQuerySet":
         """Return the versions of the profiles calls may use, with their profiles."""
-        return self.filter(profile__is_published=True).select_related("profile")
+        return self.filter(profile__is_published=True).select_related("profile__split_version")
 
     def current(self) -> "ProfileVersionQuerySet":
         """Return the newest version of each profile calls may use."""
@@ -84,7 +85,22 @@ class ProfileVersion(models.Model):
         """Raise VersionIsImmutable."""
         raise VersionIsImmutable("a published version cannot be deleted")
 
+    def kept_until(self, started_at: datetime) -> datetime | None:
+        """Return when a call that began then may be erased; None: never."""
+        days = self.configuration.get("retention_days")
+        return started_at + timedelta(days=days) if days else None
+
     def in_full(self) -> dict[str, Any]:
-        """Return the configuration, with the defaults of the fields that profiles have got since."""
+        """Return the configuration in today's form, with the defaults of the fields added since."""
         blank = type(self.profile)()
-        return blank.configuration() | self.configuration
+        return blank.configuration() | _in_form_2(self.configuration)
+
+
+def _in_form_2(configuration: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration in the form whose texts are templates: in the first one, one had a {place}."""
+    if configuration.get("schema") != 1:
+        return configuration
+    changed = {"schema": 2}
+    if announcement := configuration.get("transfer_announcement"):
+        changed["transfer_announcement"] = announcement.replace("{destination}", "{{ destination }}")
+    return configuration | changed

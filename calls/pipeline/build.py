@@ -12,27 +12,24 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
 )
 from pipecat.processors.frame_processor import FrameProcessor
-from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
-from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy, TurnAnalyzerUserTurnStopStrategy
-from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import AS_A_TELEPHONE, SAMPLE_RATE, VoiceOut
 from calls.events import LLM, Shortened, Sink
-from calls.pipeline import silero, smart_turn, typed
+from calls.pipeline import silero, smart_turn, turn_taking, typed
 from calls.pipeline.caller import CallerAggregator
 from calls.pipeline.conversation import STOP_S, Conversation
 from calls.pipeline.hearing import HeardWords
 from calls.pipeline.input import RustPBXInput
 from calls.pipeline.keys import Keys
+from calls.pipeline.noise import NoiseSuppression
 from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.playout import SendAudio
 from calls.pipeline.reply import Reply
-from calls.pipeline.smart_turn import SharedSmartTurn
 from calls.pipeline.taps import Services
 from calls.pipeline.vad import SharedSileroVAD
-from calls.profiles.in_force import CallConfig, Provider
+from calls.profiles.in_force import CallConfig, Provider, StandIn
 from calls.providers import catalogue
 
 
@@ -57,17 +54,20 @@ def build(
         voice: how the agent's voice is sent; the services speak at its rate.
         is_typed: the caller types and reads: there is no speech-to-text and no voice.
     """
-    stood_in: dict[str, str] = {}
+    stood_in: dict[str, StandIn] = {}
     stt = typed.NoEars() if is_typed else _service("stt", config.stt, config, stood_in)
     llm = _service("llm", config.llm, config, stood_in, system_prompt)
     tts = typed.NoVoice() if is_typed else _service("tts", config.tts, config, stood_in)
+    interrupt = config.allow_interruptions
+    strategies = typed.turn_strategies(interrupt=interrupt) if is_typed else turn_taking.strategies(config)
     context = LLMContext()
     caller = CallerAggregator(
         context,
-        params=LLMUserAggregatorParams(user_turn_strategies=_turn_strategies(config, is_typed)),
+        params=LLMUserAggregatorParams(user_turn_strategies=strategies),
     )
     agent = LLMAssistantAggregator(context)
-    hearing, speaking = RustPBXInput(SharedSileroVAD()), RustPBXOutput(send_audio, voice)
+    clean = NoiseSuppression() if config.noise_suppression else None
+    hearing, speaking = RustPBXInput(SharedSileroVAD(), clean), RustPBXOutput(send_audio, voice)
     words, reply = HeardWords(), Reply(config.language)
     services = Services(
         stt=stt, words=words, caller=caller, llm=llm, reply=reply, tts=tts, output=speaking, agent=agent
@@ -90,7 +90,7 @@ def build(
     runner = WorkerRunner(handle_sigint=False)
 
     def fit_prompt(prompt: str) -> str:
-        answering = catalogue.LOCAL if "llm" in stood_in else config.llm.name
+        answering = stood_in["llm"].provider if "llm" in stood_in else config.llm.name
         fitting, cut = catalogue.fit_prompt(answering, prompt)
         if cut:
             emit(Shortened(LLM, cut))
@@ -113,33 +113,22 @@ async def warm() -> None:
 
 
 def _service(
-    kind: str, provider: Provider, config: CallConfig, stood_in: dict[str, str], system_prompt: str = ""
+    kind: str, provider: Provider, config: CallConfig, stood_in: dict[str, StandIn], system_prompt: str = ""
 ) -> FrameProcessor:
-    """Make the service that the configuration names, or the embedded one if that cannot be made.
+    """Make the service that the configuration names; if that cannot be, its fallback, or the embedded one.
 
-    In that case the reason is stored in `stood_in`.
+    What stands in, and why, is then stored in `stood_in`.
     """
     create = partial(catalogue.create, kind, system_prompt=system_prompt)
-    try:
-        return create(provider.name, provider.settings, language=config.language)
-    except (ValueError, catalogue.ProviderUnavailable) as e:
-        stood_in[kind] = str(e)
-        return create(catalogue.LOCAL, {}, language="en")
-
-
-def _turn_strategies(config: CallConfig, is_typed: bool) -> UserTurnStrategies:
-    interrupt = config.allow_interruptions
-    if is_typed:
-        return typed.turn_strategies(interrupt=interrupt)
-    stop = (
-        TurnAnalyzerUserTurnStopStrategy(turn_analyzer=SharedSmartTurn())
-        if config.end_of_turn == "smart"
-        else SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=config.end_of_turn_silence_s)
-    )
-    return UserTurnStrategies(
-        start=[
-            VADUserTurnStartStrategy(enable_interruptions=interrupt),
-            TranscriptionUserTurnStartStrategy(enable_interruptions=interrupt),
-        ],
-        stop=[stop],
-    )
+    why = ""
+    for name, settings in ((provider.name, provider.settings), *config.fallbacks(kind)):
+        language = config.language if name != catalogue.LOCAL or not why else "en"
+        try:
+            service = create(name, settings, language=language)
+        except (ValueError, catalogue.ProviderUnavailable) as e:
+            why = f"{why}; {e}" if why else str(e)
+            continue
+        if why:
+            stood_in[kind] = StandIn(name, why)
+        return service
+    raise catalogue.ProviderUnavailable(why)

@@ -35,6 +35,7 @@ from calls.pipeline.observer import ConversationObserver
 from calls.pipeline.output import RustPBXOutput
 from calls.pipeline.taps import Services
 from calls.pipeline.vad import WINDOW_BYTES
+from calls.profiles.in_force import StandIn
 from calls.providers import catalogue
 from calls.providers.frames import SpokenFrame
 
@@ -54,7 +55,7 @@ class Conversation:
     services: Services
     observer: ConversationObserver
     caller: CallerAggregator
-    stood_in: dict[str, str]  # by kind of service, why the embedded one took its place
+    stood_in: dict[str, StandIn]  # by kind of service, what took the place of the profile's
     voice: VoiceOut
     fit_prompt: Callable[[str], str]  # what the model takes of a prompt; tells if that is not all
     task: asyncio.Task[None] | None = None

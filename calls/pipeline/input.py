@@ -1,6 +1,7 @@
 """Pushes the caller's voice into the pipeline, and frames when speech starts, pauses and stops."""
 
 import asyncio
+from collections.abc import Callable
 
 from pipecat.audio.vad.vad_analyzer import VADState
 from pipecat.frames.frames import (
@@ -35,12 +36,14 @@ class RustPBXInput(BaseInputTransport):
 
     Args:
         vad: the VAD of this call.
+        clean: takes noise out of the voice before anything hears it; None: nothing does.
     """
 
-    def __init__(self, vad: SharedSileroVAD) -> None:
+    def __init__(self, vad: SharedSileroVAD, clean: Callable[[bytes], bytes] | None = None) -> None:
         params = TransportParams(audio_in_enabled=True, audio_in_sample_rate=SAMPLE_RATE)
         super().__init__(params, enable_direct_mode=True)
         self._vad = vad
+        self._clean = clean
         self._unheard = bytearray()  # not judged yet: less than a window
         self._heard = bytearray()  # judged and not pushed yet: less than a piece
         self._speaking = False
@@ -54,7 +57,7 @@ class RustPBXInput(BaseInputTransport):
     def feed(self, pcm: bytes) -> None:
         """Take s16le audio at 16 kHz of any length. Never waits."""
         self._fed_at = self._loop.time()
-        self._unheard += pcm
+        self._unheard += self._clean(pcm) if self._clean else pcm
         while len(self._unheard) >= WINDOW_BYTES:
             window = bytes(self._unheard[:WINDOW_BYTES])
             del self._unheard[:WINDOW_BYTES]

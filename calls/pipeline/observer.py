@@ -38,6 +38,7 @@ from calls.pipeline.hearing import LATE_S, LateTranscriptionFrame
 from calls.pipeline.reply import WrittenFrame
 from calls.pipeline.sentences import SpokenSentences, WrittenReply
 from calls.pipeline.taps import Services, tap
+from calls.pipeline.turn_taking import PassedOverFrame
 from calls.pipeline.turns import AgentTurn, Turns, monotonic_of
 from calls.providers.errors import explained
 from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscribedFrame
@@ -84,6 +85,7 @@ class ConversationObserver:
             VADUserStoppedSpeakingFrame: self._on_speech_stopped,
             SpeechTranscribedFrame: self._on_nothing_heard,
             LLMContextUserTurnFrame: self._on_caller_turn,
+            PassedOverFrame: self._on_passed_over,
             LLMFullResponseStartFrame: self._on_reply_started,
             LLMTextFrame: self._on_reply_text,
             WrittenFrame: self._on_written,
@@ -189,6 +191,12 @@ class ConversationObserver:
         if not self._bot_speaking:
             self._agent.leave()
         self._emit(events.Awaiting(LLM))
+
+    def _on_passed_over(self, _frame: PassedOverFrame) -> None:
+        """What was said stays a turn of its own, which nobody answers."""
+        self._caller = None
+        self._speech_start = None
+        self.forget_wait()
 
     # --- The model ----------------------------------------------------------------------------------------
 

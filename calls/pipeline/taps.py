@@ -33,6 +33,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from calls.events import LLM, PIPELINE, STT, TTS
 from calls.pipeline.hearing import LateTranscriptionFrame
 from calls.pipeline.reply import WrittenFrame
+from calls.pipeline.turn_taking import PassedOverFrame
 from calls.providers.frames import PromptCutFrame, ReplyCutFrame, SpeechTranscribedFrame
 
 Take = Callable[[Frame], None]
@@ -48,7 +49,7 @@ TAKEN: dict[str, tuple[type[Frame], ...]] = {
         VADUserStartedSpeakingFrame,  # made by the input; here they are in order with the words
         VADUserStoppedSpeakingFrame,
     ),
-    "caller": (LLMContextUserTurnFrame, InterruptionFrame),
+    "caller": (LLMContextUserTurnFrame, InterruptionFrame, PassedOverFrame),
     "llm": (LLMTextFrame, ReplyCutFrame, PromptCutFrame, MetricsFrame),
     "reply": (LLMFullResponseStartFrame, WrittenFrame, LLMFullResponseEndFrame),
     "tts": (AggregatedTextFrame, TTSStartedFrame, TTSStoppedFrame, MetricsFrame),

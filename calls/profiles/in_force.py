@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from calls.events import Request
+from calls.profiles import templates
 from calls.providers import catalogue
 
 
@@ -15,6 +16,14 @@ class Provider:
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """The provider that answers instead of the profile's, and why."""
+
+    provider: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,16 @@ class CallConfig:
     end_of_turn: str = "smart"  # or "silence"
     end_of_turn_silence_s: float = 0.8
     max_duration_s: float = 3600.0
-    transfer_announcement: str = ""  # {destination} stands for whom the call is transferred to
+    transfer_announcement: str = ""  # a template: where the call is transferred to is known only then
+    opens: str = "agent"  # or "caller"
+    interruption_words: int = 0  # before the agent stops speaking; 0: any speech
+    end_phrases: str = ""  # one a line
+    noise_suppression: bool = False
+    speech_speed: float = 1.0  # 1: the voice's own
+    stt_fallback: str = ""  # a provider; "" is the embedded one
+    llm_fallback: str = ""
+    tts_fallback: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)  # of the texts' names
 
     @classmethod
     def from_profile(cls, profile: Mapping[str, Any]) -> "CallConfig":
@@ -49,9 +67,26 @@ class CallConfig:
         return cls(
             stt=_resolved("stt", profile["stt_provider"], profile["stt_settings"]),
             llm=_resolved("llm", profile["llm_provider"], profile["llm_settings"]),
-            tts=_resolved("tts", profile["tts_provider"], profile["tts_settings"]),
+            tts=_at_speed(
+                _resolved("tts", profile["tts_provider"], profile["tts_settings"]), profile["speech_speed"]
+            ),
             **{name: profile[name] for name in _SAME_NAMES},
         )
+
+    def fallbacks(self, kind: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """The providers that may take over, with their settings: the one named, and the embedded one."""
+        named = getattr(self, f"{kind}_fallback")
+        names = dict.fromkeys(name for name in (named, catalogue.LOCAL) if name)
+        return [(name, self._speed_of(kind, name)) for name in names]
+
+    def _speed_of(self, kind: str, name: str) -> Mapping[str, Any]:
+        with suppress(ValueError):  # a provider that is gone
+            return catalogue.find(kind, name).at_speed(self.speech_speed)
+        return {}
+
+    def announcement(self, destination: str) -> str:
+        """What is spoken before the call is transferred to a destination, which people call so."""
+        return templates.render(self.transfer_announcement, {**self.values, "destination": destination})
 
     def prompt_for(self, client_prompt: str | None) -> str:
         """The system prompt in force when the client has sent `client_prompt` (None or "": none)."""
@@ -75,16 +110,35 @@ def _resolved(kind: str, name: str, settings: Mapping[str, Any]) -> Provider:
     return Provider(provider, catalogue.accepted(kind, provider, settings))
 
 
-_SAME_NAMES = [f.name for f in fields(CallConfig) if f.name not in catalogue.KINDS]
+def _at_speed(voice: Provider, speed: float) -> Provider:
+    """The voice at this speed, as far as it can; its own setting counts, if there is one."""
+    with suppress(ValueError):  # a provider that is gone
+        return Provider(voice.name, catalogue.find("tts", voice.name).at_speed(speed) | dict(voice.settings))
+    return voice
 
 
-def for_request(configuration: Mapping[str, Any], request: Request) -> CallConfig:
-    """The profile's configuration, with the client's provider settings if the profile opted in to them.
+_SAME_NAMES = [f.name for f in fields(CallConfig) if f.name not in (*catalogue.KINDS, "values")]
+
+
+def for_request(configuration: Mapping[str, Any], request: Request, profile: str = "") -> CallConfig:
+    """The profile's configuration for this call, with its texts as they are spoken.
+
+    The client's provider settings are in it if the profile opted in to them. `profile` is its name.
 
     Raises:
         KeyError: the configuration lacks a field.
     """
     config = CallConfig.from_profile(configuration)
+    values = templates.values_of(
+        caller=request.caller,
+        callee=request.callee,
+        profile=profile,
+        metadata=request.metadata,
+        language=config.language,
+    )
+    known_now = [name for name, later in templates.TEXTS.items() if not later]
+    spoken: dict[str, Any] = {name: templates.render(getattr(config, name), values) for name in known_now}
+    config = replace(config, **spoken, values=values)
     if not configuration["use_client_settings"]:
         return config
 
@@ -110,20 +164,25 @@ def wanted(config: CallConfig, kind: str) -> str:
     return provider.name
 
 
-def in_force(config: CallConfig, stood_in: Mapping[str, str], *, is_typed: bool = False) -> dict[str, Any]:
+def in_force(
+    config: CallConfig, stood_in: Mapping[str, StandIn], *, is_typed: bool = False
+) -> dict[str, Any]:
     """The services that answer, by kind: provider, all settings, and, for a stand-in, the provider replaced.
 
     Args:
         config: the call's configuration.
-        stood_in: by kind, why the embedded provider stands in for the profile's.
+        stood_in: by kind, who stands in for the profile's provider.
         is_typed: the caller types and reads: only the language model answers.
     """
     shown: dict[str, Any] = {}
     for kind in ["llm"] if is_typed else catalogue.KINDS:
         name = wanted(config, kind)
-        if why := stood_in.get(kind):
-            local, defaults = catalogue.LOCAL, catalogue.defaults(kind, catalogue.LOCAL)
-            shown[kind] = {"provider": local, "settings": defaults, "instead_of": name, "why": why}
+        if instead := stood_in.get(kind):
+            settings = catalogue.defaults(kind, instead.provider)
+            settings.update(dict(config.fallbacks(kind)).get(instead.provider, {}))
+            shown[kind] = {
+                "provider": instead.provider, "settings": settings, "instead_of": name, "why": instead.why,
+            }  # fmt: skip
         else:
             settings = catalogue.defaults(kind, name) | dict(getattr(config, kind).settings)
             shown[kind] = {"provider": name, "settings": settings}

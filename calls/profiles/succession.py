@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from calls.models import PromptProfile
 
 
-def after_deleting(profiles: Iterable[PromptProfile]) -> str:
-    """What comes of deleting these profiles, in a sentence; "" if the same profile goes on answering."""
+def after_leaving(profiles: Iterable[PromptProfile]) -> str:
+    """What comes of deleting or archiving these profiles; "" if the same one goes on answering."""
     leaving = {profile.pk for profile in profiles}
     answering = PromptProfile.objects.answering()
     if answering is None or answering.pk not in leaving:
@@ -15,12 +15,10 @@ def after_deleting(profiles: Iterable[PromptProfile]) -> str:
     return _words(heir, is_default=heir is not None and heir.is_default)
 
 
-def after_saving(stored: PromptProfile, *, is_published: bool, is_default: bool) -> str:
-    """What comes of saving a profile so; "" if it goes on being the default, or was not what answers."""
-    if stored.pk is None or (is_published and (is_default or not stored.is_default)):
+def after_saving(stored: PromptProfile, *, is_default: bool) -> str:
+    """What comes of saving a profile so; "" unless it was the default and would be it no more."""
+    if stored.pk is None or is_default or not stored.is_default:
         return ""
-    if not is_published:
-        return after_deleting([stored])
     return _words(PromptProfile.objects.usable().order_by("pk").first(), is_default=False)
 
 

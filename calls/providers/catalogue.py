@@ -1,4 +1,4 @@
-"""The providers that exist, the settings each takes, and how a Pipecat service is made of them.
+"""What can be asked of the providers there are, and how a Pipecat service is made of one.
 
 The heavy libraries are imported when a service is first made or warmed, so that reading the catalogue
 (admin forms, validation, commands) costs nothing.
@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from calls.providers import accounts
-from calls.providers.provider import SCHEMES, Provider, Setting
+from calls.providers.entries import LOCAL, PROVIDERS
+from calls.providers.provider import SCHEMES, Provider
 
 if TYPE_CHECKING:
     from pipecat.processors.frame_processor import FrameProcessor
@@ -23,81 +24,11 @@ logger = logging.getLogger(__name__)
 
 KINDS = ("stt", "llm", "tts")
 AUTO = "auto"
-LOCAL = "local"
 CLOSE_SECONDS = 2.0
 
 
 class ProviderUnavailable(Exception):
     """A provider can't be used now: its key is missing, or it doesn't know the language."""
-
-
-_TEMPERATURE = Setting(
-    "temperature", float, "How freely the model words its replies; 0 always takes the likeliest word.",
-    default=0.3, low=0, high=2,
-)  # fmt: skip
-_TOP_P = Setting("top_p", float, "Share of the likeliest words to choose from.", default=1.0, low=0, high=1)
-_MAX_TOKENS = "The longest reply, in tokens (a word is about 1.3). Short replies suit the telephone."
-_LANGUAGE = "The language spoken, as a code such as en or en-US; empty takes the call's."
-
-PROVIDERS = [
-    Provider(
-        "stt", LOCAL, "Embedded (Moonshine)", "calls.providers.local.stt", "build",
-        (
-            Setting("language", str, _LANGUAGE, choices=("en", "en-US")),
-            Setting("model", str, "The embedded model; base mistakes fewer words and has to be installed.",
-                    default="moonshine-tiny-en", choices=("moonshine-tiny-en", "moonshine-base-en")),
-        ),
-        languages=("en",),
-    ),
-    Provider(
-        "stt", "cartesia", "Cartesia", "calls.providers.cloud", "cartesia_stt",
-        (
-            Setting("language", str, _LANGUAGE, pattern="[a-z]{2,3}(-[A-Z]{2})?", example="en or en-US"),
-            Setting("model", str, "Cartesia's speech-to-text model.", default="ink-whisper",
-                    pattern=r"ink-[\w.-]+", example="ink-whisper"),
-        ),
-        key="CARTESIA_API_KEY", schemes=("wss", "ws"),
-    ),
-    Provider(
-        "llm", LOCAL, "Embedded (SmolLM2 135M)", "calls.providers.local.llm", "build",
-        (
-            Setting("model", str, "The embedded language model.", default="SmolLM2-135M-Instruct",
-                    choices=("SmolLM2-135M-Instruct",)),
-            _TEMPERATURE, _TOP_P,
-            Setting("max_tokens", int, _MAX_TOKENS, default=80, low=1, high=512),
-        ),
-        prompt_chars=3000,  # 620 tokens of its 2048: 4.5 s on one core, while the greeting is spoken
-    ),
-    Provider(
-        "llm", "openai", "OpenAI", "calls.providers.cloud", "openai_llm",
-        (
-            Setting("model", str, "The name of the chat model.", default_from="OPENAI_MODEL",
-                    pattern=r"\S+", example="gpt-4o-mini"),
-            Setting("temperature", float, _TEMPERATURE.help, low=0, high=2),
-            Setting("top_p", float, _TOP_P.help, low=0, high=1),
-            Setting("max_tokens", int, _MAX_TOKENS, default=150, low=1, high=4096),
-        ),
-        key="OPENAI_API_KEY", schemes=("https", "http"),
-    ),
-    Provider(
-        "tts", LOCAL, "Embedded (Hibari)", "calls.providers.local.tts", "build",
-        (
-            Setting("voice", str, "The embedded voice.", default="heart", choices=("heart",)),
-            Setting("speed", float, "Pace of speech; 1 is the voice's own.", default=1.0, low=0.5, high=2),
-        ),
-        languages=("en",),
-    ),
-    Provider(
-        "tts", "cartesia", "Cartesia", "calls.providers.cloud", "cartesia_tts",
-        (
-            Setting("voice", str, "The id of a Cartesia voice.", default_from="CARTESIA_VOICE",
-                    pattern="[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-                    example="71a7ad14-091c-4e8e-a314-022ece01c121"),
-            Setting("speed", float, "Pace of speech; 1 is the voice's own.", default=1.0, low=0.6, high=1.5),
-        ),
-        key="CARTESIA_API_KEY", schemes=("wss", "ws"),
-    ),
-]  # fmt: skip
 
 
 def choices(kind: str) -> list[tuple[str, str]]:
@@ -214,10 +145,8 @@ def create(
     if kind == "llm" and system_prompt:
         values["system_instruction"] = chosen.fit_prompt(system_prompt)
     language = str(values.pop("language", "") or language)
-    if chosen.languages and language.split("-")[0].lower() not in chosen.languages:
-        raise ProviderUnavailable(
-            f"{chosen.label} knows the language {' or '.join(chosen.languages)} only, not {language!r}"
-        )
+    if not chosen.knows(language):
+        raise ProviderUnavailable(f"{chosen.label} does not know the language {language!r}")
     if account is not None:
         values["account"] = account
     try:

@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 from calls.text import whole
 
 SCHEMES = ("https", "http", "wss", "ws")
+SPEED = "speed"  # the setting of a voice that has it
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -30,6 +31,12 @@ class Setting:
     choices: tuple[str, ...] = ()
     pattern: str = r"\S.*"
     example: str = ""
+    installed_by: tuple[tuple[str, str], ...] = ()  # choices that have to be installed, each with the command
+
+    def missing(self, value: object) -> str:
+        """The command that installs this choice into DATA_DIR/models; "" if there is nothing to do."""
+        command = dict(self.installed_by).get(str(value), "")
+        return "" if (django_settings.DATA_DIR / "models" / str(value)).is_dir() else command
 
     @property
     def expected(self) -> str:
@@ -64,6 +71,7 @@ class Setting:
 class Provider:
     """A provider of one kind: its settings, and the function that makes its service.
 
+    `languages` are those it knows, by ISO 639; none are listed where it leaves that to its models.
     `key` names the Django setting with its key, for when no account in the database has one. The function of
     such a provider finds its `accounts.Account` as "account" among the values. `prompt_chars` is the longest
     system prompt that a language model can take and read before an answer is due; 0 is one nobody reaches.
@@ -80,6 +88,10 @@ class Provider:
     prompt_chars: int = 0
     schemes: tuple[str, ...] = SCHEMES  # of an account's base URL
 
+    def knows(self, language: str) -> bool:
+        """Whether the provider knows a language, such as "en" or "pt-BR"; without a list it may know any."""
+        return not self.languages or language.split("-", maxsplit=1)[0].lower() in self.languages
+
     def fit_prompt(self, prompt: str) -> str:
         """The beginning of the prompt that fits the model: whole sentences, or words of a very long one."""
         if not self.prompt_chars or len(prompt) <= self.prompt_chars:
@@ -87,3 +99,10 @@ class Provider:
         head = prompt[: self.prompt_chars + 1]
         ends = [match.start() + 1 for match in re.finditer(r"[.!?…。！？\n](?=\s|$)", head[:-1] + " ")]
         return head[: ends[-1] if ends else head.rfind(" ") if " " in head else self.prompt_chars].rstrip()
+
+    def at_speed(self, speed: float) -> dict[str, float]:
+        """The settings that make a voice this fast (1: its own pace), as far as it can; {} if it can't."""
+        for setting in self.settings:
+            if setting.name == SPEED and speed != 1.0:
+                return {SPEED: min(max(speed, setting.low or speed), setting.high or speed)}
+        return {}

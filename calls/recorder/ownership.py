@@ -1,8 +1,8 @@
 """Which process runs which calls: this one's lease on its own, and closing those whose lease lapsed.
 
-A process is a row of `Node` from its start on. Every 10 s it says that it is there, and closes the calls of
-those that have not said so for 30 s. The lease belongs to the boot: a second process of the same name has one
-of its own.
+A process is a row of `Node` from its start on. Every 10 s it says that it is there, closes the calls of those
+that have not said so for 30 s, and erases calls whose profile keeps them no longer. The lease belongs to the
+boot: a second process of the same name has one of its own.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 RENEW_S = 10.0
 STOP_S = 1.0
+MOST_ERASED = 200  # expired calls at a time: the database has other things to do
 
 
 class Ownership:
@@ -90,6 +91,9 @@ class Ownership:
             refused_at=load.refused_at,
         )
         Node.objects.renew(row)
+        expired = CallSession.objects.expired().values_list("pk", flat=True)[:MOST_ERASED]
+        if erased := CallSession.objects.erase(expired):
+            logger.info("%d calls were erased, as their profiles keep calls no longer", erased)
         return CallSession.objects.close_orphans()
 
 

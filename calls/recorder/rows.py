@@ -59,8 +59,8 @@ class CallRows:
                 self._event(EventKind.CONFIGURATION, Severity.INFO, message, system_prompt=system_prompt)
             case events.KeyPressed(digit):
                 self._event(EventKind.KEY, Severity.INFO, f"the caller pressed {digit}", digit=digit)
-            case events.HungUp(refused):
-                self._hang_up(refused)
+            case events.HungUp(refused, why):
+                self._hang_up(refused, why)
             case events.Transferring(destination):
                 message = f"the agent transfers the call to {destination}"
                 self._event(EventKind.TRANSFER, Severity.INFO, message, destination=destination)
@@ -115,12 +115,12 @@ class CallRows:
             EventKind.COMMAND, severity, message, verb=event.verb, argument=event.argument, by=event.by
         )
 
-    def _hang_up(self, refused: str) -> None:
+    def _hang_up(self, refused: str, why: str) -> None:
+        message = f"the agent hung up, as {why}" if why else "the agent hung up"
         if refused:
-            message = f"the caller's telephone was not hung up: {refused}"
-            self._event(EventKind.HANG_UP, Severity.WARNING, message)
-        else:
-            self._event(EventKind.HANG_UP, Severity.INFO, "the agent hung up")
+            message = f"{why}; " if why else ""
+            message += f"the caller's telephone was not hung up: {refused}"
+        self._event(EventKind.HANG_UP, Severity.WARNING if refused else Severity.INFO, message)
 
     def _misuse(self, event: events.Misused) -> None:
         """Store it once, with how often it came."""

@@ -16,4 +16,5 @@ def request_of(configure: Configure, url: Url) -> Request:
         caller=configure.caller or url.caller,
         callee=configure.callee or url.callee,
         metadata=configure.metadata or url.metadata,
+        version=url.version if configure.profile in (None, "", url.profile) else None,
     )

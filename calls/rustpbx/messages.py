@@ -90,7 +90,8 @@ class Typed:
 class Url:
     """The URL's parameters: who calls, and how audio is sent (`rate` in Hz).
 
-    `bridge` says that RustPBX's bridge has dialled, which knows no JSON.
+    `version` is the number of one of the profile's versions. `bridge` says that RustPBX's bridge has dialled,
+    which knows no JSON.
     """
 
     profile: str | None = None
@@ -100,6 +101,7 @@ class Url:
     binary: bool = False
     bridge: bool = False
     rate: int = SAMPLE_RATE
+    version: int | None = None
 
 
 ClientMessage = Configure | Ping | Disconnect | Audio | Key | Typed

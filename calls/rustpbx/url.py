@@ -15,6 +15,7 @@ from calls.rustpbx.codec import (
 from calls.rustpbx.messages import ErrorCode, ProtocolError, Url
 
 BRIDGE = "bridge"
+VERSION_DIGITS = 9
 VOICE_RATES = (8_000, SAMPLE_RATE)  # Hz, of the agent's voice
 BRIDGE_RATES = (8_000, 16_000, 24_000, 48_000)  # Hz, both ways; the first is the bridge's default
 
@@ -31,6 +32,8 @@ def decode_url(query: Mapping[str, str]) -> tuple[Url, list[ProtocolError]]:
                 values |= decode(parameter, text)
             except ProtocolError as e:
                 errors.append(e)
+    if "version" in values and not values.get("profile"):
+        errors.append(_bad("version", "left out, as there is no profile", query["version"]))
     return Url(**values), errors
 
 
@@ -66,6 +69,12 @@ def _decode_audio(parameter: str, text: str) -> dict[str, Any]:
     return {"binary": text == "binary"}
 
 
+def _decode_version(parameter: str, text: str) -> dict[str, Any]:
+    if not (text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS):
+        raise _bad(parameter, "the number of a profile's version", text)
+    return {parameter: int(text)}
+
+
 def _rate_of(*rates: int) -> Callable[[str, str], dict[str, Any]]:
     known = ", ".join(map(str, rates[:-1])) + f" or {rates[-1]}"
 
@@ -80,6 +89,7 @@ def _rate_of(*rates: int) -> Callable[[str, str], dict[str, Any]]:
 
 _DECODERS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "profile": _decode_name,
+    "version": _decode_version,
     "caller": _decode_name,
     "callee": _decode_name,
     "metadata": _decode_metadata,

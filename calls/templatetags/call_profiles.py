@@ -29,7 +29,7 @@ def profiles_warning(context: Context) -> dict[str, Any]:
 def consequence_of_deleting(profiles: Iterable[PromptProfile] | PromptProfile) -> dict[str, str]:
     """Say who answers calls once these profiles are deleted, if that changes."""
     some = [profiles] if isinstance(profiles, PromptProfile) else profiles
-    return {"consequence": succession.after_deleting(some)}
+    return {"consequence": succession.after_leaving(some)}
 
 
 @register.simple_tag

@@ -13,6 +13,7 @@ from django.utils import timezone
 from calls.gateway import admission
 from calls.gateway.pbx import spoken
 from calls.models import (
+    Asked,
     CallEnd,
     CallStart,
     CallStatus,
@@ -26,6 +27,7 @@ from calls.models import (
 from calls.models.pbx import of_token
 from calls.models.pbx_session import session_key
 from calls.process import this_process
+from calls.profiles.choosing import choose_now
 from calls.rustpbx import ivr
 from calls.rustpbx.ivr import Do, Plan, Standing, Step
 
@@ -131,8 +133,7 @@ def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
         metadata=metadata_of(pbx, step),
         state=SessionState.BRIDGING,
     )
-    session.profile = pbx.profile_for(session.callee, session.caller)
-    version = _version(session.profile)
+    version = _choose(session)
     began = CallStart(
         id=uuid.uuid4(),
         version_id=version,
@@ -153,12 +154,16 @@ def _of_new(pbx: Pbx, step: Step, address: str) -> Answer:
     return replace(_follow(session, plan), began=began)
 
 
-def _version(slug: str) -> int | None:
-    asked = PromptProfile.objects.for_call(slug) if slug else None
+def _choose(session: PbxSession) -> int | None:
+    """Note which version answers the call, so that it does when audio comes; None if there is none."""
+    route = session.pbx.profile_for(session.callee, session.caller)
     try:
-        return (asked or PromptProfile.objects.default()).pk
+        chosen = choose_now(route, Asked(session.caller, session.callee, timezone.now()))
     except PromptProfile.DoesNotExist:
+        session.profile = route
         return None
+    session.profile, session.version = chosen.slug, chosen.number
+    return chosen.version_id
 
 
 def metadata_of(pbx: Pbx, step: Step) -> dict[str, Any]:

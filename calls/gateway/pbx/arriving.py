@@ -53,6 +53,7 @@ async def _with_ticket(ticket: str) -> Arrival | None:
             "call_id": session.call_id if session.bridges == 1 else None,
             "room_id": session.session_id,
             "profile": session.profile or None,
+            "version": session.version,
             "caller": session.caller,
             "callee": session.callee,
             "metadata": session.metadata,

@@ -22,7 +22,7 @@ def let_admins_direct_calls(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("calls", "0012_pbx"),
+        ("calls", "0014_profile_life"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
