@@ -718,7 +718,7 @@ class TestTryingOut:
         assert not PromptProfile.objects.exists()
 
     def test_mistakes_are_told_by_field(self, admin_client):
-        answer = admin_client.post(self.TRY, profile_form(system_prompt="", tts_settings='{"pitch": 1}'))
+        answer = admin_client.post(self.TRY, profile_form(system_prompt="", tts_settings="{pitch}"))
         told = {mistake["field"]: mistake["error"] for mistake in answer.json()["mistakes"]}
         assert told.keys() == {"System prompt", "Text-to-speech settings"}
         assert told["System prompt"] == "This field is required."

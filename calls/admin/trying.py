@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponseNotAllowed, JsonResponse
 from django.urls import URLPattern, path
 
 from calls.models import PromptProfile, TrialTicket
-from calls.models.profile import NOT_CONFIGURATION
 
 
 class TriableAdmin(admin.ModelAdmin):
@@ -42,7 +41,7 @@ class TriableAdmin(admin.ModelAdmin):
 
 
 # What a profile is called and who may use it does not change how it talks.
-NOT_ASKED = {*NOT_CONFIGURATION, "confirmed", "revision", "__all__"}
+NOT_ASKED = {"name", "slug", "is_default", "is_published", "confirmed", "seen", "note", "__all__"}
 
 
 def _told(form: Any, name: str, errors: Any) -> dict[str, str]:
