@@ -116,7 +116,7 @@ def test_by_voice_on_a_phone_one_interrupts_asks_and_hears_the_answer(agent, mic
         expect(answer).to_contain_text("answered after", timeout=WITHIN_MS)
         page.wait_for_function("document.querySelector('[data-part=agent]').value > 0.5", timeout=WITHIN_MS)
         asked = page.locator(".try-turn.caller:not(.interim)").filter(has_text="France")
-        expect(asked).to_have_count(2, timeout=WITHIN_MS)  # so the answer is over
+        expect(asked.nth(1)).to_be_visible(timeout=WITHIN_MS)  # so the answer is over
         assert_fits(page)
         assert page.evaluate(FAINT_TEXT) == []
         page.get_by_role("button", name="Hang up").click()
@@ -131,10 +131,9 @@ def test_by_voice_on_a_phone_one_interrupts_asks_and_hears_the_answer(agent, mic
     assert (call["is_test"], call["client_generation"], call["caller"]) == (1, "browser", "admin")
     assert (call["status"], call["end_reason"]) == ("completed", "disconnect")
     said = agent.rows('SELECT * FROM calls_turn WHERE session_id = ? ORDER BY "index"', id)
-    assert [(turn["speaker"], turn["interrupted"]) for turn in said[:3]] == [
-        ("agent", 1), ("caller", 0), ("agent", 0)
-    ]  # fmt: skip
-    answered = words_of(said[2]["text"])
+    assert [(turn["speaker"], turn["interrupted"]) for turn in said[:2]] == [("agent", 1), ("caller", 0)]
+    answer = next(turn for turn in said if turn["total_ms"] is not None)
+    answered = words_of(answer["text"])
     assert len([word for word in answered if word in words]) >= len(answered) / 2, (answered, words)
 
 
