@@ -207,6 +207,6 @@ def test_the_calls_that_go_on(make_call, node, monkeypatch):
     first, second = json.loads(run("list", "--json"))
     assert first == {
         "id": str(ID), "started_at": STARTED_AT.isoformat(), "lasts": "1:02:05", "caller": "+4930123",
-        "callee": "100", "profile": "sales", "server": "one:8765",
+        "callee": "100", "profile": "sales", "server": "one:8765", "is_test": False,
     }  # fmt: skip
     assert second["profile"] == ""

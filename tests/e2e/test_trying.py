@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from calls.simulator.words import words_of
 from tests.e2e.speech import recognise, say
 from tests.test_browser import FAINT_TEXT, assert_fits
 
@@ -104,18 +105,18 @@ def test_by_voice_on_a_phone_one_interrupts_asks_and_hears_the_answer(agent, mic
     with chromium(*of_voice(microphone), viewport=window, color_scheme="dark") as context:
         page = log_in(context, agent)
         page.add_init_script(LISTEN)
-        page.goto(f"{agent.page}/try/?profile=long")
+        page.goto(f"{agent.page}/try/?profile=teacher")
         assert_fits(page)
         assert page.evaluate(FAINT_TEXT) == []
         page.get_by_role("button", name="Talk").click()
         turns = page.locator(".try-turn")
         expect(turns.filter(has_text="Agent · interrupted").first).to_be_visible(timeout=WITHIN_MS)
         expect(turns.filter(has_text="France").first).to_be_visible(timeout=WITHIN_MS)
-        answer = turns.filter(has_text="Paris").first
-        expect(answer).to_contain_text("at your ear after", timeout=WITHIN_MS)
-        expect(answer).to_contain_text("answered after")
+        answer = turns.filter(has_text="at your ear after").first
+        expect(answer).to_contain_text("answered after", timeout=WITHIN_MS)
         page.wait_for_function("document.querySelector('[data-part=agent]').value > 0.5", timeout=WITHIN_MS)
-        page.wait_for_timeout(1500)  # of the answer's voice
+        asked = page.locator(".try-turn.caller:not(.interim)").filter(has_text="France")
+        expect(asked.nth(1)).to_be_visible(timeout=WITHIN_MS)  # so the answer is over
         assert_fits(page)
         assert page.evaluate(FAINT_TEXT) == []
         page.get_by_role("button", name="Hang up").click()
@@ -124,16 +125,16 @@ def test_by_voice_on_a_phone_one_interrupts_asks_and_hears_the_answer(agent, mic
         assert page.complaints == []
         id, call = the_call(agent, page)
         expect(page.get_by_text("test call", exact=True)).to_be_visible()
-    words = recognise(heard)
-    assert "pizza" in words
-    assert "family size" not in words  # of the greeting, which was interrupted
-    assert "paris" in words
+    words = recognise(heard).split()
+    assert "hello" in words
+    assert "athens" not in words  # the end of the greeting, which was interrupted
     assert (call["is_test"], call["client_generation"], call["caller"]) == (1, "browser", "admin")
     assert (call["status"], call["end_reason"]) == ("completed", "disconnect")
     said = agent.rows('SELECT * FROM calls_turn WHERE session_id = ? ORDER BY "index"', id)
-    assert [(turn["speaker"], turn["interrupted"]) for turn in said[:3]] == [
-        ("agent", 1), ("caller", 0), ("agent", 0)
-    ]  # fmt: skip
+    assert [(turn["speaker"], turn["interrupted"]) for turn in said[:2]] == [("agent", 1), ("caller", 0)]
+    answer = next(turn for turn in said if turn["total_ms"] is not None)
+    answered = words_of(answer["text"])
+    assert len([word for word in answered if word in words]) >= len(answered) / 2, (answered, words)
 
 
 def test_by_typing_beside_the_form_one_tries_what_is_not_saved(agent):
