@@ -6,8 +6,8 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from calls.gateway import admission, commands, proxies
-from calls.gateway.codes import ABUSE
+from calls.gateway import admission, commands, proxies, trying
+from calls.gateway.codes import ABUSE, NORMAL
 from calls.gateway.connection import Connection, Receive
 from calls.gateway.outbox import Send
 from calls.gateway.pbx.arriving import arrive
@@ -40,6 +40,28 @@ class RustPBXConsumer(AsyncConsumer):
         with registered(connection):  # from now on it counts: others must not take its place meanwhile
             if not is_announced:
                 await send({"type": "websocket.accept"})
+            await connection.run(receive)
+
+
+class BrowserConsumer(AsyncConsumer):
+    """One WebSocket of a browser in which somebody who is logged in tries the agent out."""
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Refuse before the upgrade who may not; who may is told why there is no call, if there is none."""
+        await receive()  # websocket.connect
+        user = await trying.user_of(scope)
+        if isinstance(user, Refusal):
+            await refuse(scope, send, user)
+            return
+        await send({"type": "websocket.accept"})
+        try:
+            arrival = await trying.arrive(scope, user)
+        except trying.Unusable as e:
+            await send({"type": "websocket.send", "text": trying.failure(str(e))})
+            await send({"type": "websocket.close", "code": NORMAL})
+            return
+        connection = Connection(scope, send, arrival)
+        with registered(connection):  # see RustPBXConsumer
             await connection.run(receive)
 
 

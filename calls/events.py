@@ -32,17 +32,23 @@ class Request:
     callee: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     call_id: UUID | None = None  # of the call's row, if there is one already
+    is_test: bool = False  # somebody tries the agent out
     version: int | None = None  # the number of the profile's version, if the client names one
 
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The call began, with this version of a profile; None for one that nobody answers."""
+    """The call began, with this version of a profile; None for one that nobody answers.
+
+    With None it may try out unsaved values, `draft`, of the profile `profile_id` or of one not stored yet.
+    """
 
     request: Request
     version_id: int | None
     started_at: datetime
     remote_address: str
+    profile_id: int | None = None
+    draft: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,17 @@ class PromptChanged:
     """The client sent another system prompt, which is in force from the next reply on."""
 
     system_prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """Somebody (`by`, "" for a program) told the call what to do, and what came of it; both for people."""
+
+    verb: str
+    argument: str
+    by: str
+    answer: str
+    ok: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,31 +286,10 @@ class Ended:
     error: str
 
 
-Event = (
-    Began
-    | Described
-    | Answering
-    | PromptChanged
-    | Heard
-    | Wrote
-    | Saying
-    | Said
-    | Turn
-    | Interrupted
-    | Measured
-    | Awaiting
-    | Failed
-    | Shortened
-    | StoodIn
-    | Misused
-    | KeyPressed
-    | HungUp
-    | Transferring
-    | TransferFailed
-    | Transferred
-    | WentOn
-    | Refused
-    | Ended
-)
+_OfTheCall = Began | Described | Answering | PromptChanged | Commanded | WentOn | Refused | Ended
+_OfTheTalk = Heard | Wrote | Saying | Said | Turn | Interrupted | Measured | KeyPressed
+_OfFailures = Awaiting | Failed | Shortened | StoodIn | Misused
+_OfLeaving = HungUp | Transferring | TransferFailed | Transferred
+Event = _OfTheCall | _OfTheTalk | _OfFailures | _OfLeaving
 Sink = Callable[[Event], None]
 """Takes events as they happen. It must not wait: it is called for every word."""

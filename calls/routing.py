@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import path, re_path
 
-from calls.consumers import CommandConsumer, RustPBXConsumer
+from calls.consumers import BrowserConsumer, CommandConsumer, RustPBXConsumer
 from calls.gateway.refusing import Refusal, refuse
 
 
@@ -22,5 +22,6 @@ websocket_urlpatterns = [
     path("", _rustpbx),  # RustPBX's own defaults have no path
     path("ws/rustpbx/", _rustpbx),  # written so by mistake in many a server_url
     path("ws/commands", CommandConsumer.as_asgi(), name="commands"),
+    path("ws/try/", BrowserConsumer.as_asgi(), name="try-socket"),
     re_path("", refuse_path),  # type: ignore[arg-type]  # the stub knows views only
 ]

@@ -3,8 +3,9 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
+from calls.gateway import directing
 from calls.gateway.pbx import views as pbx
-from calls.pages import accounts, calls, health, profiles
+from calls.pages import accounts, calls, health, live, profiles, trying
 from calls.pages import pbx as pbx_pages
 from calls.pages.addresses import CallId
 
@@ -19,6 +20,10 @@ urlpatterns = [
     path("profiles/<slug:slug>/versions/", profiles.versions, name="profile-versions"),
     path("profiles/<slug:slug>/results/", profiles.calls_went, name="profile-results"),
     path("profiles/<slug:slug>/connect/", profiles.connect, name="profile-connect"),
+    path("calls/<call_id:id>/live/", live.live, name="call-live"),
+    path("calls/<call_id:id>/command/", directing.command, name="call-command"),
+    path("try/", trying.try_out, name="try"),
+    path("try/sentence.wav", trying.sentence, name="try-sentence"),
     path("login/", accounts.LoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("pbx/<int:pk>/", pbx_pages.connect, name="pbx-connect"),

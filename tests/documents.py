@@ -28,10 +28,14 @@ def blocks(language, *paths):
                 yield textwrap.dedent(body)
 
 
+def section(path, heading):
+    """What stands under a heading."""
+    return prose(path).split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
 def rows(path, heading):
     """The cells of the first table under a heading, without code marks; its head is left out."""
-    section = prose(path).split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    table = re.search(r"^\|.*\n\|[-|]+\n((?:\|.*\n?)+)", section, re.MULTILINE)[1]
+    table = re.search(r"^\|.*\n\|[-|]+\n((?:\|.*\n?)+)", section(path, heading), re.MULTILINE)[1]
     return [
         [cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in table.splitlines()
     ]

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.forms.models import model_to_dict
 from django.test import Client
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from pytest_django.asserts import assertContains, assertNotContains
 
@@ -27,6 +27,7 @@ from calls.models import (
     PromptProfile,
     ProviderAccount,
     Rule,
+    TrialTicket,
     Turn,
 )
 from calls.providers import catalogue
@@ -505,12 +506,12 @@ class TestNavigation:
         return re.findall(r'href="([^"]*)"', nav)
 
     def test_it_is_the_same_in_the_admin_and_on_the_pages(self, admin_client):
-        links = ["/calls/", "/profiles/"]
+        links = ["/calls/", "/profiles/", "/try/"]
         assert self.links(admin_client) == self.links(admin_client, "/calls/") == links
 
     def test_it_has_only_what_the_user_may_see(self, client, analyst, outsider):
         client.force_login(analyst)
-        assert self.links(client, "/calls/") == ["/calls/", "/profiles/"]
+        assert self.links(client, "/calls/") == ["/calls/", "/profiles/", "/try/"]
         analyst.groups.get().permissions.remove(Permission.objects.get(codename="view_promptprofile"))
         analyst = User.objects.get(pk=analyst.pk)
         client.force_login(analyst)
@@ -688,6 +689,51 @@ class TestTwoAtOnce:
         profiles = [PromptProfile(name=name, slug=name, is_default=True, is_published=True) for name in names]
         self.both(*(lambda _, profile=profile: profile.save() for profile in profiles))
         assert PromptProfile.objects.get(is_default=True).slug == "b"
+
+
+class TestTryingOut:
+    TRY = reverse_lazy("admin:calls_promptprofile_try")
+
+    def test_the_forms_values_are_kept_for_a_call_and_not_saved(self, admin_client, admin):
+        profile = publish_profile("sales", greeting="Hello.")
+        before = model_to_dict(profile)
+        # Nor does it matter that others have this name, that no default is left, or that no name was entered.
+        form = profile_form(name="", slug="sales", greeting="Unsaved.", llm_settings='{"max_tokens": 20}')
+        answer = admin_client.post(f"{self.TRY}?profile={profile.pk}", form)
+        assert answer.status_code == 200
+        found = TrialTicket.objects.redeem(answer.json()["ticket"], admin.pk)
+        assert (found.profile, found.slug) == (profile, "sales")
+        tried = {name: found.configuration[name] for name in ("greeting", "llm_settings", "system_prompt")}
+        assert tried == {"greeting": "Unsaved.", "llm_settings": {"max_tokens": 20}, "system_prompt": "Sell."}
+        assert found.configuration.keys() == profile.configuration().keys()
+        assert model_to_dict(PromptProfile.objects.get()) == before
+
+    def test_a_new_profile_is_tried_before_it_is_saved(self, admin_client, admin):
+        answer = admin_client.post(self.TRY, profile_form(system_prompt="Be new."))
+        found = TrialTicket.objects.redeem(answer.json()["ticket"], admin.pk)
+        assert (found.profile, found.configuration["system_prompt"]) == (None, "Be new.")
+        assert not PromptProfile.objects.exists()
+
+    def test_mistakes_are_told_by_field(self, admin_client):
+        answer = admin_client.post(self.TRY, profile_form(system_prompt="", tts_settings="{pitch}"))
+        told = {mistake["field"]: mistake["error"] for mistake in answer.json()["mistakes"]}
+        assert told.keys() == {"System prompt", "Text-to-speech settings"}
+        assert told["System prompt"] == "This field is required."
+        assert not TrialTicket.objects.exists()
+
+    def test_who_may_only_read_tries_nothing_unsaved(self, client, analyst):
+        User.objects.filter(pk=analyst.pk).update(is_staff=True)
+        client.force_login(analyst)
+        profile = publish_profile("sales")
+        for address in (self.TRY, f"{self.TRY}?profile={profile.pk}"):
+            assert client.post(address, profile_form()).status_code == 403
+        page = client.get(f"{PROFILES}{profile.pk}/change/").content.decode()
+        assert 'data-profile="sales"' in page
+        assert "data-values" not in page
+
+    @pytest.mark.parametrize("key", ["0", "999", "x", "9" * 30])
+    def test_a_profile_that_there_is_none_of(self, admin_client, key):
+        assert admin_client.post(f"{self.TRY}?profile={key}", profile_form()).status_code == 403
 
 
 # --- Texts, rules and who would answer --------------------------------------------------------------------

@@ -70,7 +70,7 @@ def browse(page, url, call_path):
     page.get_by_role("link", name="Ann").click()
     expect(page.get_by_role("heading", name="Ann")).to_be_visible()
     assert page.url.startswith(f"{url}{call_path}?list=q%3Dumbrella")
-    expect(page.get_by_role("listitem").filter(has_text="I lost my umbrella")).to_be_visible()
+    expect(page.locator(".turn").filter(has_text="I lost my umbrella")).to_be_visible()
     expect(page.get_by_role("img", name="interrupted turns: 1; errors: 1")).to_be_visible()
     for fold in page.locator("summary").all():
         fold.click()

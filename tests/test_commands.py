@@ -18,7 +18,7 @@ from calls.models import CallSession, Node
 from calls.process import this_process
 from tests.conftest import STARTED_AT, end_row, node_row, publish_profile
 from tests.e2e.server import free_port
-from tests.test_connection import dial, profile, providers  # noqa: F401  the fixtures
+from tests.test_connection import dial, finished, profile, providers, stored_events  # noqa: F401  fixtures
 from tests.test_verbs import Pbx, asked, hear, lose, press, rest, talk, the_call  # noqa: F401  the fixtures
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +32,7 @@ async def listening(talk):
 
 
 def command(call_id, verb, argument=""):
-    return {"call_id": str(call_id), "verb": verb, "argument": argument}
+    return {"call_id": str(call_id), "verb": verb, "argument": argument, "by": "anna"}
 
 
 # --- Over the channel layer -------------------------------------------------------------------------------
@@ -52,8 +52,13 @@ async def test_every_verb_is_carried_out_and_answered(talk, listening, asked):
     refused = await told("resume")
     assert refused == {
         "ok": False,
-        "message": "Refused: expected a caller who was told to hold on, but nobody was.",
+        "message": "Refused: the agent answers already.",
     }
+    silent = "The agent is silent, and answers nothing for two minutes, or until the call is resumed."
+    assert await told("mute") == {"ok": True, "message": silent}
+    assert (await told("resume"))["ok"]
+    new = {"ok": True, "message": "The agent goes by the new prompt from its next reply on."}
+    assert await told("prompt", "Speak of cheese.") == new
     handed_on = "The call was handed on to sales. If it is not taken there, it comes back."
     assert await told("transfer", "sales") == {"ok": True, "message": handed_on}
     await rest(client)
@@ -64,6 +69,15 @@ async def test_every_verb_is_carried_out_and_answered(talk, listening, asked):
     assert await told("hangup") == hung_up
     await rest(client)
     assert await told("say", "Hello?") == {"ok": False, "message": "The call has ended."}
+    await finished()
+    commanded = [event for event in await stored_events() if event.kind == "command"]
+    verbs = ["say", "hold", "resume", "resume", "mute", "resume", "prompt", "transfer", "hangup", "hangup"]
+    assert [event.detail["verb"] for event in commanded] == verbs
+    assert commanded[0].message == "anna: say “Hello.”: The agent says it."
+    assert commanded[2].message == "anna: resume: The agent answers again."
+    assert commanded[6].message == f"anna: prompt: {new['message']}"
+    assert [event.severity for event in commanded].count("warning") == 2
+    assert commanded[6].detail == {"verb": "prompt", "argument": "Speak of cheese.", "by": "anna"}
 
 
 async def test_a_caller_who_hangs_up_during_the_farewell(talk, listening):
@@ -193,6 +207,6 @@ def test_the_calls_that_go_on(make_call, node, monkeypatch):
     first, second = json.loads(run("list", "--json"))
     assert first == {
         "id": str(ID), "started_at": STARTED_AT.isoformat(), "lasts": "1:02:05", "caller": "+4930123",
-        "callee": "100", "profile": "sales", "server": "one:8765",
+        "callee": "100", "profile": "sales", "server": "one:8765", "is_test": False,
     }  # fmt: skip
     assert second["profile"] == ""

@@ -22,6 +22,7 @@ from calls.audio.format import SAMPLE_RATE
 from calls.consumers import RustPBXConsumer
 from calls.conversation import call as conversation
 from calls.conversation.call import Call
+from calls.conversation.verbs import Verbs
 from calls.gateway import connection, idle, limits, mistakes, registry
 from calls.models import CallEvent, CallSession
 from calls.pipeline import build
@@ -437,16 +438,16 @@ async def test_configure_twice_at_once(profile, dial):
 
 async def test_prompts_that_come_while_a_call_starts_are_taken_in_order(profile, dial, monkeypatch):
     """Also one that comes while an earlier one is being taken, with another still to be."""
-    taking, go_on, taken, prompt = asyncio.Event(), asyncio.Event(), [], Call.prompt
+    taking, go_on, taken, prompt = asyncio.Event(), asyncio.Event(), [], Verbs.client_prompt
 
-    async def take(call, system_prompt):
+    async def take(verbs, system_prompt):
         taking.set()
         await go_on.wait()
         await asyncio.sleep(0)  # others have their turn
         taken.append(system_prompt)
-        await prompt(call, system_prompt)
+        await prompt(verbs, system_prompt)
 
-    monkeypatch.setattr(Call, "prompt", take)
+    monkeypatch.setattr(Verbs, "client_prompt", take)
     client = await dial()
     prompts = [f"Be number {n}." for n in range(4)]
     for text in prompts[:3]:

@@ -228,7 +228,10 @@ def test_the_service_and_the_proxy_fit_the_server():
     service.read(ROOT / "deploy" / "voiceagent.service")
     assert service["Service"]["ExecStart"].endswith("/.venv/bin/python manage.py serve")
     proxy = (ROOT / "deploy" / "nginx.conf").read_text()
-    assert f"location ~ ^/{WEBSOCKET_PATH}/?$" in proxy
+    (sockets,) = re.findall(r"location ~ (\S+) \{", proxy)
+    assert re.search(sockets, f"/{WEBSOCKET_PATH}")
+    assert re.search(sockets, "/ws/try/")
+    assert not re.search(sockets, "/ws/commands")
     headers = ("Host $host", "X-Forwarded-For $proxy_add_x_forwarded_for", "X-Forwarded-Proto $scheme")
     for header in headers:
         # nginx takes none of the server's headers into a location that sets one of its own.

@@ -20,7 +20,7 @@ from calls.models import EndReason, PromptProfile
 from calls.models.behaviour import PromptPolicy
 from calls.providers import catalogue
 from calls.recorder import backlog
-from calls.rustpbx import bridge, codec, messages, url
+from calls.rustpbx import bridge, browser, codec, messages, url
 from calls.simulator.wire import REQUIRED
 from tests.documents import (
     DOCS,
@@ -31,6 +31,7 @@ from tests.documents import (
     constants,
     inline_codes,
     rows,
+    section,
 )
 
 CONNECTION, SERVER = constants("gateway/connection.py"), constants("gateway/server/daphne.py")
@@ -62,6 +63,7 @@ def test_rustpbx_gets_every_key_it_needs(settings):
 # --- The protocol -----------------------------------------------------------------------------------------
 
 PROTOCOL = DOCS / "protocol.md"
+OF_BROWSERS = {"say", "hang_up"}  # sends no client of RustPBX
 
 
 def examples():
@@ -73,14 +75,21 @@ def test_the_clients_messages_are_understood():
     decoded = {type(codec.decode_text(json.dumps(message))) for message in commands}
     keys = [message for message in examples() if message.get("type") == "dtmf"]
     decoded |= {type(bridge.decode_text(json.dumps(message))) for message in keys}
+    typed = [message for message in examples() if message.get("type") in OF_BROWSERS]
+    assert len(typed) == len(OF_BROWSERS)
+    decoded |= {type(browser.decode_text(json.dumps(message))) for message in typed}
     assert decoded == set(get_args(messages.ClientMessage))
     assert {cells[0] for cells in rows(PROTOCOL, "What the client sends")} == {m["command"] for m in commands}
 
 
 def test_the_servers_messages_are_those_it_sends():
     classes = {kind.type: kind for kind in messages.Timed.__subclasses__()}
+    told = {name for name, kind in classes.items() if kind.__module__ == browser.__name__}
+    assert all(f"`{name}`" in section(PROTOCOL, "A browser") for name in told)
+    classes = {name: kind for name, kind in classes.items() if name not in told}
     shown = {message["type"]: message for message in examples() if "type" in message}
-    del shown["dtmf"]  # a bridge's
+    for name in ("dtmf", *OF_BROWSERS):  # a bridge's, a browser's
+        del shown[name]
     assert shown.keys() == {*classes, "audio"} == REQUIRED.keys(), "a real client drops what it does not know"
     for name, kind in classes.items():
         assert shown[name].keys() == {"type", *(field.name for field in fields(kind))}
@@ -157,7 +166,7 @@ def test_what_the_log_says_is_quoted_as_it_is():
 
 
 def test_the_pages_named_exist():
-    paths = {code for code in inline_codes() if re.fullmatch(r"/[a-z/]+", code)} - {"/ws/rustpbx"}
+    paths = {code for code in inline_codes() if re.fullmatch(r"/[a-z/]+", code)} - {"/ws/rustpbx", "/ws/try/"}
     assert {"/healthz", "/readyz"} <= paths
     for path in paths:
         resolve(path)

@@ -11,9 +11,9 @@ from calls.rustpbx import outgoing
 EVENTS = {event.__name__ for event in get_args(events.Event)}
 # RustPBX knows no such messages, or its side brought them about.
 NOT_TOLD = {
-    "Answering", "Awaiting", "Began", "Described", "Ended", "HungUp", "Interrupted", "KeyPressed", "Misused",
-    "PromptChanged", "Refused", "Shortened", "TransferFailed", "Transferred", "Transferring", "Turn",
-    "WentOn",
+    "Answering", "Awaiting", "Began", "Commanded", "Described", "Ended", "HungUp", "Interrupted",
+    "KeyPressed", "Misused", "PromptChanged", "Refused", "Shortened", "TransferFailed", "Transferred",
+    "Transferring", "Turn", "WentOn",
 }  # fmt: skip
 # Their words and figures are stored with the turn.
 NOT_STORED = {"Awaiting", "Heard", "Measured", "Said", "Saying", "Wrote"}

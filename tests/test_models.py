@@ -744,7 +744,7 @@ def test_groups_come_with_their_permissions():
     permissions = {
         group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()
     }
-    assert permissions == {"Admins": view | manage, "Analysts": view}
+    assert permissions == {"Admins": view | manage | {"direct_callsession"}, "Analysts": view}
 
 
 def test_json_too_deep_to_store_is_cut():

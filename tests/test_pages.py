@@ -443,7 +443,7 @@ class TestList:
 
     @pytest.mark.parametrize(
         ("query", "queries"),
-        [({}, 9), ({"q": "tea"}, 11), ({"q": "nothing"}, 9), ({"q": "tea", "status": "active"}, 11)],
+        [({}, 10), ({"q": "tea"}, 12), ({"q": "nothing"}, 9), ({"q": "tea", "status": "active"}, 12)],
     )
     def test_more_calls_need_no_more_queries(
         self, browse, make_call, django_assert_num_queries, query, queries
@@ -461,7 +461,7 @@ class TestList:
         for _ in range(30):
             make_call()
         make_call(said=[("caller", "tea")], started_at=STARTED_AT - timedelta(days=1))
-        with django_assert_num_queries(12):
+        with django_assert_num_queries(13):
             assert len(listed(browse(q="tea"))) == 1
 
     def test_a_node_that_takes_no_calls_is_told_of(self, browse):
@@ -738,12 +738,12 @@ class TestCall:
         for said in (1, 40):
             call = make_call(said=[("caller", "hi")] * said)
             CallEvent.objects.record(event_row(call.id) for _ in range(said))
-            with django_assert_num_queries(13):
+            with django_assert_num_queries(15):
                 browse(call.get_absolute_url())
 
     def test_a_long_call_is_shown_in_parts(self, browse, make_call, django_assert_num_queries):
         call = make_call(said=[("caller" if n % 2 else "agent", f"sentence {n}") for n in range(450)])
-        with django_assert_num_queries(13):
+        with django_assert_num_queries(15):
             first = browse(call.get_absolute_url())
         assert [turn.index for turn in first.context["turns"]] == list(range(200))
         assert "1–200 of 450 turns" in text_of(first)
@@ -828,3 +828,35 @@ def test_an_error_page_needs_nothing_that_may_be_broken(django_assert_num_querie
     assert response.status_code == 500
     for part in ("Something went wrong", "Calls are not affected", "tell whoever runs the server"):
         assert part in text_of(response)
+
+
+class TestTestCalls:
+    def test_the_list_leaves_them_out_until_they_are_asked_for(self, browse, make_call):
+        make_call(caller="Ann")
+        response = browse()
+        assert listed(response) == ["Ann"]
+        assert "test calls are left out" not in text_of(response)
+        make_call(caller="Ben", is_test=True, draft={"system_prompt": HOSTILE})
+        response = browse(q="support")
+        assert listed(response) == ["Ann"]
+        assert "test calls are left out, show them" in text_of(response)
+        (shown,) = re.findall(r'href="([^"]*tests=[^"]*)"', response.content.decode())
+        response = browse(unescape(shown))
+        assert {*listed(response)} == {"Ann", "Ben"}
+        assert response.context["form"].data["q"] == "support"
+        assert listed(browse(tests="only")) == ["Ben"]
+        assert "with test calls ×" in text_of(browse(tests="with"))
+        assert listed(browse(tests="nonsense")) == []
+
+    def test_a_list_with_none_but_test_calls_says_so(self, browse, make_call):
+        make_call(is_test=True)
+        text = text_of(browse())
+        assert "No calls yet Only test calls so far: show them" in text
+        assert "Talk to the agent" in text
+
+    def test_the_page_of_one_shows_the_values_that_were_tried(self, browse, make_call):
+        call = make_call(is_test=True, draft={"system_prompt": HOSTILE})
+        response = browse(call.get_absolute_url())
+        assert "test call" in text_of(response)
+        assert "The values that were tried out" in text_of(response)
+        assert HOSTILE not in response.content.decode()

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from asgiref.sync import sync_to_async
-from pipecat.frames.frames import LLMContextFrame, TTSSpeakFrame
+from pipecat.frames.frames import LLMContextFrame, LLMUpdateSettingsFrame, TTSSpeakFrame
 
 from calls.conversation import control, verbs, watchdog
 from calls.conversation.control import NO_CONTROL, Refused
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 BEEP = len(VOICE)  # what the voice of these tests says, whatever the text
 FAREWELL, ANNOUNCEMENT = "Goodbye!", "Connecting you to {{ destination }}."
-GONE = "expected a caller who was told to hold on, but nobody was"
+GONE = "the agent answers already"
 
 
 class Pbx:
@@ -72,6 +72,8 @@ class Model(Silent):
         if isinstance(frame, LLMContextFrame):
             Model.asked.put_nowait([message["content"] for message in frame.context.messages])
             await self.push_frame(TTSSpeakFrame("Yes."))
+        elif isinstance(frame, LLMUpdateSettingsFrame):
+            Model.prompts.put_nowait(frame.delta.system_instruction)
         else:
             await super().process_frame(frame, direction)
 
@@ -86,6 +88,7 @@ async def asked(providers, profile, monkeypatch):
     ours = catalogue.Provider("llm", "model", "Model", __name__, "model", ())
     monkeypatch.setattr(catalogue, "PROVIDERS", [*catalogue.PROVIDERS, ours])
     monkeypatch.setattr(Model, "asked", asyncio.Queue(), raising=False)
+    monkeypatch.setattr(Model, "prompts", asyncio.Queue(), raising=False)
     texts = {"greeting": "Hello", "farewell": FAREWELL, "transfer_announcement": ANNOUNCEMENT}
     await sync_to_async(edit_profiles)(llm_provider="model", **texts)
     return Model.asked
@@ -257,6 +260,45 @@ async def test_nobody_holds_on_for_ever(talk, asked, monkeypatch):
     await the_call().verbs.hold_on("One moment.")
     await press(client, "1#")
     assert (await asyncio.wait_for(asked.get(), 10))[-1] == "Keys pressed: 1#"
+    await lose(client)
+
+
+async def test_a_muted_agent_breaks_off_and_answers_nothing_until_it_may(talk, asked):
+    await sync_to_async(edit_profiles)(tts_provider="local", greeting="Hi.")
+    client = await talk()
+    call = the_call()
+    await call.verbs.say(" ".join(["We have many kinds of pizza on our menu."] * 20))
+    await hear(client, 10 * BEEP)
+    await call.verbs.mute()
+    await press(client, "1#")
+    async with asyncio.timeout(10):
+        while not any("1#" in turn.text for turn in await turns()):  # noqa: ASYNC110  nobody is told
+            await asyncio.sleep(0.02)
+    assert asked.empty()
+    await call.verbs.go_on()
+    assert "Keys pressed: 1#" in await asyncio.wait_for(asked.get(), 10)
+    with pytest.raises(Refused, match=GONE):
+        await call.verbs.go_on()
+    await lose(client)
+    assert (await finished()).error_count == 0
+    spoken = [turn for turn in await turns() if "We have" in turn.text]
+    assert [turn.interrupted for turn in spoken] == [True]
+    assert (await finished()).audio_out_s < 20  # of more than a minute
+
+
+async def test_another_prompt_takes_the_place_of_all_there_was(talk):
+    """Whatever the client sent, and what it sends afterwards is added to the new one."""
+    client = await talk()
+    call = the_call()
+    await call.verbs.client_prompt("Be formal.")
+    await call.verbs.prompt("Speak of nothing but cheese.")
+    await call.verbs.client_prompt("Be brief.")
+    prompts = [await asyncio.wait_for(Model.prompts.get(), 10) for _ in range(3)]
+    new = "Speak of nothing but cheese."
+    assert prompts[1:] == [new, f"{new}\n\nBe brief."]
+    for text in (" ", "a" * 20_001):
+        with pytest.raises(Refused, match="expected a prompt of 1 to 20000 characters"):
+            await call.verbs.prompt(text)
     await lose(client)
 
 

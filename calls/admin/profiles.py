@@ -14,6 +14,7 @@ from calls.admin.exchange import ExchangeAdmin
 from calls.admin.forms import BESIDES, PUBLISH, TEXTS, PromptProfileForm
 from calls.admin.preview import PreviewMixin
 from calls.admin.profile_pages import ProfilePages
+from calls.admin.trying import TriableAdmin
 from calls.admin.turntaking import OneAtATimeAdmin
 from calls.models import PromptProfile
 from calls.profiles import publishing
@@ -57,7 +58,7 @@ class InUseFilter(admin.SimpleListFilter):
 
 
 @admin.register(PromptProfile)
-class PromptProfileAdmin(ExchangeAdmin, ProfilePages, PreviewMixin, OneAtATimeAdmin):
+class PromptProfileAdmin(ExchangeAdmin, TriableAdmin, ProfilePages, PreviewMixin, OneAtATimeAdmin):
     """Prompt profiles: how the agent behaves on a call."""
 
     form = PromptProfileForm

@@ -20,6 +20,7 @@ from calls.audio.format import BYTES_PER_SECOND, FRAME_MS, VoiceOut
 from calls.conversation.client import Client, nobody
 from calls.conversation.failures import Failures
 from calls.conversation.goodbye import Goodbye
+from calls.conversation.prompting import Prompt
 from calls.conversation.verbs import Verbs
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM, STT, TTS, Event, Request
@@ -67,7 +68,6 @@ class Call:
         self.audio_out_s = 0.0
         self._client = client
         self._rows = CallRows(recorder, self.id)
-        self._client_prompt = request.system_prompt
         self._failures = Failures()
         self._watchdog = Watchdog(self._overdue)
         self._tasks = Tasks()
@@ -75,15 +75,18 @@ class Call:
         self._ended = False
         self.config = for_request(chosen.configuration, request, chosen.name)
         self._started_at, self._started = timezone.now(), time.monotonic()
-        self._publish(events.Began(request, chosen.version_id, self._started_at, client.address))
+        self._prompt = Prompt(self.config, request.system_prompt)
+        version, draft_of, draft = chosen.version_id, chosen.draft_of, chosen.draft
+        self._publish(events.Began(request, version, self._started_at, client.address, draft_of, draft))
         try:
             self._conversation: Conversation = build(
                 self.config,
-                system_prompt=self.config.prompt_for(self._client_prompt),
+                system_prompt=self._prompt.text,
                 send_audio=self._send_audio,
                 emit=self.take,
                 started=self._started,
                 voice=client.voice,
+                is_typed=client.is_typed,
             )
         except Exception as e:
             error = f"the pipeline could not be built: {explained(str(e))}"
@@ -91,11 +94,11 @@ class Call:
             raise
         self.verbs = Verbs(
             self.config, self._conversation, self._publish, lambda: self._client,
-            watchdog=self._watchdog, tasks=self._tasks,
+            prompt=self._prompt, watchdog=self._watchdog, tasks=self._tasks,
         )  # fmt: skip
         self._goodbye = Goodbye(self.config.end_phrases, self.verbs, self._conversation, self._tasks)
         stood_in = self._conversation.stood_in
-        self._publish(events.Answering(in_force(self.config, stood_in)))
+        self._publish(events.Answering(in_force(self.config, stood_in, is_typed=client.is_typed)))
         for part, instead in stood_in.items():
             logger.warning("call %s: %s: %s", self.id, part, instead.why)
             by = "" if instead.provider == LOCAL else instead.provider
@@ -130,6 +133,8 @@ class Call:
         self._progress = progress
         self._conversation.start(self._pipeline_ended)
         self._tasks.spawn(self._go_on())
+        if self._client.is_typed:
+            self._hears.set()  # there is nothing to hear
         if self.config.greeting and self.config.opens == Opening.AGENT:
             self._tasks.spawn(self._greet())
 
@@ -153,6 +158,10 @@ class Call:
         self._hears.set()
         self._publish(events.KeyPressed(digit))
         await self._conversation.press(digit)
+
+    async def type(self, text: str) -> None:
+        """The caller typed this instead of saying it."""
+        await self._conversation.type(text)
 
     def park(self, over: Callable[[EndReason, str], None]) -> None:
         """The client has gone and may be back: until `attach` nothing is heard, and nobody is told anything.
@@ -178,18 +187,6 @@ class Call:
     def describe(self, request: Request) -> None:
         """The client describes a call that audio has begun."""
         self._publish(events.Described(request))
-
-    async def prompt(self, system_prompt: str | None) -> None:
-        """Put the client's system prompt in force, from the next reply on. None changes nothing."""
-        if system_prompt is None:
-            return
-        before = self.config.prompt_for(self._client_prompt)
-        self._client_prompt = system_prompt
-        after = self.config.prompt_for(system_prompt)
-        if after == before:
-            return
-        await self._conversation.prompt(after)
-        self._publish(events.PromptChanged(system_prompt))
 
     async def end(self, reason: EndReason, generation: str, error: str = "", ago_s: float = 0.0) -> None:
         """Stop the pipeline and store the end, which was `ago_s` ago.

@@ -15,7 +15,7 @@ class Client:
 
     `take` is given what happens and never waits; `send_audio` sends 20 ms of voice, as
     `voice` says; `hang_up` ends the connection with an error that says why, `leave` for a good reason.
-    `control` is what can be done with the call itself.
+    `control` is what can be done with the call itself. `is_typed`: its caller types and reads.
     """
 
     take: events.Sink
@@ -25,6 +25,7 @@ class Client:
     address: str
     voice: VoiceOut = AS_A_TELEPHONE
     control: Control = NO_CONTROL
+    is_typed: bool = False
 
 
 def nobody(client: Client, over: Callable[[EndReason, str], None]) -> Client:

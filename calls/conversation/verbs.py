@@ -7,6 +7,7 @@ from contextlib import suppress
 from calls import events
 from calls.conversation.client import Client
 from calls.conversation.control import Refused, carried_out, name_of
+from calls.conversation.prompting import Prompt
 from calls.conversation.watchdog import Watchdog
 from calls.events import LLM
 from calls.models import EndReason
@@ -17,6 +18,7 @@ from calls.tasks import Tasks
 SPOKEN_WITHIN_S = 20.0  # a farewell, or what is said before a transfer
 HOLD_S = 120.0
 MOST_CHARS = 1000  # of a text to say
+MOST_PROMPT_CHARS = 20_000
 # What the model is told, as part of the conversation.
 BACK = "The transfer to {name} failed: {why}. The caller is back with you. Tell him, and ask how to go on."
 
@@ -29,7 +31,7 @@ class Verbs:
         conversation: its pipeline.
         publish: takes what happens.
         client: gives the present way to the client.
-        watchdog, tasks: of the call.
+        prompt, watchdog, tasks: of the call.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Verbs:
         publish: events.Sink,
         client: Callable[[], Client],
         *,
+        prompt: Prompt,
         watchdog: Watchdog,
         tasks: Tasks,
     ) -> None:
@@ -46,6 +49,7 @@ class Verbs:
         self._conversation = conversation
         self._publish = publish
         self._client = client
+        self._prompt = prompt
         self._watchdog = watchdog
         self._tasks = tasks
         self.is_ending = False  # the pipeline stops, as it should, when the farewell has been said
@@ -70,6 +74,33 @@ class Verbs:
             raise Refused(f"expected a text of 1 to {MOST_CHARS} characters, got one of {len(text)}")
         await self._conversation.say(text)
 
+    async def client_prompt(self, prompt: str | None) -> None:
+        """Put the client's system prompt in force, from the next reply on. None changes nothing."""
+        if prompt is not None:
+            await self._prompt.by_client(prompt, self._conversation, self._publish)
+
+    async def prompt(self, prompt: str) -> None:
+        """Put another system prompt in force, whatever the client sent, from the next reply on.
+
+        Raises:
+            Refused: no text or too much of it.
+        """
+        if not 0 < len(prompt.strip()) <= MOST_PROMPT_CHARS:
+            raise Refused(
+                f"expected a prompt of 1 to {MOST_PROMPT_CHARS} characters, got one of {len(prompt)}"
+            )
+        await self._prompt.replaced(prompt, self._conversation)
+
+    async def mute(self) -> None:
+        """Cut the agent short, and have it answer nothing until `go_on` or for two minutes.
+
+        Raises:
+            Refused: the agent takes leave.
+        """
+        self._refuse_while_leaving()
+        self._wait_for_go_on()
+        await self._conversation.give_up_reply()
+
     async def hold_on(self, text: str) -> None:
         """Say this, then leave unanswered what the caller says, until `go_on` or for two minutes.
 
@@ -77,21 +108,17 @@ class Verbs:
             Refused: the text cannot be said, or the agent takes leave.
         """
         await self.say(text)
-        self._stop_holding()
-        self._watchdog.stop()
-        self._conversation.hold()
-        loop = asyncio.get_running_loop()
-        self._holding = loop.call_later(HOLD_S, lambda: self._tasks.spawn(self.go_on()))
+        self._wait_for_go_on()
 
     async def go_on(self) -> None:
         """Answer the caller again, first of all what he has said meanwhile.
 
         Raises:
-            Refused: nobody was told to hold on, or the agent takes leave.
+            Refused: the agent answers already, or takes leave.
         """
         self._refuse_while_leaving()
         if self._holding is None:
-            raise Refused("expected a caller who was told to hold on, but nobody was")
+            raise Refused("the agent answers already")
         await self._answer_again()
 
     async def end(self, reason: EndReason, *, farewell: bool = True, why: str = "") -> str:
@@ -156,6 +183,13 @@ class Verbs:
         self._stop_holding()
         if reason is EndReason.TRANSFERRED:
             self._publish(events.Transferred(self._destination))
+
+    def _wait_for_go_on(self) -> None:
+        self._stop_holding()
+        self._watchdog.stop()
+        self._conversation.hold()
+        loop = asyncio.get_running_loop()
+        self._holding = loop.call_later(HOLD_S, lambda: self._tasks.spawn(self.go_on()))
 
     def _refuse_while_leaving(self) -> None:
         if self._leaving:

@@ -11,11 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
-from django.utils import timezone
 
 from calls.gateway.places import places
 from calls.gateway.proxies import address_of
-from calls.gateway.refusing import Refusal
+from calls.gateway.refusing import Refusal, count_refusal
 from calls.process import this_process
 
 TICKET = "ticket"  # the parameter by which a call comes that a PBX has asked us about
@@ -41,8 +40,11 @@ def refusal(scope: Mapping[str, Any]) -> Refusal | None:
     if not foreign and query_of(scope).get(TICKET):
         return None  # RustPBX would leave its caller in silence: whether the ticket is valid is seen later
     stranger = foreign or (None if _is_this_machine(scope) else _token_refusal(scope))
-    if stranger:
-        return Refusal(HTTPStatus.FORBIDDEN, stranger)
+    return Refusal(HTTPStatus.FORBIDDEN, stranger) if stranger else no_room()
+
+
+def no_room() -> Refusal | None:
+    """Why no call may begin now, whoever comes; None if one may."""
     if this_process.is_ending:
         reason = "expected a server that takes calls: this one is about to end"
     elif _is_full():
@@ -52,12 +54,17 @@ def refusal(scope: Mapping[str, Any]) -> Refusal | None:
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 
+def header(scope: Mapping[str, Any], name: bytes) -> str:
+    """The request's header of this name in lower case; the last one, "" if there is none."""
+    values = [value.decode("latin-1") for each, value in scope["headers"] if each == name]
+    return values[-1] if values else ""
+
+
 def reserve(key: str, seconds: float) -> bool:
     """Keep a place for the call `key`, which is told to come; whether there is one. For any thread."""
     if this_process.is_accepting and places.keep(key, seconds, _room()):
         return True
-    this_process.load.refused += 1
-    this_process.load.refused_at = timezone.now()
+    count_refusal()
     return False
 
 

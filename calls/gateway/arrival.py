@@ -7,6 +7,8 @@ from typing import Any
 from calls.conversation.control import NO_CONTROL, Control
 from calls.events import Request
 from calls.models import EndReason
+from calls.profiles.choosing import ChosenProfile
+from calls.rustpbx.dialect import Dialect
 
 
 async def _nothing(_reason: EndReason) -> None:
@@ -27,6 +29,8 @@ class Arrival:
         control: what can be done with the call.
         why_back: why a call that was transferred is back.
         told: what the PBX has said of the call: fields of Request.
+        dialect: how the client is spoken to; None if its URL tells.
+        chosen: the profile that answers; None if the request names one.
         leaving: is awaited before our side closes the connection, with the reason.
     """
 
@@ -35,6 +39,8 @@ class Arrival:
     why_back: str = ""
     told: Mapping[str, Any] = field(default_factory=dict)
     leaving: Callable[[EndReason], Awaitable[None]] = _nothing
+    dialect: Dialect | None = None
+    chosen: ChosenProfile | None = None
 
     def described(self, request: Request) -> Request:
         """What the client asks for, with what its PBX has said, which counts; of a new call that is back."""

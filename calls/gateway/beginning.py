@@ -6,7 +6,7 @@ from calls.events import Request
 from calls.gateway import registry
 from calls.gateway.arrival import Arrival
 from calls.gateway.mistakes import Mistakes
-from calls.profiles.choosing import NoProfile, choose
+from calls.profiles.choosing import ChosenProfile, NoProfile, choose
 from calls.recorder.writer import recorder
 from calls.rustpbx.messages import ErrorCode
 
@@ -23,18 +23,18 @@ async def begin(
     if call := registry.take(arrival.key, client.voice):
         call.attach(client, progress, arrival.why_back)
     else:
-        call = await _new(client, arrival.described(request), mistakes)
+        call = await _new(client, arrival.described(request), arrival.chosen, mistakes)
         call.start(progress)
     registry.running[call.id] = call
     mistakes.store_with(call.misused)
     return call
 
 
-async def _new(client: Client, request: Request, mistakes: Mistakes) -> Call:
+async def _new(client: Client, request: Request, chosen: ChosenProfile | None, mistakes: Mistakes) -> Call:
     slug, version = request.profile or "", request.version
     who = {"caller": request.caller or "", "callee": request.callee or ""}
     try:
-        chosen = await choose(slug, version=version, **who)
+        chosen = chosen or await choose(slug, version=version, **who)
     except NoProfile as e:
         Call.refuse(client, request, recorder(), str(e))
         raise

@@ -14,6 +14,7 @@ from uuid import UUID
 from channels.layers import get_channel_layer
 from django.core import signing
 
+from calls import events
 from calls.conversation.control import Refused
 from calls.conversation.verbs import Verbs
 from calls.gateway import registry
@@ -27,17 +28,19 @@ _outage = Outage(logger, "listening for commands, over the channel layer,")
 
 ANSWER_S = 40.0  # a farewell takes 20 s at most, what the PBX does 10
 RETRY_S = 1.0
+TOLD_S = 2.0
 TASKS_S = 0.5
 _signer = signing.TimestampSigner(salt="calls.commands")
 SIGNED_FOR_S = 30
 
 
 class Command(TypedDict):
-    """What a call is to do: `verb` is one of VERBS, `argument` a text, a destination or ""."""
+    """What a call is to do: one of VERBS, with a text, a destination or "". `by` tells who says so."""
 
     call_id: str
     verb: str
     argument: str
+    by: str
 
 
 class Answer(TypedDict):
@@ -73,6 +76,16 @@ async def _hold(verbs: Verbs, text: str) -> str:
     return "The caller is told to hold on, and gets no answers for two minutes, or until the call is resumed."
 
 
+async def _mute(verbs: Verbs, _argument: str) -> str:
+    await verbs.mute()
+    return "The agent is silent, and answers nothing for two minutes, or until the call is resumed."
+
+
+async def _prompt(verbs: Verbs, text: str) -> str:
+    await verbs.prompt(text)
+    return "The agent goes by the new prompt from its next reply on."
+
+
 async def _resume(verbs: Verbs, _argument: str) -> str:
     await verbs.go_on()
     return "The agent answers again."
@@ -83,7 +96,9 @@ VERBS: dict[str, Callable[[Verbs, str], Awaitable[str]]] = {
     "hangup": _hang_up,
     "transfer": _transfer,
     "hold": _hold,
+    "mute": _mute,
     "resume": _resume,
+    "prompt": _prompt,
 }
 
 
@@ -92,11 +107,13 @@ async def obey(command: Command) -> Answer:
     call = registry.running.get(UUID(command["call_id"]))
     if call is None:
         return {"ok": False, "message": "The call has ended."}
+    verb, argument = command["verb"], command["argument"]
     try:
-        message = await VERBS[command["verb"]](call.verbs, command["argument"])
+        answer: Answer = {"ok": True, "message": await VERBS[verb](call.verbs, argument)}
     except Refused as e:
-        return {"ok": False, "message": f"Refused: {e}."}
-    return {"ok": True, "message": message}
+        answer = {"ok": False, "message": f"Refused: {e}."}
+    call.take(events.Commanded(verb, argument, command["by"], answer["message"], answer["ok"]))
+    return answer
 
 
 async def ask(boot: UUID, command: Command) -> Answer:
@@ -116,6 +133,20 @@ async def ask(boot: UUID, command: Command) -> Answer:
     except Exception as e:
         raise NoAnswer(f"Redis cannot be used: {type(e).__name__}: {e}.") from e
     return {"ok": answer["ok"], "message": answer["message"]}
+
+
+async def tell(boot: UUID, command: Command) -> None:
+    """Have the process with this boot carry out a command; what comes of it is an event of the call.
+
+    Raises:
+        NoAnswer: the layer is away.
+    """
+    layer: Any = get_channel_layer()
+    try:
+        async with asyncio.timeout(TOLD_S):
+            await layer.send(_channel_of(boot), {"type": "call.command", "reply": "", **command})
+    except Exception as e:
+        raise NoAnswer(f"Redis cannot be used: {type(e).__name__}: {e}.") from e
 
 
 def signature() -> str:
@@ -162,10 +193,11 @@ class _Listener:
             self._obeying.spawn(self._obey(message))
 
     async def _obey(self, message: dict[str, Any]) -> None:
-        command: Any = {name: message[name] for name in Command.__annotations__}
+        command: Any = {name: message.get(name, "") for name in Command.__annotations__}
         answer = await obey(command)
-        layer: Any = get_channel_layer()
-        await layer.send(message["reply"], {"type": "call.answer", **answer})
+        if message["reply"]:
+            layer: Any = get_channel_layer()
+            await layer.send(message["reply"], {"type": "call.answer", **answer})
 
 
 def _channel_of(boot: UUID) -> str:

@@ -29,7 +29,7 @@ from calls.profiles.choosing import NoProfile
 from calls.rustpbx import messages
 from calls.rustpbx.dialect import dialect_of, presumed_bridge
 from calls.rustpbx.incoming import request_of
-from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Key, Ping, ProtocolError
+from calls.rustpbx.messages import Audio, Configure, Disconnect, ErrorCode, Key, Ping, ProtocolError, Typed
 from calls.rustpbx.url import decode_url
 from calls.tasks import Tasks
 
@@ -56,7 +56,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._url, self._url_errors = decode_url(admission.query_of(scope))
-        self._dialect = dialect_of(self._url)
+        self._dialect = arrival.dialect or dialect_of(self._url)
         self._arrival = arrival
         self._pacing = Pacing(self._ping, scope.get("extensions", {}).get(GATHER))
         self._outbox = Outbox(send, sent=self._pacing.sent, full=self._on_not_reading)
@@ -69,6 +69,7 @@ class Connection:
             address=proxies.client_address(scope),
             voice=self._dialect.voice,
             control=arrival.control,
+            is_typed=self._dialect.is_typed,
         )
         self._limits = Limits(now)
         self._configures = Bucket.full(CONFIGURES_PER_S, CONFIGURES_AT_ONCE, now)
@@ -163,9 +164,9 @@ class Connection:
                 await self._on_configure(configure)
             case Disconnect():
                 self.life.leave(EndReason.DISCONNECT, NORMAL)
-            case Key(digit):
+            case Key(what) | Typed(what) as entered:
                 if self._call is not None:
-                    await self._call.press(digit)
+                    await (self._call.press if isinstance(entered, Key) else self._call.type)(what)
             case other:
                 assert_never(other)
 
@@ -237,7 +238,7 @@ class Connection:
                 began, asked = call.profile, configure.profile
                 message = f"expected profile {began!r}, with which the call has already begun, got {asked!r}"
                 self._mistakes.add(ErrorCode.BAD_VALUE, message)
-        await call.prompt(configure.system_prompt)
+        await call.verbs.client_prompt(configure.system_prompt)
         self._sending.configured(call)
 
     async def say_goodbye(self, reason: EndReason) -> None:

@@ -56,11 +56,16 @@ _log = Log()
 log_refusal = _log.add
 
 
+def count_refusal() -> None:
+    """Count a call that found no room."""
+    this_process.load.refused += 1
+    this_process.load.refused_at = timezone.now()
+
+
 async def refuse(scope: Mapping[str, Any], send: Send, refusal: Refusal) -> None:
     """Answer the request with the refusal's status; with 403 if the server knows no other."""
     if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
-        this_process.load.refused += 1
-        this_process.load.refused_at = timezone.now()
+        count_refusal()
     _log.add(refusal.reason, proxies.client_address(scope))
     if ANSWER not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": ABUSE})

@@ -7,7 +7,7 @@ from calls.gateway.outbox import Outbox
 from calls.rustpbx import messages
 from calls.rustpbx.dialect import Dialect
 from calls.rustpbx.messages import Timed
-from calls.rustpbx.outgoing import message_of, now_ms
+from calls.rustpbx.outgoing import now_ms
 
 
 class Sending:
@@ -29,8 +29,8 @@ class Sending:
             self._outbox.put(text)
 
     def event(self, event: events.Event) -> None:
-        """Queue the message for what happened, if RustPBX has one."""
-        if message := message_of(event):
+        """Queue the message for what happened, if the client has one."""
+        if message := self.dialect.message_of(event):
             self.message(message)
 
     def connected(self) -> None:
@@ -50,4 +50,5 @@ class Sending:
     async def audio(self, pcm: bytes) -> None:
         """Send 20 ms of the agent's voice at once."""
         self._frames += 1
-        await self._outbox.send(self.dialect.encode_voice(pcm, self._frames))
+        if (voice := self.dialect.encode_voice(pcm, self._frames)) is not None:
+            await self._outbox.send(voice)

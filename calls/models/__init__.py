@@ -21,6 +21,7 @@ from .rule import Asked, Calendar, OnHolidays, Rule
 from .search import CallNames
 from .session import CallSession, CallSessionQuerySet
 from .transcript import CallEvent, EventKind, EventRow, Failure, Severity, Speaker, Turn, TurnRow
+from .trial import TrialTicket
 from .version import ProfileVersion, VersionIsImmutable
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "SessionState",
     "Severity",
     "Speaker",
+    "TrialTicket",
     "Turn",
     "TurnRow",
     "VersionIsImmutable",

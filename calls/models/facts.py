@@ -46,6 +46,7 @@ class ClientGeneration(models.TextChoices):
     FREE = "free", "Free-running"
     JSON = "json", "JSON audio"
     BRIDGE = "bridge", "RustPBX's bridge"
+    BROWSER = "browser", "A browser"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,10 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class CallStart:
-    """A call that began. `version_id` is the profile's version that answers, `node_id` the process's boot."""
+    """A call that began. `version_id` is the profile's version that answers, `node_id` the process's boot.
+
+    Of a test call that tries unsaved values of a profile, those are `draft`, and `profile_id` is the profile.
+    """
 
     id: UUID
     version_id: int | None
@@ -69,6 +73,9 @@ class CallStart:
     started_at: datetime
     remote_address: str
     node_id: UUID | None
+    is_test: bool = False
+    profile_id: int | None = None
+    draft: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

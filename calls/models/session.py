@@ -1,46 +1,43 @@
 """Call sessions: one row per call, from its start to its end."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models, transaction
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.urls import reverse
-from django.utils import timezone
 
 from . import facts, search
 from .facts import CallEnd, CallProgress, CallStart, CallStatus, ClientGeneration, Description, EndReason
 from .node import Node
 from .numbers import MOST_CHARS, normalised
 from .profile import PromptProfile
-from .query import parse
-from .storable import columns, storable_json, storable_text
+from .session_finding import FindingCalls
+from .storable import columns, storable_json
 from .transcript import Turn
 from .version import ProfileVersion
 
-ABANDONED_AFTER = timedelta(hours=24)  # no call may last longer
 ERASED_AT_ONCE = 500  # calls in one transaction
 
 
-class CallSessionQuerySet(models.QuerySet["CallSession"]):
-    """Starting, ending, finding and erasing calls."""
+class CallSessionQuerySet(FindingCalls):
+    """Starting, ending and erasing calls, and finding them."""
 
     def start(self, start: CallStart) -> "CallSession":
         """Create the active call, or return it as it is if it exists.
 
-        A version deleted meanwhile leaves the call without one, a node that is not stored without a node.
+        What was deleted meanwhile, a version, a profile that is tried out or a node, the call goes without.
         """
         values = columns(self.model, start)
         version = ProfileVersion.objects.using(self.db).filter(pk=values.pop("version_id")).first()
+        profile = PromptProfile.objects.using(self.db).filter(pk=values.pop("profile_id")).first()
         node = Node.objects.using(self.db).filter(pk=values.pop("node_id")).first()
         defaults = {
             **values,
             "version": version,
-            "profile_id": version.profile_id if version else None,
+            "profile_id": version.profile_id if version else profile and profile.pk,
             "node": node,
             "caller_normalised": normalised(values["caller"]),
             "expires_at": version.kept_until(start.started_at) if version else None,
@@ -122,60 +119,10 @@ class CallSessionQuerySet(models.QuerySet["CallSession"]):
                 erased += calls.delete()[1].get(self.model._meta.label, 0)
         return erased
 
-    def active(self) -> "CallSessionQuerySet":
-        """Return the calls going on now."""
-        return self.filter(status=CallStatus.ACTIVE)
-
-    def orphaned(self) -> "CallSessionQuerySet":
-        """Return the active calls whose node is gone; of those without a node, what no call outlasts."""
-        abandoned = Q(node=None, started_at__lt=Now() - ABANDONED_AFTER)
-        return self.active().filter(Q(node__in=Node.objects.gone()) | abandoned)
-
-    def with_errors(self) -> "CallSessionQuerySet":
-        """Return the calls in which something failed, or that failed as a whole."""
-        return self.filter(Q(error_count__gt=0) | Q(status=CallStatus.FAILED))
-
-    def expired(self) -> "CallSessionQuerySet":
-        """Return the calls that are not to be kept any longer."""
-        return self.filter(expires_at__lte=Now())
-
-    def of_caller(self, caller: str) -> "CallSessionQuerySet":
-        """Return the calls of one caller, however the number is written; none for ""."""
-        key = normalised(storable_text(caller))
-        return self.filter(caller_normalised=key) if key else self.none()
-
-    def for_analyst(self, user: AbstractBaseUser | AnonymousUser) -> "CallSessionQuerySet":
-        """Return the calls `user` may see: all with the permission to view calls, else none."""
-        allowed = getattr(user, "has_perm", lambda _: False)("calls.view_callsession")
-        return self.all() if allowed else self.none()
-
-    def with_id(self, beginning: str) -> "CallSessionQuerySet":
-        """Return the calls whose id begins so, with or without its hyphens; none for ""."""
-        return self.filter(search.id_begins(beginning))
-
-    def search(self, text: str) -> "CallSessionQuerySet":
-        """Return the calls that `text` finds, as `calls.models.query` reads it; all of them for blank text.
-
-        It has to be in one final turn, or in room, caller and callee together.
-        """
-        text = storable_text(text)
-        return self.filter(search.found(parse(text))) if text.strip() else self.all()
-
     def _write_names(self, id: UUID, values: Mapping[str, Any]) -> None:
         """Store what the call `id` is found by besides what was said."""
         names = (values["room_id"], values["caller"], values["callee"])
         search.CallNames.objects.using(self.db).write(id, names)
-
-    def started_between(self, from_date: date | None, to_date: date | None) -> "CallSessionQuerySet":
-        """Return the calls that started on these days of the time zone, both included; None: no bound."""
-        first = Q(started_at__gte=_midnight(from_date)) if from_date else Q()
-        last = Q(started_at__lt=_midnight(to_date + timedelta(days=1))) if to_date else Q()
-        return self.filter(first & last)
-
-
-def _midnight(day: date) -> datetime:
-    """Return the start of `day` in the current time zone."""
-    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 class CallSession(models.Model):
@@ -207,6 +154,12 @@ class CallSession(models.Model):
     )
     in_force = models.JSONField(
         default=dict, help_text="What really answered: providers, settings, and who stood in for whom."
+    )
+    is_test = models.BooleanField(
+        "test call", default=False, help_text="Somebody tried the agent out, from its pages."
+    )
+    draft = models.JSONField(
+        null=True, blank=True, help_text="The unsaved values of the profile that were tried out, by field."
     )
     client_configs = models.JSONField(
         default=dict, help_text="The provider settings RustPBX sent, used only if the profile says so."
@@ -256,6 +209,7 @@ class CallSession(models.Model):
     class Meta:
         ordering = ["-started_at", "-id"]
         default_permissions = ["view"]  # append-only
+        permissions = [("direct_callsession", "Can tell a call in progress what to do")]
         indexes = [
             # The list of calls, newest first, and its range of dates.
             models.Index(fields=["-started_at", "-id"], name="session_newest"),
@@ -275,6 +229,8 @@ class CallSession(models.Model):
             models.Index(
                 fields=["expires_at"], condition=Q(expires_at__isnull=False), name="session_expiring"
             ),
+            # The few test calls, newest first, and whether there are any.
+            models.Index(fields=["-started_at"], condition=Q(is_test=True), name="session_tests"),
         ]
 
     def __str__(self) -> str:

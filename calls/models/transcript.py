@@ -32,6 +32,7 @@ class EventKind(models.TextChoices):
     SHORTENED = "shortened", "Shortened"
     HANG_UP = "hang_up", "Hang-up"
     TRANSFER = "transfer", "Transfer"
+    COMMAND = "command", "Command"
 
 
 class Severity(models.TextChoices):

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from calls.models import CallEvent, CallSession, Node, PbxSession, turn_totals
-from calls.pages import parts, timeline
+from calls.pages import live, parts, timeline
 from calls.pages.access import analyst_page
 from calls.pages.addresses import list_left, list_seen
 from calls.pages.filters import CallFilterForm
@@ -59,4 +59,8 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "other_failures": call.error_count - sum(failure.count for failure in failures),
         "timeline": timeline.draw(call, turns.rows, parts.keys_together(marks), *span),
     }
+    if call.is_active:
+        context |= live.seen_of(call)
+        if request.user.has_perm("calls.direct_callsession"):
+            context["prompt"] = live.prompt_of(call)
     return render(request, "calls/call_detail.html", context)

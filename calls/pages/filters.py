@@ -9,7 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
 from django.utils.formats import date_format
 
-from calls.models import CallSessionQuerySet, CallStatus, PromptProfile
+from calls.models import CallSession, CallSessionQuerySet, CallStatus, PromptProfile
 from calls.models.query import Query, parse
 
 # Days beyond these are typing errors, and some databases can't compare them.
@@ -17,6 +17,9 @@ POSSIBLE_DAYS = [
     MinValueValidator(date(2000, 1, 1), "Enter a day from 2000 on."),
     MaxValueValidator(date(2199, 12, 31), "Enter a day before 2200."),
 ]
+
+
+WITH_TESTS, ONLY_TESTS = "with", "only"
 
 
 def _day_field(label: str) -> forms.DateField:
@@ -52,6 +55,11 @@ class CallFilterForm(forms.Form):
         blank=True,
     )
     status = forms.ChoiceField(required=False, choices=[("", "Any status"), *CallStatus.choices])
+    tests = forms.ChoiceField(
+        label="Test calls",
+        required=False,
+        choices=[("", "Left out"), (WITH_TESTS, "Shown, too"), (ONLY_TESTS, "Only these")],
+    )
     has_errors = forms.BooleanField(label="Has errors", required=False)
 
     def clean(self) -> dict[str, Any]:
@@ -76,6 +84,7 @@ class CallFilterForm(forms.Form):
             "q": lambda text: f"“{text}”",
             "from_date": lambda day: f"from {date_format(day)}",
             "to_date": lambda day: f"to {date_format(day)}",
+            "tests": lambda which: {WITH_TESTS: "with test calls", ONLY_TESTS: "test calls"}[which],
             "status": lambda status: CallStatus(status).label,
             "has_errors": lambda _: "has errors",
         }
@@ -97,9 +106,10 @@ class CallFilterForm(forms.Form):
         """Whether the filters besides the search may be folded away: none of them has a mistake."""
         return not set(self.errors) - {"q"}
 
-    def _query_without(self, name: str) -> str:
+    def _query_without(self, name: str, **instead: str) -> str:
         """Return the query string with every filter entered but one, on the first page."""
         query = QueryDict(mutable=True)
+        query.update(instead)
         for other in self.fields:
             if other != name and self.data.get(other):
                 query[other] = self.data[other]
@@ -115,7 +125,19 @@ class CallFilterForm(forms.Form):
             calls = calls.filter(status=chosen["status"])
         if chosen.get("has_errors"):
             calls = calls.with_errors()
-        return calls
+        if chosen.get("tests") == ONLY_TESTS:
+            return calls.filter(is_test=True)
+        return calls if chosen.get("tests") == WITH_TESTS else calls.real()
+
+    @property
+    def hides_tests(self) -> bool:
+        """Whether there are test calls, and they are left out."""
+        return not self.cleaned_data.get("tests") and CallSession.objects.filter(is_test=True).exists()
+
+    @property
+    def query_with_tests(self) -> str:
+        """Return the query string of the list with test calls, too."""
+        return self._query_without("tests", tests=WITH_TESTS)
 
     @property
     def query(self) -> Query | None:

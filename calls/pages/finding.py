@@ -139,7 +139,7 @@ def _shown(calls: CallSessionQuerySet, query: Query | None, ids: list[UUID]) -> 
     rows = calls.filter(pk__in=ids).order_by(*NEWEST_FIRST)
     if query is None:
         return list(rows)
-    annotated = rows.annotate(hit_id=first_hit(query))
+    annotated: Any = rows.annotate(hit_id=first_hit(query))
     turns = Turn.objects.filter(pk__in=[call.hit_id for call in annotated if call.hit_id])
     hits = {turn.session_id: excerpt(turn, query) for turn in turns}
     shown: list[CallSession] = list(annotated)

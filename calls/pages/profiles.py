@@ -71,7 +71,7 @@ def versions(request: HttpRequest, slug: str) -> HttpResponse:
     sides = [_side(profile, name) for name in names if name]
     counts: dict[int, int] = {}
     if request.user.has_perm(SHOWS_CALLS):
-        calls = CallSession.objects.filter(version__in=list(page)).order_by()
+        calls = CallSession.objects.real().filter(version__in=list(page)).order_by()
         counts = dict(calls.values_list("version_id").annotate(n=Count("*")))
     context = {
         "page": page,

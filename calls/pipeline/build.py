@@ -16,7 +16,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import AS_A_TELEPHONE, SAMPLE_RATE, VoiceOut
 from calls.events import LLM, Shortened, Sink
-from calls.pipeline import silero, smart_turn, turn_taking
+from calls.pipeline import silero, smart_turn, turn_taking, typed
 from calls.pipeline.caller import CallerAggregator
 from calls.pipeline.conversation import STOP_S, Conversation
 from calls.pipeline.hearing import HeardWords
@@ -41,6 +41,7 @@ def build(
     emit: Sink,
     started: float,
     voice: VoiceOut = AS_A_TELEPHONE,
+    is_typed: bool = False,
 ) -> Conversation:
     """Make the pipeline of one call.
 
@@ -51,15 +52,18 @@ def build(
         emit: is called with what happens, as events.
         started: when the call started, in seconds of time.monotonic().
         voice: how the agent's voice is sent; the services speak at its rate.
+        is_typed: the caller types and reads: there is no speech-to-text and no voice.
     """
     stood_in: dict[str, StandIn] = {}
-    stt = _service("stt", config.stt, config, stood_in)
+    stt = typed.NoEars() if is_typed else _service("stt", config.stt, config, stood_in)
     llm = _service("llm", config.llm, config, stood_in, system_prompt)
-    tts = _service("tts", config.tts, config, stood_in)
+    tts = typed.NoVoice() if is_typed else _service("tts", config.tts, config, stood_in)
+    interrupt = config.allow_interruptions
+    strategies = typed.turn_strategies(interrupt=interrupt) if is_typed else turn_taking.strategies(config)
     context = LLMContext()
     caller = CallerAggregator(
         context,
-        params=LLMUserAggregatorParams(user_turn_strategies=turn_taking.strategies(config)),
+        params=LLMUserAggregatorParams(user_turn_strategies=strategies),
     )
     agent = LLMAssistantAggregator(context)
     clean = NoiseSuppression() if config.noise_suppression else None

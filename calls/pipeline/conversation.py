@@ -27,6 +27,7 @@ from pipecat.services.openai.base_llm import OpenAILLMSettings
 from pipecat.workers.runner import WorkerRunner
 
 from calls.audio.format import VoiceOut
+from calls.pipeline import typed
 from calls.pipeline.caller import CallerAggregator
 from calls.pipeline.input import RustPBXInput
 from calls.pipeline.keys import key_of
@@ -88,6 +89,11 @@ class Conversation:
         """Take a key that the caller pressed."""
         if key := key_of(digit):
             await self.worker.queue_frame(InputDTMFFrame(button=key))
+
+    async def type(self, text: str) -> None:
+        """Take what the caller typed, as a turn of his."""
+        for frame in typed.frames_of(text):
+            await self.services.words.queue_frame(frame)
 
     async def say(self, text: str, *, interruptible: bool = True) -> None:
         """Speak a text as it is, in the embedded voice if the call's own is not usable.

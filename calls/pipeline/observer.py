@@ -72,6 +72,7 @@ class ConversationObserver:
         self._shown: InterimTranscriptionFrame | None = None  # the last interim, until a final comes
         self._bot_speaking = False
         self._voice_ended = True  # whether TTSStoppedFrame has come; else the voice breaks off when it stops
+        self._waiting_voices = 0  # that have begun while one before them, which has ended, is still played
         self._interruptible = True  # whether what is being spoken is; the farewell is not
         self._failed = False  # whether a service has failed since the caller's last turn
         self._reply = WrittenReply(emit)
@@ -243,6 +244,8 @@ class ConversationObserver:
         self._agent.word(frame, time.monotonic())
 
     def _on_voice_started(self, _frame: TTSStartedFrame) -> None:
+        if self._bot_speaking and self._voice_ended:
+            self._waiting_voices += 1
         self._voice_ended = False
 
     def _on_voice_ended(self, _frame: TTSStoppedFrame) -> None:
@@ -250,7 +253,9 @@ class ConversationObserver:
 
     def _on_bot_stopped(self, _frame: BotStoppedSpeakingFrame) -> None:
         self._bot_speaking = False
-        if not self._voice_ended and not self._reply.is_open:
+        if self._waiting_voices:
+            self._waiting_voices -= 1
+        elif not self._voice_ended and not self._reply.is_open:
             self._voice_ended = True
             self._emit(events.Failed(TTS, "the voice broke off"))
         if self._reply.is_open:  # all of it that has come is spoken
@@ -267,6 +272,7 @@ class ConversationObserver:
         self._reply.close()
         self._sentences.interrupt()
         self._voice_ended = True
+        self._waiting_voices = 0
         self._emit(events.Awaiting(None))
         if self._bot_speaking and self._interruptible and (turn := self._agent.interrupt(time.monotonic())):
             self._emit(events.Interrupted(turn.text, turn.number))

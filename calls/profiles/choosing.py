@@ -35,15 +35,22 @@ class ChosenProfile:
     """A profile's version as a call uses it.
 
     `found` is False if what was asked for was not found: the profile, and this is the default one; or its
-    version, and this is the current one.
+    version, and this is the current one. Without a version these are unsaved values that somebody tries
+    out, of the profile `draft_of` or of a new one.
     """
 
-    version_id: int
+    version_id: int | None
     number: int
     slug: str
     name: str
     configuration: dict[str, Any]
     found: bool = True
+    draft_of: int | None = None
+
+    @property
+    def draft(self) -> dict[str, Any] | None:
+        """The unsaved values; None of a version."""
+        return self.configuration if self.version_id is None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,15 +164,18 @@ def wanted(config: CallConfig, kind: str) -> str:
     return provider.name
 
 
-def in_force(config: CallConfig, stood_in: Mapping[str, StandIn]) -> dict[str, Any]:
+def in_force(
+    config: CallConfig, stood_in: Mapping[str, StandIn], *, is_typed: bool = False
+) -> dict[str, Any]:
     """The services that answer, by kind: provider, all settings, and, for a stand-in, the provider replaced.
 
     Args:
         config: the call's configuration.
         stood_in: by kind, who stands in for the profile's provider.
+        is_typed: the caller types and reads: only the language model answers.
     """
     shown: dict[str, Any] = {}
-    for kind in catalogue.KINDS:
+    for kind in ["llm"] if is_typed else catalogue.KINDS:
         name = wanted(config, kind)
         if instead := stood_in.get(kind):
             settings = catalogue.defaults(kind, instead.provider)

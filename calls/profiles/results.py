@@ -41,7 +41,12 @@ def since() -> date:
 
 def lately(profiles: Iterable[PromptProfile]) -> dict[int, Lately]:
     """The last days of each of the profiles by its key. The median is that of the calls' medians."""
-    calls = CallSession.objects.filter(profile__in=list(profiles)).started_between(since(), None).order_by()
+    calls = (
+        CallSession.objects.real()
+        .filter(profile__in=list(profiles))
+        .started_between(since(), None)
+        .order_by()
+    )
     waits: dict[int, Counter[int | None]] = {}
     failed: Counter[int] = Counter()
     groups = calls.values_list("profile_id", "median_latency_ms", _HAS_ERRORS)
@@ -79,13 +84,13 @@ class Results:
 def of_versions(versions: Iterable[ProfileVersion]) -> list[Results]:
     """How the calls of each of these versions went, in their order; for a page of them."""
     versions = list(versions)
-    calls = CallSession.objects.filter(version__in=versions).order_by()
+    calls = CallSession.objects.real().filter(version__in=versions).order_by()
     counts = dict(calls.values_list("version_id").annotate(n=Count("*")))
     return [_of_version(version, counts.get(version.pk, 0)) for version in versions]
 
 
 def _of_version(version: ProfileVersion, calls: int) -> Results:
-    newest = CallSession.objects.filter(version=version).order_by("-started_at")[:LOOKED_AT]
+    newest = CallSession.objects.real().filter(version=version).order_by("-started_at")[:LOOKED_AT]
     facts = list(newest.values_list("status", "error_count", "started_at", "ended_at")) if calls else []
     failed = sum(errors > 0 or status == CallStatus.FAILED for status, errors, _, _ in facts)
     lengths = Counter(round((ended - started).total_seconds()) for _, _, started, ended in facts if ended)

@@ -40,6 +40,8 @@ class CallRows:
                 self._recorder.answered_by(self._id, in_force)
             case events.Turn():
                 self._recorder.turn(TurnRow(session_id=self._id, **asdict(event)))
+            case events.Commanded():
+                self._command(event)
             case events.WentOn():
                 self._go_on(event)
             case events.Ended():
@@ -90,6 +92,9 @@ class CallRows:
                 started_at=event.started_at,
                 remote_address=event.remote_address,
                 node_id=this_process.boot,
+                is_test=event.request.is_test,
+                profile_id=event.profile_id,
+                draft=event.draft,
             )
         )
 
@@ -101,6 +106,14 @@ class CallRows:
             last_audio_at=event.last_audio_at,
         )
         self._recorder.go_on(self._id, progress)
+
+    def _command(self, event: events.Commanded) -> None:
+        severity = Severity.INFO if event.ok else Severity.WARNING
+        words = f" “{event.argument}”" if event.argument and event.verb != "prompt" else ""
+        message = f"{event.by or 'a program'}: {event.verb}{words}: {event.answer}"
+        self._event(
+            EventKind.COMMAND, severity, message, verb=event.verb, argument=event.argument, by=event.by
+        )
 
     def _hang_up(self, refused: str, why: str) -> None:
         message = f"the agent hung up, as {why}" if why else "the agent hung up"

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from calls import events
 from calls.audio.format import SAMPLE_RATE, VoiceOut
-from calls.rustpbx import bridge, codec
+from calls.rustpbx import bridge, browser, codec, outgoing
 from calls.rustpbx.messages import Audio, ClientMessage, ProtocolError, Timed, Url
 from calls.rustpbx.url import BRIDGE_RATES
 
@@ -24,8 +25,11 @@ class Dialect:
         audio_is_life: it tells no hang-up but by sending no more audio. Else it ends its connection, and
             silence is a phone that is muted.
         encode: makes a text message, None if the client takes none.
-        encode_voice: makes the message of 20 ms of voice, from it and a number unique in the call.
+        encode_voice: makes the message of 20 ms of voice, from it and a number unique in the call; None if
+            the client does not hear.
         decode_text, decode_binary: read a message; they raise ProtocolError.
+        message_of: the message for what happened, None if the client is not told.
+        is_typed: its caller types and reads: nothing is heard or spoken.
     """
 
     generation: str
@@ -35,14 +39,34 @@ class Dialect:
     needs_pings: bool
     audio_is_life: bool
     encode: Callable[[Timed], str | None]
-    encode_voice: Callable[[bytes, int], str | bytes]
+    encode_voice: Callable[[bytes, int], str | bytes | None]
     decode_text: Callable[[str], ClientMessage]
     decode_binary: Callable[[bytes], Audio]
+    message_of: Callable[[events.Event], Timed | None] = outgoing.message_of
+    is_typed: bool = False
 
 
 def dialect_of(url: Url) -> Dialect:
     """The dialect of a client that connected to a URL with these parameters."""
     return _bridge(url.rate) if url.bridge else _fork(url)
+
+
+def browser_dialect(*, typed: bool) -> Dialect:
+    """The dialect of a browser in which somebody tries the agent out, by voice or `typed`."""
+    return Dialect(
+        generation="browser",
+        rate=SAMPLE_RATE,
+        voice=VoiceOut(SAMPLE_RATE, 0.0 if typed else browser.LEAD_S),
+        begins_at_once=True,
+        needs_pings=False,
+        audio_is_life=False,
+        encode=codec.encode,
+        encode_voice=_not_heard if typed else _as_it_is,
+        decode_text=browser.decode_text,
+        decode_binary=bridge.decode_binary,
+        message_of=browser.message_of,
+        is_typed=typed,
+    )
 
 
 def presumed_bridge(bytes_per_second: float) -> Dialect:
@@ -101,4 +125,8 @@ def _as_json(rate: int, pcm: bytes, number: int) -> str:
 
 
 def _not_at_all(_message: Timed) -> None:
+    return None
+
+
+def _not_heard(_pcm: bytes, _number: int) -> None:
     return None

@@ -80,6 +80,13 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Typed:
+    """What the caller typed instead of saying it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Url:
     """The URL's parameters: who calls, and how audio is sent (`rate` in Hz).
 
@@ -97,7 +104,7 @@ class Url:
     version: int | None = None
 
 
-ClientMessage = Configure | Ping | Disconnect | Audio | Key
+ClientMessage = Configure | Ping | Disconnect | Audio | Key | Typed
 
 
 # --- Server to client -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ DAYS = 7
 def recent_errors(profile: PromptProfile) -> dict[str, Any]:
     """Show how many of the profile's calls of the last days had errors, with a link to their list."""
     since = timezone.localdate() - timedelta(days=DAYS - 1)
-    calls = CallSession.objects.filter(profile=profile).started_between(since, None)
+    calls = CallSession.objects.real().filter(profile=profile).started_between(since, None)
     there = {"profile": profile.slug, "from_date": since.isoformat()}
     return {
         "days": DAYS,

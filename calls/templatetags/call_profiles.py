@@ -6,6 +6,7 @@ from typing import Any
 from django import template
 from django.contrib.auth.models import AnonymousUser
 from django.template import Context
+from django.urls import reverse
 
 from calls.models import PromptProfile
 from calls.profiles import succession
@@ -29,3 +30,10 @@ def consequence_of_deleting(profiles: Iterable[PromptProfile] | PromptProfile) -
     """Say who answers calls once these profiles are deleted, if that changes."""
     some = [profiles] if isinstance(profiles, PromptProfile) else profiles
     return {"consequence": succession.after_leaving(some)}
+
+
+@register.simple_tag
+def try_values(profile: PromptProfile | None) -> str:
+    """Return where the values of the profile's form are posted to be tried out."""
+    address = reverse("admin:calls_promptprofile_try")
+    return f"{address}?profile={profile.pk}" if profile and profile.pk else address

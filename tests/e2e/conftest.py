@@ -12,6 +12,11 @@ LONG_GREETING = (
     "Welcome to our pizza service. We have many kinds of pizza on our menu today. You can order a small one, "
     "a large one, or a family size. We also deliver to your home every day of the week."
 )
+CAPITALS = (
+    "Hello. You may ask me for the capital of any country. The capital of Spain is Madrid. The capital of "
+    "Italy is Rome. The capital of Germany is Berlin. The capital of Poland is Warsaw. The capital of Greece "
+    "is Athens."
+)
 ONE_BREATH = (  # as much as is synthesized at once
     "We are the people who bake every pizza in this town and we would be very glad to bake one for you "
     "and for all of your friends on this beautiful day."
@@ -31,6 +36,7 @@ PROFILES = [
     {**SHORT, "slug": "quiet"},
     {**SHORT, "slug": "deaf", "end_of_turn": "silence", "end_of_turn_silence_s": 3.0},
     {**SHORT, "slug": "long", "greeting": LONG_GREETING},
+    {**SHORT, "slug": "teacher", "greeting": CAPITALS},
     {**SHORT, "slug": "stubborn", "greeting": LONG_GREETING, "allow_interruptions": False},
     {**SHORT, "slug": "patient", "end_of_turn": "silence", "end_of_turn_silence_s": 2.0},
     {**SHORT, "slug": "breathless", "greeting": ONE_BREATH, "tts_settings": {"speed": 0.5}},

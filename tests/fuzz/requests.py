@@ -20,6 +20,7 @@ PARAMETERS = [
     "profile",
     "status",
     "has_errors",
+    "tests",
     "before",
     "after",
     "turn",
@@ -49,6 +50,8 @@ PARAMETERS = [
     "user__password",
 ]
 FIELDS = [
+    "verb",
+    "argument",
     "username",
     "password",
     "password1",

@@ -24,7 +24,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what a server li
 class Command(BaseCommand):
     """List the calls that go on, and tell one of them what to do."""
 
-    help = "Lists the calls that go on, or has one of them say something, hang up, be transferred or wait."
+    help = "Lists the calls that go on, or tells one of them what to do."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """One subcommand a verb."""
@@ -35,7 +35,9 @@ class Command(BaseCommand):
             ("hangup", "", "have the agent say its farewell and hang up"),
             ("transfer", "DESTINATION", "announce a transfer, then hand the call on"),
             ("hold", "TEXT", "say a text, then leave the caller without answers for two minutes"),
-            ("resume", "", "answer a caller again who was told to hold on"),
+            ("mute", "", "cut the agent short; it answers nothing for two minutes"),
+            ("resume", "", "answer again after hold or mute"),
+            ("prompt", "TEXT", "put another system prompt in force, from the next reply on"),
         ):
             each = verbs.add_parser(verb, help=what)
             each.add_argument("id", help="the call's id, or as much of its beginning as no other has")
@@ -89,6 +91,7 @@ def _row(call: CallSession) -> dict[str, Any]:
         "callee": call.callee,
         "profile": call.profile.slug if call.profile else "",
         "server": call.node.name if call.node else "",
+        "is_test": call.is_test,
     }
 
 
@@ -100,7 +103,7 @@ def _carry_out(beginning: str, verb: str, argument: str) -> tuple[str | None, An
         id = str(call.pk)
         if call.node is None or Node.objects.gone().filter(pk=call.node.pk).exists():
             raise NoAnswer("The server that ran this call is gone; the call is about to be closed.")
-        command: commands.Command = {"call_id": id, "verb": verb, "argument": argument}
+        command: commands.Command = {"call_id": id, "verb": verb, "argument": argument, "by": ""}
         if settings.REDIS_URL:
             return id, asyncio.run(commands.ask(call.node.pk, command))
         return id, _ask_directly(call.node.address, command)
