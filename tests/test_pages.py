@@ -527,7 +527,7 @@ class TestCall:
             "2× No answer language model, openai", "1× Refused language model, openai",
             '"attempt": 2', '"instead_of": "cartesia"', "gave up",
             '"model": "gpt-4o-mini"', '"campaign": "spring"',
-            '"schema": 1', "interrupted turns: 1; errors: 3",
+            '"schema": 2', "interrupted turns: 1; errors: 3",
         ):  # fmt: skip
             assert fact in text, fact
 

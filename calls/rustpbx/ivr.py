@@ -50,6 +50,16 @@ class Step:
     returned_from: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is stored of a call besides who calls whom."""
+        told: dict[str, Any] = {"from": str(self.caller), "to": str(self.callee)}
+        if self.caller.display:
+            told["caller_name"] = self.caller.display
+        if self.headers:
+            told["sip_headers"] = dict(self.headers)
+        return told
+
 
 def decode(body: bytes, kept_headers: Collection[str] = ()) -> Step:
     """Read a question; nothing of it is kept but what Step has: it may hold the caller's credentials.

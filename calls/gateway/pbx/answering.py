@@ -167,7 +167,7 @@ def _of_new(
         session_id=session_key(step.session_id),
         caller=step.caller.name[:255],
         callee=step.callee.name[:255],
-        metadata=metadata_of(pbx, step),
+        metadata={"pbx": pbx.name, **step.metadata},
         state=SessionState.BRIDGING,
     )
     version = _choose(session) if is_stored else None
@@ -210,16 +210,6 @@ def _choose(session: PbxSession) -> int | None:
         return None
     session.profile, session.version = chosen.slug, chosen.number
     return chosen.version_id
-
-
-def metadata_of(pbx: Pbx, step: Step) -> dict[str, Any]:
-    """What is stored of a call besides who calls whom."""
-    told: dict[str, Any] = {"pbx": pbx.name, "from": str(step.caller), "to": str(step.callee)}
-    if step.caller.display:
-        told["caller_name"] = step.caller.display
-    if step.headers:
-        told["sip_headers"] = dict(step.headers)
-    return told
 
 
 def _follow(session: PbxSession, plan: Plan, *, is_stored: bool) -> Answer:
