@@ -136,7 +136,7 @@ def things(people, make_call):
     PromptProfile.objects.ensure_default()
     profile = PromptProfile.objects.get()
     account = ProviderAccount.objects.create(provider="openai")
-    pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9", overflow_text="Nobody is here.")
+    pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9", overflow_text="Said to every persona.")
     spoken = product.DATA_DIR / "spoken" / f"{spoken_name(pbx.overflow_text)}.wav"
     spoken.parent.mkdir(exist_ok=True)
     spoken.write_bytes(b"RIFF")
