@@ -32,11 +32,6 @@ class Load:
     refused: int = 0
     refused_at: datetime | None = None
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no room for another call."""
-        return self.most is not None and self.calls >= self.most
-
 
 class IllegalMove(RuntimeError):
     """A state that does not follow on the present one."""

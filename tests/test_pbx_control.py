@@ -10,18 +10,16 @@ from asgiref.sync import sync_to_async
 
 from calls.conversation.control import Refused
 from calls.gateway import registry
-from calls.gateway.pbx import database, later
 from calls.gateway.pbx.arriving import arrive
 from calls.gateway.pbx.control import BridgeControl, ForkControl
-from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import Watchdog, watchdog
 from calls.gateway.places import places
 from calls.models import EndReason, Pbx, PbxSession, SessionState
-from calls.recorder import writer
 from calls.rustpbx.api import ApiFailed, PbxApi, answered_at
 from calls.simulator.pbx import API_TOKEN, RWI_TOKEN
 from calls.simulator.pbx import Pbx as RustPbx
 from calls.simulator.telephone import Ivr
+from tests.test_pbx import settled  # noqa: F401  a fixture
 
 AT = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 
@@ -136,17 +134,6 @@ async def test_the_forks_call_is_ended_if_it_is_the_only_one():
 
 
 # --- By the next question ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-async def settled():
-    yield
-    await watchdog.close()
-    await later.close()
-    await writer.close()
-    database.close()
-    places._until.clear()
-    memory.clear()
 
 
 @sync_to_async

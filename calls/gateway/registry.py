@@ -111,7 +111,7 @@ async def say_goodbye() -> None:
 
 
 async def shutdown() -> None:
-    """End every connection of this process at once and wait until that is done, at most 2.5 s."""
+    """End every connection and parked call of this process at once; wait for that, at most twice 2.5 s."""
     for connection in list(live):
         connection.stop(EndReason.SHUTDOWN, GOING_AWAY)
     parked = [asyncio.create_task(end_parked(key, EndReason.SHUTDOWN)) for key in list(_parked)]

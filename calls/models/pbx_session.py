@@ -1,6 +1,5 @@
 """Where each call stands that a PBX asked us about: what it was answered, and what is to come next."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -20,7 +19,8 @@ SESSION_CHARS = 255
 STRANDED_FOR = timedelta(minutes=10)  # nobody listens to silence any longer
 MOST_RESCUES = 12  # tries
 RESCUED_EVERY = timedelta(seconds=4)
-ASKS_WITHIN = timedelta(seconds=8)  # after the end of a connection
+# After the end of a connection: what RustPBX has got of the agent's voice is spoken first, for up to 5 s.
+ASKS_WITHIN = timedelta(seconds=8)
 SPOKEN_WITHIN = timedelta(seconds=60)  # a text, and the end after it
 TICKET_GRACE = timedelta(seconds=2)  # beyond the time in which the PBX gives up
 _SIGNER = Signer(salt="calls.pbx.ticket")
@@ -49,15 +49,6 @@ class Decision(models.TextChoices):
     TRANSFER = "transfer", "Transfer"
     QUEUE = "queue", "Queue"
     OVERFLOW = "overflow", "Overflow"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A call as the PBX describes it, within what columns hold."""
-
-    session_id: str
-    caller: str
-    callee: str
 
 
 def is_ours(ticket: str) -> bool:

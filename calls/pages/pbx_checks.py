@@ -34,7 +34,7 @@ class Check:
 def check(pbx: Pbx) -> list[Check]:
     """Try everything out, within about three seconds. Nothing is changed at the PBX."""
     try:
-        api = PbxApi(pbx.console_url, pbx.api_token, pbx.rwi_token)
+        api = PbxApi.of(pbx)
     except Unreadable as e:
         return [Check("Its tokens", Verdict.BAD, f"They cannot be read: {e}. Enter them again.")]
     is_fork = pbx.kind == PbxKind.FORK

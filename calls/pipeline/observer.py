@@ -230,12 +230,12 @@ class ConversationObserver:
         now = time.monotonic()
         self._bot_speaking = True
         self._emit(events.Awaiting(None))
-        self._agent.begin(now)
-        if self._unanswered_since is not None:
-            self._measured("total", now - self._unanswered_since)
-            self._unanswered_since = None
-            self._agent.answers(now, self._latencies)
-            self._latencies = {}
+        if self._unanswered_since is None:
+            self._agent.begin(now)
+            return
+        self._measured("total", now - self._unanswered_since)
+        self._agent.begin(now, self._latencies)
+        self.forget_wait()
 
     def _on_word(self, frame: TTSTextFrame) -> None:
         if not self._sentences.word(frame):

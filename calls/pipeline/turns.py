@@ -72,19 +72,20 @@ class AgentTurn:
         self._words = Words()
         self._is_done = False  # whether its reply is over: what is said next is another turn
 
-    def begin(self, now: float) -> Turn:
-        """The turn; a new one if there is none or its reply is over."""
+    def begin(self, now: float, latencies: Mapping[str, int] | None = None) -> Turn:
+        """The turn; a new one if there is none or its reply is over.
+
+        `latencies` is what was measured if the caller has waited for it: ms by field of Turn.
+        """
         if self._turn and self._is_done and self._turn.end_ms is None:
             self._end(now)
         if self._turn is None or self._is_done:
             self._turn = self._turns.open(AGENT, now)
             self._words.clear()
             self._is_done = False
+        if latencies:
+            self._turn = replace(self._turn, **latencies)  # type: ignore[arg-type]  # names of Turn's fields
         return self._turn
-
-    def answers(self, now: float, latencies: Mapping[str, int]) -> None:
-        """Its voice begins after the caller has waited; what was measured, in ms by field of Turn."""
-        self._turn = replace(self.begin(now), **latencies)  # type: ignore[arg-type]  # names of Turn's fields
 
     def word(self, frame: TTSTextFrame, now: float) -> None:
         """A word was heard; it may come just before its voice."""

@@ -17,6 +17,7 @@ from django.utils.dateparse import parse_datetime
 from yarl import URL
 
 from calls import redaction
+from calls.models import Pbx
 
 if TYPE_CHECKING:
     import aiohttp
@@ -46,6 +47,11 @@ class PbxApi:
     def __post_init__(self) -> None:
         for token in (self.api_token, self.rwi_token):
             redaction.remember(token)
+
+    @classmethod
+    def of(cls, pbx: Pbx) -> "PbxApi":
+        """Those of this PBX. Raises Unreadable for tokens that cannot be decrypted."""
+        return cls(pbx.console_url, pbx.api_token, pbx.rwi_token)
 
     @property
     def can_hang_up(self) -> bool:

@@ -46,8 +46,9 @@ async def _with_ticket(ticket: str) -> Arrival | None:
     watchdog.forget(session.pk)
     admission.release(session.key)
     destinations = {each.name: each for each in session.pbx.destinations.all()}
-    api = PbxApi(session.pbx.console_url, session.pbx.api_token, session.pbx.rwi_token)
-    control = BridgeControl(session.pk, session.bridges, session.session_id, destinations, api, session.key)
+    control = BridgeControl(
+        session.pk, session.bridges, session.session_id, destinations, PbxApi.of(session.pbx), session.key
+    )
     return Arrival(
         key=session.key,
         control=control,

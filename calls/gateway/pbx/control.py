@@ -11,13 +11,12 @@ from calls.gateway.pbx import answering, database, later
 from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.models import Decision, Destination, DestinationKind, EndReason, PbxSession, SessionState
+from calls.models.pbx_session import ASKS_WITHIN
 from calls.rustpbx.api import ApiFailed, PbxApi
 
 logger = logging.getLogger(__name__)
 
 STORED_WITHIN_S = 1.0
-# What RustPBX has got of the agent's voice is spoken, for up to 5 s, before it asks what is next.
-ASKS_WITHIN_S = 8.0
 OURS = {EndReason.SHUTDOWN: Decision.OVERFLOW, EndReason.ERROR: Decision.OVERFLOW}
 THEIRS = {EndReason.DISCONNECT, EndReason.CLOSED}
 
@@ -69,7 +68,7 @@ class BridgeControl:
         """Our side is about to close the connection: nobody may be left in silence by that."""
         if reason in THEIRS:
             return
-        watchdog.expect(self.session, self.bridge, ASKS_WITHIN_S, SessionState.TALKING)
+        watchdog.expect(self.session, self.bridge, ASKS_WITHIN.total_seconds(), SessionState.TALKING)
         decision = OURS.get(reason, Decision.HANG_UP)
         known = memory.recall(self.key)
         if known is not None and known.bridges == self.bridge and known.decision:

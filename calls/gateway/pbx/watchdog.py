@@ -115,7 +115,7 @@ class Watchdog:
         """Whether the caller is asked about again."""
         name, pbx = session.session_id[:40], session.pbx
         try:
-            api = api_of(session)
+            api = PbxApi.of(pbx)
         except Unreadable as e:
             logger.error("call %s of %s stays in silence: its tokens: %s", name, pbx, e)
             return False
@@ -147,12 +147,6 @@ class Watchdog:
 async def _hang_up(session: PbxSession, api: PbxApi) -> None:
     is_there = await api.hang_up(session.session_id)
     await database.run(lambda: PbxSession.objects.hung_up(session, is_there=is_there))
-
-
-def api_of(session: PbxSession) -> PbxApi:
-    """The APIs of the session's PBX. Raises Unreadable."""
-    pbx = session.pbx
-    return PbxApi(pbx.console_url, pbx.api_token, pbx.rwi_token)
 
 
 def _stranded() -> list[PbxSession]:
