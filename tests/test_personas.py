@@ -165,7 +165,9 @@ def things(people, make_call):
     PromptProfile.objects.ensure_default()
     profile = PromptProfile.objects.get()
     account = ProviderAccount.objects.create(provider="openai")
-    pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9", overflow_text="Said to every persona.")
+    pbx = Pbx.objects.create(
+        name="main", agent_url="http://127.0.0.1:9", overflow_text="Said to every persona."
+    )
     calendar = Calendar.objects.create(name="Berlin", region="DE-BE")
     rule = Rule.objects.create(name="Night", profile=profile, calendar=calendar)
     spoken = product.DATA_DIR / "spoken" / f"{spoken_name(pbx.overflow_text)}.wav"
