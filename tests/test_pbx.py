@@ -1,7 +1,8 @@
 """A PBX as it is stored, and what it asks and tells over HTTP."""
 
+import asyncio
 import json
-import math
+import threading
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -15,8 +16,9 @@ from django.utils import timezone
 
 from calls.events import Request
 from calls.gateway import admission
-from calls.gateway.pbx import answering, arriving, database, ending, later
+from calls.gateway.pbx import answering, arriving, database, ending, later, pbxes
 from calls.gateway.pbx.arriving import arrive
+from calls.gateway.pbx.first import first
 from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.gateway.places import Places, places
@@ -60,8 +62,9 @@ def pbx():
 @pytest.fixture(autouse=True)
 async def settled():
     """Nothing that a test has begun outlives it, or is remembered."""
-    answering._read_at = -math.inf
+    pbxes.forget()
     yield
+    await first.close()
     await watchdog.close()
     await later.close()
     await writer.close()
@@ -73,6 +76,7 @@ async def settled():
 async def post(path, token, body):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = await AsyncClient().post(path, body, content_type="application/json", headers=headers)
+    await first.stored()
     assert await recorder().flush(5)
     return answer
 
@@ -293,7 +297,7 @@ async def test_a_call_without_room_goes_elsewhere(pbx, monkeypatch):
 
 async def test_the_overflow_rings_and_then_speaks(pbx, monkeypatch):
     await Pbx.objects.aupdate(overflow_target="sip:100@pbx")
-    answering._read_at = -math.inf  # in the two seconds that it would else take
+    pbxes.forget()  # in the two seconds that it would else take
     monkeypatch.setattr(this_process, "_state", State.DRAINING)
     answer = await ask(pbx)
     assert answer == {"type": "transfer", "target": "sip:100@pbx", "wait_for_result": True}
@@ -301,7 +305,7 @@ async def test_the_overflow_rings_and_then_speaks(pbx, monkeypatch):
     busy = await ask(pbx, {"type": "transfer_result", "status": "not_connected"})
     assert busy["type"] == "prompt"
     await Pbx.objects.aupdate(overflow_text=" ")
-    answering._read_at = -math.inf
+    pbxes.forget()
     assert await ask(pbx, {"type": "transfer_result", "status": "not_connected"}) == {"type": "hangup"}
 
 
@@ -327,8 +331,12 @@ async def test_the_database_away_is_no_silence(pbx, monkeypatch):
 
     monkeypatch.setattr(answering, "answer", away)
     await Pbx.objects.aupdate(overflow_target="sip:100@pbx")
-    assert (await ask(pbx))["type"] == "prompt"  # as the PBX was known last
+    promised = query_of(await ask(pbx))["ticket"]  # before anybody knows
+    assert await arrive({"ticket": promised}) is None
+    assert (await ask(pbx, variables=returned(1)))["type"] == "prompt"  # as the PBX was known last
     assert await ask(pbx, {"type": "audio_complete"}) == {"type": "hangup"}
+    pbxes.forget()
+    assert (await ask(pbx, session_id="third"))["type"] == "prompt"
     response = await post("/rustpbx/ivr", "unknown", asked())  # perhaps it is a new one
     assert (response.status_code, response.json()) == (200, {"type": "hangup"})
 
@@ -352,12 +360,12 @@ async def test_strangers_cost_neither_the_database_nor_the_reading_of_what_they_
 ):
     await ask(pbx)
     monkeypatch.setattr(ending, "_end_of_call", None)
-    monkeypatch.setattr(answering, "STRANGE_S", 60)
-    read_at = answering._read_at
+    monkeypatch.setattr(pbxes, "STRANGE_S", 60)
+    read_at = pbxes._read_at
     for token in ("x", "y"):
         assert (await post("/rustpbx/webhook", token, "[[]]")).status_code == 401
         assert (await post("/rustpbx/ivr", token, asked())).status_code == 401
-    assert answering._read_at == read_at
+    assert pbxes._read_at == read_at
     monkeypatch.setattr(arriving, "_with_ticket", None)
     for ticket in ("", "x", "x:y", f"{'0' * 64}:{'A' * 43}"):
         assert await arriving.arrive({"ticket": ticket}) is None
@@ -390,6 +398,80 @@ async def test_a_call_with_a_name_too_long_to_be_helped_by_it_goes_elsewhere(pbx
         assert (await ask(pbx, {"type": "audio_complete"}, session_id=name)) == {"type": "hangup"}
     assert await PbxSession.objects.acount() == 2
     assert (await ask(pbx, session_id="x" * 255))["type"] == "bridge"
+
+
+# --- The first question is answered before it is stored --------------------------------------------------
+
+
+@pytest.fixture
+async def held(pbx, monkeypatch):
+    """What is stored of new calls waits until this is set."""
+    await ask(pbx, session_id="before")  # so that the PBX is known
+    go, answer = threading.Event(), answering.answer
+    monkeypatch.setattr(answering, "answer", lambda question: (go.wait(10), answer(question))[1])
+    yield go
+    go.set()
+
+
+async def question(pbx, **fields):
+    headers = {"Authorization": f"Bearer {pbx[1]}"}
+    body = asked(START, **fields)
+    response = await AsyncClient().post(
+        "/rustpbx/ivr", body, content_type="application/json", headers=headers
+    )
+    return response.json()
+
+
+async def test_a_new_call_waits_for_no_database_and_its_audio_for_what_is_stored(pbx, held):
+    answer = await question(pbx)
+    assert await PbxSession.objects.acount() == 1
+    assert places.kept == 2
+    coming = asyncio.create_task(arrive({"ticket": query_of(answer)["ticket"]}))
+    assert await question(pbx) == answer
+    held.set()
+    arrival = await coming
+    assert arrival.told["room_id"] == "a1b2@10.0.0.4"
+    await first.stored()
+    assert await recorder().flush(5)
+    assert await CallSession.objects.filter(pk=arrival.told["call_id"]).aexists()
+    assert await PbxSession.objects.acount() == 2
+    assert await arrive({"ticket": query_of(answer)["ticket"]}) is None
+
+
+async def test_the_end_of_a_call_waits_for_its_beginning(pbx, held):
+    await question(pbx)
+    ended = asyncio.create_task(post("/rustpbx/webhook", pbx[1], hung_up()))
+    await asyncio.sleep(0)
+    held.set()
+    assert (await ended).status_code == 200
+    session = await PbxSession.objects.aget(session_id="a1b2@10.0.0.4")
+    assert session.state == "ended"
+
+
+async def test_what_another_process_has_promised_is_waited_for(pbx):
+    with_ticket = query_of(await ask(pbx))["ticket"]
+    stored = await PbxSession.objects.aget()
+    await stored.adelete()
+    coming = asyncio.create_task(arrive({"ticket": with_ticket}))
+    await asyncio.sleep(arriving.AGAIN_S)
+    stored.pk = None
+    await stored.asave()
+    assert (await coming).told["room_id"] == stored.session_id
+
+
+async def test_who_is_back_on_another_node_is_told_what_is_stored(pbx):
+    """It cannot know that the call is no new one, as after a queue nothing says so."""
+    answer = await ask(pbx)
+    assert await connect(answer)
+    await decide(Decision.QUEUE, Destination(name="sales", target="queue-1"))
+    assert (await ask(pbx, variables=returned(1)))["type"] == "queue"
+    memory.clear()
+    assert await ask(pbx) == answer  # its ticket is spent
+    assert await arrive({"ticket": query_of(answer)["ticket"]}) is None
+    again = await ask(pbx, variables=returned(1))
+    assert (await arrive({"ticket": query_of(again)["ticket"]})).why_back.startswith(
+        "the caller is back from"
+    )
 
 
 # --- Its end ----------------------------------------------------------------------------------------------

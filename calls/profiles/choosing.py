@@ -127,6 +127,11 @@ def any_embedded() -> bool:
     return any(wanted(config, kind) == catalogue.LOCAL for config in configs for kind in catalogue.KINDS)
 
 
+def is_any_known() -> bool:
+    """Whether a profile has been read that calls can use."""
+    return bool(_remembered)
+
+
 def close() -> None:
     """Close the threads that read profiles. `choose` starts others if it is called again."""
     global _threads  # noqa: PLW0603  see _database()

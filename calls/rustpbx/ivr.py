@@ -51,6 +51,11 @@ class Step:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def is_first(self) -> bool:
+        """Whether it is asked as the call begins; also when it comes back from a queue."""
+        return self.event == "session_start" and not self.returned_from and self.bridge is None
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What is stored of a call besides who calls whom."""
         told: dict[str, Any] = {"from": str(self.caller), "to": str(self.callee)}

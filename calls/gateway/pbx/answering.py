@@ -1,8 +1,6 @@
 """A question of a PBX's IVR: whose it is, where the call stands, the answer. For database threads."""
 
 import logging
-import math
-import time
 import uuid
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from calls.gateway import admission, registry
-from calls.gateway.pbx import spoken
+from calls.gateway.pbx import pbxes, spoken
 from calls.gateway.pbx.memory import key_of, memory
 from calls.gateway.pbx.question import Answer, Question, Stranger, TooLate
 from calls.models import (
@@ -28,7 +26,6 @@ from calls.models import (
     PromptProfile,
     SessionState,
 )
-from calls.models.pbx import of_token
 from calls.models.pbx_session import SESSION_CHARS, session_key
 from calls.process import this_process
 from calls.profiles.choosing import choose_now
@@ -37,49 +34,23 @@ from calls.rustpbx.ivr import Do, Plan, Standing, Step
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED_S = 2.0  # what is changed about a PBX counts by then
-STRANGE_S = 0.5  # an unknown token is looked for in the database as often: any stranger can send many
 CONNECTS_WITHIN_S = 2.0  # beyond the PBX's own bound a place is kept and a ticket is valid
 NOT_ANSWERED = {EndReason.OVERFLOW: CallStatus.FAILED, EndReason.DISCONNECT: CallStatus.COMPLETED}
-
-
-_remembered: list[Pbx] = []  # as they were last read, also for when the database is away
-_read_at = -math.inf
-
-
-def known(token: str) -> Pbx:
-    """Return the PBX of this token, as it was at most 2 s ago. Raises Stranger."""
-    global _read_at  # noqa: PLW0603  of the list above
-    now = time.monotonic()
-    pbx = of_token(_remembered, token)
-    if now - _read_at >= (REMEMBERED_S if pbx else STRANGE_S):
-        _remembered[:] = Pbx.objects.prefetch_related("routes__profile", "destinations")
-        _read_at = now
-        pbx = of_token(_remembered, token)
-    if pbx is None:
-        raise Stranger
-    pbx.token_used(token)
-    return pbx
-
-
-def remembered(token: str) -> Pbx | None:
-    """Return the PBX of this token, as it was known last: for when the database is away."""
-    return of_token(_remembered, token)
 
 
 def get_ready() -> None:
     """Read what the first question needs. Raises what the database raises."""
     with suppress(Stranger):
-        known("")
+        pbxes.known("")
     with suppress(PromptProfile.DoesNotExist):
         choose_now("", Asked("", "", timezone.now()))
 
 
 def answer(question: Question) -> Answer:
     """Answer from the database. Raises Stranger, TooLate, and what the database raises."""
-    pbx = known(question.token)
+    pbx = pbxes.known(question.token)
     try:
-        step = _decoded(question, pbx)
+        step = decoded(question, pbx)
     except ivr.Unusable as e:
         logger.warning("%s asked what cannot be answered: %s", pbx, e)
         return Answer(ivr.hang_up())
@@ -89,7 +60,8 @@ def answer(question: Question) -> Answer:
         return _answer(question, pbx, step)
 
 
-def _decoded(question: Question, pbx: Pbx) -> Step:
+def decoded(question: Question, pbx: Pbx) -> Step:
+    """What is asked. Raises ivr.Unusable."""
     step = ivr.decode(question.body, pbx.headers_to_keep)
     return replace(step, event="fail") if question.has_failed else step
 
@@ -124,11 +96,11 @@ def without_database(question: Question) -> Answer:
 
     Of a token that is not known yet nobody can tell whose it is: the call ends, which is better than silence.
     """
-    pbx = remembered(question.token)
+    pbx = pbxes.remembered(question.token)
     if pbx is None:
         return Answer(ivr.hang_up())
     try:
-        step = _decoded(question, pbx)
+        step = decoded(question, pbx)
     except ivr.Unusable:
         return Answer(ivr.hang_up())
     session = memory.recall(key_of(pbx, step.session_id))
@@ -219,7 +191,7 @@ def _follow(session: PbxSession, plan: Plan, *, is_stored: bool) -> Answer:
     is_again = plan.again
     if do is Do.BRIDGE and not is_stored:
         do, why, is_again = Do.OVERFLOW, "the database is away or slow", False
-    elif do is Do.BRIDGE and not (_is_kept(session) or _has_room(session)):
+    elif do is Do.BRIDGE and not (_is_kept(session) or has_room(session)):
         do, why = Do.OVERFLOW, "this server has no room for another call"
     elif do is Do.BRIDGE and not is_again:
         session.bridge(why)
@@ -240,7 +212,8 @@ def _follow(session: PbxSession, plan: Plan, *, is_stored: bool) -> Answer:
     return Answer(body, awaited, session.bridges, within_s, asked=session.pk, ended=ended)
 
 
-def _has_room(session: PbxSession) -> bool:
+def has_room(session: PbxSession) -> bool:
+    """Keep a place for the call until it has connected; whether there is one."""
     return admission.reserve(session.key, session.pbx.timeout_ms / 1000 + CONNECTS_WITHIN_S)
 
 
@@ -259,14 +232,7 @@ def _elsewhere(pbx: Pbx, *, spoken_only: bool = False) -> Do:
 def _body(do: Do, pbx: Pbx, session: PbxSession | None = None) -> dict[str, Any]:
     match do:
         case Do.BRIDGE if session is not None:
-            uri = ivr.bridge_uri(
-                pbx.agent_url,
-                rate=pbx.sample_rate,
-                timeout_ms=pbx.timeout_ms,
-                ticket=session.ticket,
-                number=session.bridges,
-            )
-            return ivr.bridge(uri, pbx.return_target)
+            return bridge(pbx, session.ticket, session.bridges)
         case Do.TRANSFER if session is not None:
             return ivr.transfer(session.target)
         case Do.QUEUE if session is not None:
@@ -276,6 +242,14 @@ def _body(do: Do, pbx: Pbx, session: PbxSession | None = None) -> dict[str, Any]
         case Do.SPEAK:
             return ivr.speak(spoken.url(pbx.agent_url, pbx.overflow_text))
     return ivr.hang_up()
+
+
+def bridge(pbx: Pbx, ticket: str, number: int) -> dict[str, Any]:
+    """Tell it to connect the call's audio, for so many times by now."""
+    uri = ivr.bridge_uri(
+        pbx.agent_url, rate=pbx.sample_rate, timeout_ms=pbx.timeout_ms, ticket=ticket, number=number
+    )
+    return ivr.bridge(uri, pbx.return_target)
 
 
 def unanswered(session: PbxSession, reason: EndReason, error: str = "") -> CallEnd | None:

@@ -11,6 +11,7 @@ from calls.gateway import admission, registry
 from calls.gateway.arrival import UNANNOUNCED, Arrival
 from calls.gateway.pbx import database
 from calls.gateway.pbx.control import BridgeControl, ForkControl
+from calls.gateway.pbx.first import first
 from calls.gateway.pbx.memory import memory
 from calls.gateway.pbx.watchdog import watchdog
 from calls.models import Pbx, PbxSession
@@ -21,6 +22,7 @@ from calls.rustpbx.api import PbxApi
 logger = logging.getLogger(__name__)
 
 READ_S = 2.0
+TRIES, AGAIN_S = 6, 0.1
 PBX = "pbx"  # the parameter by which the fork's calls name their PBX
 
 
@@ -40,7 +42,7 @@ async def arrive(query: Mapping[str, str]) -> Arrival | None:
 
 
 async def _with_ticket(ticket: str) -> Arrival | None:
-    session = await database.run(lambda: _redeemed(ticket))
+    session = await _redeem(ticket)
     if session is None:
         return None
     watchdog.forget(session.pk)
@@ -64,6 +66,17 @@ async def _with_ticket(ticket: str) -> Arrival | None:
         },
         leaving=control.leaving,
     )
+
+
+async def _redeem(ticket: str) -> PbxSession | None:
+    """Its session, which is perhaps being stored: by this process, or by another, unknown to this one."""
+    tries = 1 if await first.stored(ticket) else TRIES
+    while True:
+        session = await database.run(lambda: _redeemed(ticket))
+        tries -= 1
+        if session is not None or not tries:
+            return session
+        await asyncio.sleep(AGAIN_S)
 
 
 def _redeemed(ticket: str) -> PbxSession | None:

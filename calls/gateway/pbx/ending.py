@@ -5,8 +5,9 @@ import json
 import logging
 
 from calls.gateway import admission, registry
-from calls.gateway.pbx import answering, database, later
+from calls.gateway.pbx import database, later, pbxes
 from calls.gateway.pbx.answering import unanswered
+from calls.gateway.pbx.first import first
 from calls.gateway.pbx.memory import key_of, memory
 from calls.gateway.pbx.question import Stranger
 from calls.gateway.pbx.watchdog import watchdog
@@ -29,7 +30,7 @@ async def told(token: str, body: bytes, within_s: float) -> bool:
     if isinstance(error, Stranger):
         raise error
     logger.error("the end of a call was not stored yet: %s: %s", type(error).__name__, error)
-    pbx = answering.remembered(token)
+    pbx = pbxes.remembered(token)
     if pbx is None:
         noting.cancel()
         return False
@@ -40,6 +41,7 @@ async def told(token: str, body: bytes, within_s: float) -> bool:
 
 
 async def _note(token: str, body: bytes) -> None:
+    await first.stored()
     before = await database.run(lambda: _ended(token, body))
     if before is None:
         return
@@ -54,7 +56,7 @@ async def _note(token: str, body: bytes) -> None:
 
 def _ended(token: str, body: bytes) -> PbxSession | None:
     """End the session and return it as it was before; None if it is unknown, or no end was told."""
-    pbx = answering.known(token)  # a stranger's body is not read
+    pbx = pbxes.known(token)  # a stranger's body is not read
     end = _end_of_call(body)
     return PbxSession.objects.end(pbx, *end) if end else None
 

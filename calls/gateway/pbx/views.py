@@ -10,6 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from calls.gateway import proxies, registry
 from calls.gateway.pbx import answering, database, ending, later, spoken
+from calls.gateway.pbx.first import first
 from calls.gateway.pbx.question import Answer, Question, Stranger
 from calls.gateway.pbx.watchdog import watchdog
 from calls.models import EndReason, SessionState
@@ -38,10 +39,28 @@ async def failed(request: HttpRequest) -> JsonResponse:
 
 
 async def _step(request: HttpRequest, *, has_failed: bool = False) -> JsonResponse:
+    question = Question(_token(request), request.body, _address(request), has_failed)
+    if (promised := first.ticket(question)) is not None:
+        pbx, ticket = promised
+        first.store(ticket, _answered(question))
+        return JsonResponse(answering.bridge(pbx, ticket, 1))
     try:
-        answer = await _answer(Question(_token(request), request.body, _address(request), has_failed))
+        answer = await _answer(question)
     except Stranger:
         return JsonResponse(STRANGER, status=401)
+    first.asked()
+    await _see_to(answer)
+    return JsonResponse(answer.body)
+
+
+async def _answered(question: Question) -> None:
+    """Store what was answered already."""
+    first.asked()
+    await _see_to(await _answer(question))
+
+
+async def _see_to(answer: Answer) -> None:
+    """Do what is to be done besides telling it."""
     if answer.began is not None:
         recorder().start(answer.began)
     if answer.ended is not None:
@@ -55,7 +74,6 @@ async def _step(request: HttpRequest, *, has_failed: bool = False) -> JsonRespon
         watchdog.expect(answer.session, answer.bridge, within_s, SessionState.BRIDGING)
     if answer.taken:
         await registry.end_parked(answer.taken, EndReason.TRANSFERRED)
-    return JsonResponse(answer.body)
 
 
 async def _answer(question: Question) -> Answer:

@@ -10,6 +10,7 @@ from django.urls import resolve
 
 from calls.gateway import capacity, commands, registry
 from calls.gateway.pbx import answering, database, later
+from calls.gateway.pbx.first import first
 from calls.gateway.pbx.watchdog import watchdog
 from calls.pages import serving
 from calls.pipeline import build
@@ -72,6 +73,7 @@ async def shutdown() -> None:
         async with asyncio.timeout(SHUTDOWN_S):
             await commands.close()
             await registry.shutdown()
+            await first.close()
             await watchdog.close()
             await later.close()
             await writer.close()
