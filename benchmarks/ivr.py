@@ -24,7 +24,9 @@ SETTLE_S = 15.0  # until the calls talk
 
 
 def measure(calls: int, seconds: float) -> dict[str, Any]:
-    """Ask about new calls for `seconds` while so many talk; milliseconds from a question to its answer.
+    """Ask about calls for `seconds` while so many talk; milliseconds from a question to its answer.
+
+    Each call is asked about twice: as it begins, and as its audio did not come about.
 
     Raises:
         RuntimeError: an answer was none, or the load generator failed.
@@ -39,11 +41,14 @@ def measure(calls: int, seconds: float) -> dict[str, Any]:
         talking.start()
         os.sched_setaffinity(0, {point.cores()[1]})
         time.sleep(SETTLE_S if calls else 0.0)
-        took = _ask(f"http://127.0.0.1:{server.port}/rustpbx/ivr", made.stdout.strip(), seconds)
+        first, later = _ask(f"http://127.0.0.1:{server.port}/rustpbx/ivr", made.stdout.strip(), seconds)
         talking.join()
+    return {"calls": calls, "first": _figures(first), "later": _figures(later)}
+
+
+def _figures(took: list[float]) -> dict[str, float]:
     names = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
-    figures = {name: round(percentile(took, share) or 0.0, 1) for name, share in names.items()}
-    return {"calls": calls, "asked": len(took), **figures}
+    return {"asked": len(took), **{name: round(percentile(took, at) or 0.0, 1) for name, at in names.items()}}
 
 
 def _run(load: Load, calls: int) -> None:
@@ -51,21 +56,26 @@ def _run(load: Load, calls: int) -> None:
         point.generate(load)
 
 
-def _ask(url: str, token: str, seconds: float) -> list[float]:
-    """Ask once after another, each of another call; how long each took, in ms."""
-    took, until = [], time.monotonic() + seconds
+def _ask(url: str, token: str, seconds: float) -> tuple[list[float], list[float]]:
+    """Ask about one call after another; how long the first and the second question of each took, in ms."""
+    first: list[float] = []
+    later: list[float] = []
+    until = time.monotonic() + seconds
     with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as client:
         while time.monotonic() < until:
-            number = len(took)
-            question = {
-                "session_id": f"call-{number}",
-                "caller": f"sip:{number}@pbx",
-                "callee": "sip:agent@pbx",
-            }
-            began = time.monotonic()
-            answer = client.post(url, json={**question, "event": {"type": "session_start"}})
-            took.append((time.monotonic() - began) * 1000)
-            if answer.json().get("type") != "bridge":
-                raise RuntimeError(f"question {number} was answered {answer.text[:200]!r}")
+            call = {"session_id": f"call-{len(first)}", "caller": "sip:100@pbx", "callee": "sip:agent@pbx"}
+            first.append(_timed(client, url, {**call, "event": {"type": "session_start"}}, "bridge"))
             time.sleep(PAUSE_S)
+            back = {"return_from": "bridge", "return_bridge": "1"}
+            later.append(_timed(client, url, {**call, "variables": back}, "prompt"))
+            time.sleep(PAUSE_S)
+    return first, later
+
+
+def _timed(client: httpx.Client, url: str, question: dict[str, Any], expected: str) -> float:
+    began = time.monotonic()
+    answer = client.post(url, json=question)
+    took = (time.monotonic() - began) * 1000
+    if answer.json().get("type") != expected:
+        raise RuntimeError(f"expected {expected} for an answer, got {answer.text[:200]!r}")
     return took
