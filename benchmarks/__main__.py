@@ -57,9 +57,13 @@ def _run(options: Options) -> None:
     ]
     store.write_results([*points, *servers])
     ours = [p for p in points if p["side"] == "ours" and p["calls"] in CLIMB]
+    _keep(curve=points, servers=[*ours, *servers])
+    _clients(options)
+
+
+def _clients(_options: Options) -> None:
     kinds = ("seed", "new", "bridge")
-    clients = [run for kind in kinds for run in curve.climb("daphne", kind, CLIMB, CLIMB_S, _say)]
-    _keep(curve=points, servers=[*ours, *servers], clients=clients)
+    _keep(clients=[run for kind in kinds for run in curve.climb("daphne", kind, CLIMB, CLIMB_S, _say)])
 
 
 def _all(options: Options) -> None:
@@ -67,6 +71,7 @@ def _all(options: Options) -> None:
     if not options.quick:
         _keep(churn=[churn.measure("ours", "daphne", 1000)])
         _keep(coldstart=coldstart.measure())
+        _keep(ivr=ivr.measure(ivr.CALLS, ivr.SECONDS))
         _keep(voice=voice.measure())
         _keep(hearing=hearing.measure())
         _keep(longcall=longcall.measure("daphne", 60, 10))
@@ -86,7 +91,11 @@ def _building(_options: Options) -> None:
 
 
 def _ivr(options: Options) -> None:
-    _say(json.dumps(ivr.measure(options.calls, options.seconds)))
+    measured = ivr.measure(options.calls, options.seconds)
+    if (options.calls, options.seconds) == (ivr.CALLS, ivr.SECONDS):
+        _keep(ivr=measured)
+    else:
+        _say(json.dumps(measured))
 
 
 def _voice(_options: Options) -> None:
@@ -167,14 +176,15 @@ def main() -> None:
     short = command("churn", _churn, "many short calls, and what they leave behind")
     short.add_argument("--calls", type=int, default=1000)
     short.add_argument("--sides", nargs="+", choices=point.SERVERS, default=["ours"])
+    command("clients", _clients, "RustPBX's own clients")
     command("coldstart", _coldstart, "from starting a server to its first word")
     command(
         "building", _building, "what making a call's services takes of the event loop; prints one JSON line"
     )
     command("voice", _voice, "from the caller's last word to the agent's first, with the embedded models")
-    asked = command("ivr", _ivr, "how soon RustPBX's questions are answered; prints one JSON line")
-    asked.add_argument("--calls", type=int, default=50)
-    asked.add_argument("--seconds", type=float, default=60)
+    asked = command("ivr", _ivr, "how soon RustPBX's questions are answered")
+    asked.add_argument("--calls", type=int, default=ivr.CALLS)
+    asked.add_argument("--seconds", type=float, default=ivr.SECONDS)
     command("hearing", _hearing, "what the embedded speech-to-text hears on a telephone (about 6 minutes)")
     long = command("longcall", _longcall, "what a call costs as it gets long")
     long.add_argument("--minutes", type=float, default=60)

@@ -19,6 +19,7 @@ import django; django.setup()
 from calls.models import Pbx
 print(Pbx.objects.create(name="bench", agent_url="http://agent:8765").new_ivr_token())
 """
+CALLS, SECONDS = 50, 60.0
 PAUSE_S = 0.25  # between two questions: more new calls than fifty places turn over
 SETTLE_S = 15.0  # until the calls talk
 

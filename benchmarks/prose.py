@@ -37,6 +37,12 @@ last of that is heard, 80 ms later than with a client that is sent nothing ahead
 measured before there was one: `python -m benchmarks point --clients bridge`.)
 """
 
+IVR = """How long RustPBX waits, with its caller in silence, for what is to be done with a call
+([docs/rustpbx.md](rustpbx.md)), while {calls} calls talk and SQLite stores them. The first question is answered
+from memory and stored while the audio connects. A later one is answered by what is stored; the one asked here, after
+audio that did not come, stores the call's end as well.
+"""
+
 CHURN = """After a hundred calls to warm up, calls are made one after the other, then fifty at a time, then
 fifty at a time again. Each streams until the greeting's first audio comes (after 100 ms with the fixed
 voice), sends `disconnect` and closes. Memory is measured after garbage is collected and free memory is

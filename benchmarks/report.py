@@ -27,6 +27,7 @@ def write(details: dict[str, Any]) -> None:
     for name, section in (
         ("servers", _servers),
         ("clients", _clients),
+        ("ivr", _ivr),
         ("churn", _churn),
         ("coldstart", _coldstart),
         ("voice", _voice),
@@ -205,6 +206,15 @@ def _clients(points: Sequence[Point]) -> str:
     named = [p | {"clients and calls": f"{p['clients']}, {p['calls']}"} for p in points]
     table = _points_table(named, "clients and calls")
     return f"## RustPBX's clients\n\n{prose.CLIENTS}\n{table}"
+
+
+def _ivr(measured: dict[str, Any]) -> str:
+    rows = [
+        [name, figures["asked"], figures["p50_ms"], figures["p99_ms"], figures["max_ms"]]
+        for name, figures in (("a call's first", measured["first"]), ("a later one", measured["later"]))
+    ]
+    table = _table(["question", "asked", "p50, ms", "p99, ms", "longest, ms"], rows)
+    return f"## RustPBX's questions\n\n{prose.IVR.format(calls=measured['calls'])}\n{table}"
 
 
 def _churn(sides: Sequence[dict[str, Any]]) -> str:
