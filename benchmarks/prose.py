@@ -33,14 +33,13 @@ baseline: the older client sends no frame before it gets a message, and Pipecat 
 
 `bridge` is the bridge of today's RustPBX: 8 kHz both ways, which the server resamples, 20 ms a message, no
 JSON. It is sent voice 80 ms ahead of its time and plays what it has got. So its barge-in counts until the
-last of that is heard, 80 ms later than with a client that is sent nothing ahead. (A table without it was
-measured before there was one: `python -m benchmarks point --clients bridge`.)
+last of that is heard, 80 ms later than with a client that is sent nothing ahead.
 """
 
-IVR = """How long RustPBX waits, with its caller in silence, for what is to be done with a call
-([docs/rustpbx.md](rustpbx.md)), while {calls} calls talk and SQLite stores them. The first question is answered
-from memory and stored while the audio connects. A later one is answered by what is stored; the one asked here, after
-audio that did not come, stores the call's end as well.
+IVR = """How long RustPBX waits, with its caller in silence, for what is to be done with a call (see
+[RustPBX](rustpbx.md)), while {calls} calls talk and SQLite stores them. The first question is answered from
+memory and stored while the audio connects. A later one is answered by what is stored; the one asked here,
+after audio that did not come, stores the call's end as well.
 """
 
 CHURN = """After a hundred calls to warm up, calls are made one after the other, then fifty at a time, then
