@@ -302,6 +302,16 @@ async def test_another_prompt_takes_the_place_of_all_there_was(talk):
     await lose(client)
 
 
+async def test_another_prompt_is_a_template_as_the_profiles_is(talk):
+    client = await talk()
+    call = the_call()
+    with pytest.raises(Refused, match=r"\{\{ calle \}\} is not known; there are caller, .*[^.]$"):
+        await call.verbs.prompt("Greet {{ calle }}.")
+    await call.verbs.prompt('You are {{ profile }}. Greet {{ metadata.name|default:"the guest" }}.')
+    assert await asyncio.wait_for(Model.prompts.get(), 10) == "You are default. Greet the guest."
+    await lose(client)
+
+
 async def turns():
     await finished()
     session = await stored()

@@ -54,7 +54,6 @@ class ProfilePages(admin.ModelAdmin):
             "is_changed": profile is not None and profile.has_changes,
             "starters": None if profile else _starters(request),
             "is_started": bool(form.initial.get("system_prompt")) or form.is_bound,
-            "try_templates": [f"{BESIDE}/_try.html", f"{BESIDE}/_no_try.html"],
         }
         return super().render_change_form(request, context, *args, **kwargs)
 

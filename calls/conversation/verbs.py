@@ -12,6 +12,7 @@ from calls.conversation.watchdog import Watchdog
 from calls.events import LLM
 from calls.models import EndReason
 from calls.pipeline.conversation import Conversation
+from calls.profiles import templates
 from calls.profiles.in_force import CallConfig
 from calls.tasks import Tasks
 
@@ -82,13 +83,17 @@ class Verbs:
     async def prompt(self, prompt: str) -> None:
         """Put another system prompt in force, whatever the client sent, from the next reply on.
 
+        It is a template, as the profile's is.
+
         Raises:
-            Refused: no text or too much of it.
+            Refused: no text or too much of it, or it uses a name that is not known.
         """
         if not 0 < len(prompt.strip()) <= MOST_PROMPT_CHARS:
             raise Refused(
                 f"expected a prompt of 1 to {MOST_PROMPT_CHARS} characters, got one of {len(prompt)}"
             )
+        if wrong := templates.problems(prompt):
+            raise Refused(" ".join(wrong).removesuffix("."))
         await self._prompt.replaced(prompt, self._conversation)
 
     async def mute(self) -> None:

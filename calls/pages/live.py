@@ -29,7 +29,7 @@ def seen_of(call: CallSession) -> dict[str, list[Turn] | list[CallEvent]]:
 
 
 def prompt_of(call: CallSession) -> str:
-    """Return the system prompt that somebody put in force last, else the profile's."""
+    """Return the system prompt that somebody typed last, refused or not, else the profile's; a template."""
     for event in call.events.filter(kind=EventKind.COMMAND).order_by("-ms", "-pk"):
         if event.detail.get("verb") == "prompt":
             return str(event.detail["argument"])
