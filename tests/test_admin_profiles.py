@@ -437,7 +437,17 @@ class TestTwoAtOnce:
         assert not bob.errors
 
     @pytest.mark.parametrize(
-        "seen", ["", "{", "[]", '{"revision": 1}', '{"revision": 0, "values": 3, "log": 1}']
+        "seen",
+        [
+            "",
+            "{",
+            "[]",
+            '{"revision": 1}',
+            '{"revision": 0, "values": 3, "log": 1}',
+            '{"revision": 0, "values": {}, "log": 1e400}',
+            "[" * 100_000,
+        ],
+        ids=range(7),
     )
     def test_a_form_that_says_nothing_of_what_was_seen_is_taken(self, two, sales, seen):
         anna, bob = two

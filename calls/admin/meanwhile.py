@@ -59,7 +59,13 @@ def compare(form: forms.ModelForm, cleaned: Mapping[str, Any]) -> Meanwhile | No
         if not stored.pk or then is None or then["revision"] == stored.revision:
             return None
         base, log = dict(then["values"]), int(then["log"])
-    except (ValueError, KeyError, TypeError):  # not of our form: it says nothing of what was seen
+    except (
+        ArithmeticError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):  # not of our form: it says nothing of what was seen
         return None
     changes = []
     for field in _units(stored):
