@@ -66,9 +66,10 @@ test: .venv/.dev apt check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What needs no model, browser, service or other program: in a minute and a half.
-QUICK_TESTS := admin admission beat catalogue codec connection decoding docs errors frames health hearing imports limits \
-  migrations models observer outgoing ownership pacer pages phase process profiles provider_errors recorder requirements \
-  routing settings simulator speech
+QUICK_TESTS := admin admission beat catalogue codec connection decoding difference directing docs errors exchange frames \
+  goodbye health hearing imports limits migrations models observer outgoing ownership pacer pages phase process profiles \
+  profiles_command provider_errors readiness recorder requirements routing rules settings simulator speech starters \
+  templates
 quick: check
 	$(BIN)/python -m pytest -q $(QUICK_TESTS:%=tests/test_%.py)
 

@@ -416,6 +416,20 @@ class TestTwoAtOnce:
         assert "Somebody changed this profile while you were writing" in bob.response.content.decode()
         assert changes(bob) == {"greeting": ("From a file", True)}
 
+    def test_an_archive_is_not_undone_unseen(self, two, sales):
+        anna, bob = two
+        anna.client.post(page_of(sales, "archive"))
+        bob.publish("kinder", greeting="Bob's")
+        assert changes(bob) == {"archived_at": ("yes", False)}
+        page = bob.response.content.decode()
+        assert "anna changed this profile while you were writing" in page
+        assert "Publishing it takes it out again." in page
+        sales.refresh_from_db()
+        assert sales.archived_at
+        bob.save("_publish")
+        sales.refresh_from_db()
+        assert (sales.archived_at, sales.greeting) == (None, "Bob's")
+
     def test_publishing_alone_disturbs_nobody(self, two):
         anna, bob = two
         anna.publish()
@@ -423,7 +437,17 @@ class TestTwoAtOnce:
         assert not bob.errors
 
     @pytest.mark.parametrize(
-        "seen", ["", "{", "[]", '{"revision": 1}', '{"revision": 0, "values": 3, "log": 1}']
+        "seen",
+        [
+            "",
+            "{",
+            "[]",
+            '{"revision": 1}',
+            '{"revision": 0, "values": 3, "log": 1}',
+            '{"revision": 0, "values": {}, "log": 1e400}',
+            "[" * 100_000,
+        ],
+        ids=range(7),
     )
     def test_a_form_that_says_nothing_of_what_was_seen_is_taken(self, two, sales, seen):
         anna, bob = two
@@ -456,6 +480,23 @@ class TestLife:
         assert PromptProfile.objects.for_call("sales").number == 2
         assert LogEntry.objects.first().get_change_message() == "Restored version 1 as the draft."
         assert admin_client.get(page_of(sales, "restore", 9)).status_code == 404
+
+    @pytest.mark.parametrize("page", [("restore", 1), ("archive",)])
+    def test_what_another_saves_after_the_look_is_not_lost(self, two, sales, page):
+        anna, bob = two
+        anna.publish(greeting="Second")
+        address = page_of(sales, *page)
+        seen = anna.client.get(address).context["original"].revision
+        Editor(bob.client, page_of(sales)).save(greeting="Bob's")
+        response = anna.client.post(address, {"revision": seen})
+        assert "Meanwhile somebody else changed this profile." in response.content.decode()
+        sales.refresh_from_db()
+        assert (sales.greeting, sales.archived_at) == ("Bob's", None)
+        now = response.context["original"].revision
+        assert f'name="revision" value="{now}"' in response.content.decode()
+        assert anna.client.post(address, {"revision": now}).status_code == 302
+        sales.refresh_from_db()
+        assert sales.greeting == "Hello" or sales.archived_at
 
     def test_a_profile_is_duplicated_in_one_click(self, admin_client, sales):
         response = admin_client.post(page_of(sales, "duplicate"), follow=True)

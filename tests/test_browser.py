@@ -170,6 +170,7 @@ def test_every_page_can_be_read_and_fits_a_phone(live_server, admin, stored_call
                     page.goto(live_server.url + path)
                     assert_fits(page)
                     assert page.evaluate(FAINT_TEXT) == [], page.url
+                    assert page.locator("header.site").bounding_box()["height"] < 60, page.url  # one line
 
 
 def test_faint_text_is_found(chromium):
@@ -207,6 +208,10 @@ def test_a_laptop_shows_25_calls_and_nothing_jumps(live_server, analyst, stored_
         page.get_by_text("+ filter").click()
         expect(page.get_by_label("Has errors")).to_be_visible()
         assert rows.last.bounding_box() == box
+        words, search = page.get_by_role("searchbox"), page.get_by_role("button", name="Search")
+        field, button = words.bounding_box(), search.bounding_box()
+        assert (button["y"], button["height"]) == (field["y"], field["height"])
+        assert button["x"] - field["x"] - field["width"] < 16
         page.get_by_label("Has errors").check()
         page.get_by_role("button", name="Show").click()
         expect(page.get_by_text("1 call found")).to_be_visible()

@@ -83,9 +83,27 @@ def test_it_is_transferred_to_where_its_pbx_transfers(client, admin, make_call, 
 
 def test_the_prompt_offered_is_the_one_in_force(make_call):
     call = make_call(profile=publish_profile("sales", system_prompt="Sell."))
-    assert live.prompt_of(call) == "Sell."
-    row = event_row(call.id, "", kind=EventKind.COMMAND, detail={"verb": "prompt", "argument": "Give."})
+    assert live.prompt_of(call) == ("Sell.", False)
+    told = {"verb": "prompt", "argument": "Give."}
+    row = event_row(call.id, "", kind=EventKind.COMMAND, severity="info", detail=told)
     CallEvent.objects.record(
         [row, event_row(call.id, "", ms=9, kind=EventKind.COMMAND, detail={"verb": "mute"})]
     )
-    assert live.prompt_of(call) == "Give."
+    assert live.prompt_of(call) == ("Give.", False)
+
+
+def test_a_refused_prompt_is_not_lost_and_not_said_to_be_in_force(client, admin, make_call, node):
+    call = make_call(node_id=node.id)
+    client.force_login(admin)
+    assert "This one was refused" not in page(client, call)
+    row = event_row(
+        call.id,
+        "",
+        kind=EventKind.COMMAND,
+        severity="warning",
+        detail={"verb": "prompt", "argument": "{{ x }}"},
+    )
+    CallEvent.objects.record([row])
+    shown = page(client, call)
+    assert "{{ x }}</textarea>" in shown
+    assert "This one was refused" in shown

@@ -129,7 +129,7 @@ def test_several_profiles_are_one_file():
         (written(max_duration_s="9" * 5000), "line 4, column 17: expected int"),
         (written(stt_settings="[" * 50_000), "line 4, column 54: expected at most 40 levels"),
         (written(greeting="x" * 400_000), "line 1, column 1: expected at most 300,000 characters, got 400,0"),
-        (written(schema="2"), "line 4, column 9: expected the form 1, got 2"),
+        (written(schema="3"), "line 4, column 9: expected the form 2, got 3"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_said_where_it_is(text, says):

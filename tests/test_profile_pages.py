@@ -69,8 +69,9 @@ def text_of(page):
 
 
 def rows_of(page):
-    """The text of each row of a page's first table."""
+    """The text of each row of a page's first table, without what can be done there."""
     body = re.search(r"<tbody.*?</tbody>", page.content.decode(), re.DOTALL)[0]
+    body = re.sub('<td [^>]*class="doing".*?</td>', "", body, flags=re.DOTALL)
     rows = re.findall(r"<tr.*?</tr>", body, re.DOTALL)
     return [" ".join(unescape(re.sub("<[^>]*>", " ", row)).split()) for row in rows]
 
@@ -131,6 +132,15 @@ class TestTheList:
         assert "There is no profile" in page
         assert "Ask an administrator" in page
         assert "Nothing is archived" in text_of(browse(LIST, {"archived": "on"}))
+
+    def test_one_talks_to_those_that_are_published(self, browse, shop):
+        PromptProfile.objects.create(name="Idea", slug="idea", system_prompt="x")
+        assert re.findall('href="(/try/[^"]*)"', browse(LIST).content.decode())[1:] == ["/try/?profile=shop"]
+        assert "/try/?profile=shop" in browse(SHOP).content.decode()
+        assert "There is no published profile" not in text_of(browse("/try/"))
+        assert "There is no published profile “idea”: you talk to The shop." in text_of(
+            browse("/try/?profile=idea")
+        )
 
     def test_only_those_who_edit_are_led_to_the_admin(self, client, admin, analyst, shop):
         for user, edits in ((analyst, False), (admin, True)):
@@ -439,7 +449,7 @@ class TestInABrowser:
             page.get_by_role("navigation", name="Main").get_by_role("link", name="Profiles").click()
             page.wait_for_url(f"**{LIST}")
             page.keyboard.press("j")
-            expect(page.get_by_role("link", name="The shop")).to_be_focused()
+            expect(page.get_by_role("link", name="The shop", exact=True)).to_be_focused()
             page.keyboard.press("Enter")
             page.get_by_role("link", name="Versions").click()
             page.get_by_label("From version 1").focus()

@@ -146,6 +146,10 @@ class TestFiles:
         with pytest.raises(CommandError, match="expected text in UTF-8; byte 6 is none"):
             run("import", str(file))
 
+    def test_a_file_that_cannot_be_written(self, shop, file):
+        with pytest.raises(CommandError, match="nowhere/x: No such file"):
+            run("export", "shop", "--output", str(file.with_name("nowhere") / "x"))
+
     def test_a_secret_does_not_leave(self, shop):
         PromptProfile.objects.update(llm_settings={"api_key": "abc"})
         with pytest.raises(CommandError, match=r"shop was not exported: llm_settings.api_key holds"):

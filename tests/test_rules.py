@@ -243,3 +243,8 @@ def test_a_call_keeps_the_version_that_was_drawn_and_how_long_it_is_kept(profile
     )
     call = CallSession.objects.start(start)
     assert (call.version.number, (call.expires_at - STARTED_AT).days) == (1, 30)
+
+
+def test_a_new_rule_is_of_any_day(admin_client):
+    form = admin_client.get("/admin/calls/rule/add/").context["adminform"].form
+    assert form["weekdays"].value() == list("1234567")

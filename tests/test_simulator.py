@@ -369,7 +369,7 @@ async def test_a_voice_is_played_at_the_rate_that_was_asked_for(rate):
         await socket.wait_closed()
 
     async with toy_server(server) as url:
-        report = await run_call([WaitForAgent(0.3)], url=url, rate=rate)
+        report = await run_call([WaitForAgent(1.0)], url=url, rate=rate)
         assert report.failure is None
         assert report.audio_s == pytest.approx(0.4)
         played = np.frombuffer(report.reply, "<i2")

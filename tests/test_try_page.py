@@ -20,7 +20,7 @@ ALLOWED, DENIED = "--use-fake-ui-for-media-stream", "--use-fake-ui-for-media-str
 @pytest.fixture
 def profile():
     PromptProfile.objects.ensure_default()
-    return publish_profile("sales", name="Sales <desk>")
+    return publish_profile("sales", name="Sales <desk> " + "of a long name " * 4)
 
 
 @contextmanager

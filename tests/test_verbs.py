@@ -229,7 +229,25 @@ async def test_a_text_is_said(talk):
     for text in ("", " ", "a" * 1001):
         with pytest.raises(Refused, match=f"expected a text of 1 to 1000 characters, got one of {len(text)}"):
             await the_call().verbs.say(text)
+    with pytest.raises(Refused, match=r"\{\{ calle \}\} is not known"):
+        await the_call().verbs.say("Hello {{ calle }}.")
     await lose(client)
+
+
+async def test_what_a_muted_agent_is_told_to_say_is_a_template_and_no_late_answer(talk):
+    await sync_to_async(edit_profiles)(tts_provider="local", greeting="Hi.")
+    client = await talk()
+    call = the_call()
+    await call.verbs.mute()
+    await call._conversation.type("Is anybody there?")
+    async with asyncio.timeout(10):
+        while not any("anybody" in turn.text for turn in await turns()):  # noqa: ASYNC110  nobody is told
+            await asyncio.sleep(0.02)
+    await call.verbs.say("This is {{ profile }}, one moment.")
+    await call._conversation.spoken()
+    await lose(client)
+    spoken = {turn.text: turn.total_ms for turn in await turns()}
+    assert spoken["This is default, one moment."] is None
 
 
 async def test_a_caller_who_holds_on_is_answered_afterwards(talk, asked):
@@ -299,6 +317,16 @@ async def test_another_prompt_takes_the_place_of_all_there_was(talk):
     for text in (" ", "a" * 20_001):
         with pytest.raises(Refused, match="expected a prompt of 1 to 20000 characters"):
             await call.verbs.prompt(text)
+    await lose(client)
+
+
+async def test_another_prompt_is_a_template_as_the_profiles_is(talk):
+    client = await talk()
+    call = the_call()
+    with pytest.raises(Refused, match=r"\{\{ calle \}\} is not known; there are caller, .*[^.]$"):
+        await call.verbs.prompt("Greet {{ calle }}.")
+    await call.verbs.prompt('You are {{ profile }}. Greet {{ metadata.name|default:"the guest" }}.')
+    assert await asyncio.wait_for(Model.prompts.get(), 10) == "You are default. Greet the guest."
     await lose(client)
 
 

@@ -80,7 +80,7 @@ class PromptProfileForm(forms.ModelForm):
         if self.is_saved:
             self._look_for_others(cleaned)
             self._ask_first(cleaned)
-        if self.is_publishing:
+        if self.is_publishing and self.others is None:
             self.instance.is_published, self.instance.archived_at = True, None
             if not cleaned.get("note"):
                 self.add_error("note", "Say in a few words what has changed; it is shown with the version.")

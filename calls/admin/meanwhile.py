@@ -23,6 +23,7 @@ from calls.providers import catalogue
 # What is changed as one thing, by the field that stands for it; every other field stands for itself.
 TOGETHER = {f"{kind}_provider": (f"{kind}_provider", f"{kind}_settings") for kind in catalogue.KINDS}
 IDENTITY = ("name", "slug", "is_default", "split_version", "split_percent")
+ARCHIVED = "archived_at"  # no field of the form; only whether it is set counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,13 @@ def compare(form: forms.ModelForm, cleaned: Mapping[str, Any]) -> Meanwhile | No
         if not stored.pk or then is None or then["revision"] == stored.revision:
             return None
         base, log = dict(then["values"]), int(then["log"])
-    except (ValueError, KeyError, TypeError):  # not of our form: it says nothing of what was seen
+    except (
+        ArithmeticError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):  # not of our form: it says nothing of what was seen
         return None
     changes = []
     for field in _units(stored):
@@ -66,9 +73,10 @@ def compare(form: forms.ModelForm, cleaned: Mapping[str, Any]) -> Meanwhile | No
         before, theirs = ([values.get(name) for name in names] for values in (base, _values(stored)))
         mine = [_plain(cleaned[name]) if name in cleaned else None for name in names]
         if theirs not in (before, mine):
-            label = str(form.fields[field].label)
+            is_typed = field in cleaned
+            label = str(form.fields[field].label) if field in form.fields else "Archived"
             shown = "\n".join(_shown(value) for value in theirs if value not in ({}, None))
-            changes.append(Change(field, label, shown, is_contested=mine != before))
+            changes.append(Change(field, label, shown, is_contested=is_typed and mine != before))
     return Meanwhile(_who(stored, log), changes) if changes else None
 
 
@@ -78,7 +86,7 @@ def take_over(form: forms.ModelForm, meanwhile: Meanwhile) -> QueryDict:
     data.update(form.data)
     profile: PromptProfile = form.instance
     for change in meanwhile.changes:
-        if change.is_contested:
+        if change.is_contested or change.field == ARCHIVED:
             continue
         if change.field in TOGETHER:
             kind = change.field.removesuffix("_provider")
@@ -102,7 +110,7 @@ def _set(data: QueryDict, name: str, value: Any) -> None:
 
 
 def _fields(profile: PromptProfile) -> list[str]:
-    return [*IDENTITY, *(name for name in profile.configuration() if name != "schema")]
+    return [*IDENTITY, ARCHIVED, *(name for name in profile.configuration() if name != "schema")]
 
 
 def _units(profile: PromptProfile) -> list[str]:
@@ -111,7 +119,8 @@ def _units(profile: PromptProfile) -> list[str]:
 
 
 def _stored(profile: PromptProfile, name: str) -> Any:
-    return _plain(getattr(profile, name))
+    value = getattr(profile, name)
+    return value is not None if name == ARCHIVED else _plain(value)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from calls.providers import accounts
 
 SHOWN_VERSIONS = 5
 BESIDE = "admin/calls/promptprofile"
+CHANGED = "Meanwhile somebody else changed this profile. Nothing is done yet; look again."
 
 
 class ProfilePages(admin.ModelAdmin):
@@ -54,7 +55,6 @@ class ProfilePages(admin.ModelAdmin):
             "is_changed": profile is not None and profile.has_changes,
             "starters": None if profile else _starters(request),
             "is_started": bool(form.initial.get("system_prompt")) or form.is_bound,
-            "try_templates": [f"{BESIDE}/_try.html", f"{BESIDE}/_no_try.html"],
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -78,10 +78,14 @@ class ProfilePages(admin.ModelAdmin):
         profile = self._profile(request, object_id)
         if request.method == "POST":
             with one_at_a_time(PromptProfile):
-                self._profile(request, object_id).archive()
-                self.log_change(request, profile, "Archived.")
-            messages.success(request, f"“{profile}” is archived: no call uses it.")
-            return redirect(reverse("admin:calls_promptprofile_changelist"))
+                profile = self._profile(request, object_id)
+                if is_same := _is_as_seen(request, profile):
+                    profile.archive()
+                    self.log_change(request, profile, "Archived.")
+            if is_same:
+                messages.success(request, f"“{profile}” is archived: no call uses it.")
+                return redirect(reverse("admin:calls_promptprofile_changelist"))
+            messages.warning(request, CHANGED)
         said = "No call will use it. Its versions and calls stay, and it can be taken out again."
         consequence = succession.after_leaving([profile])
         return self._ask(request, profile, "Archive", said, consequence=consequence)
@@ -106,12 +110,15 @@ class ProfilePages(admin.ModelAdmin):
             raise Http404
         if request.method == "POST":
             with one_at_a_time(PromptProfile):
-                self._profile(request, object_id).restore(version)
-                self.log_change(request, profile, f"Restored version {number} as the draft.")
-            messages.success(
-                request, f"The draft is what version {number} was. Publish it to have calls use it."
-            )
-            return redirect(reverse("admin:calls_promptprofile_change", args=[profile.pk]))
+                profile = self._profile(request, object_id)
+                if is_same := _is_as_seen(request, profile):
+                    profile.restore(version)
+                    self.log_change(request, profile, f"Restored version {number} as the draft.")
+            if is_same:
+                said = f"The draft is what version {number} was. Publish it to have calls use it."
+                messages.success(request, said)
+                return redirect(reverse("admin:calls_promptprofile_change", args=[profile.pk]))
+            messages.warning(request, CHANGED)
         draft, old = profile.configuration(), version.in_full()
         labels = [capfirst(field.verbose_name) for field in PromptProfile._meta.concrete_fields
                   if field.name in old and old[field.name] != draft[field.name]]  # fmt: skip
@@ -154,6 +161,11 @@ class ProfilePages(admin.ModelAdmin):
         return TemplateResponse(
             request, f"{BESIDE}/confirm.html", {**context, "verb": verb, "said": said, **more}
         )
+
+
+def _is_as_seen(request: HttpRequest, profile: PromptProfile) -> bool:
+    """Whether nobody has changed the profile since the page was made that is sent."""
+    return request.POST.get("revision", str(profile.revision)) == str(profile.revision)
 
 
 def _findings(form: Any) -> list[Finding]:

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 
 from calls.models import Asked, Calendar, Pbx, PromptProfile, Rule
-from calls.models.rule import WEEKDAYS
+from calls.models.rule import ANY_DAY, WEEKDAYS
 from calls.profiles.choosing import first_match
 
 DAYS = [(str(number), name) for number, name in enumerate(WEEKDAYS, 1)]
@@ -42,7 +42,10 @@ class RuleForm(forms.ModelForm):
     """A rule."""
 
     weekdays = WeekdaysField(
-        label="days of the week", choices=DAYS, help_text="The days on which it applies, in its time zone."
+        label="days of the week",
+        choices=DAYS,
+        initial=ANY_DAY,
+        help_text="The days on which it applies, in its time zone.",
     )
 
     class Meta:

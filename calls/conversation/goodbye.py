@@ -1,6 +1,8 @@
 """Ends a call when the caller, or the agent's reply, ends with one of the profile's phrases."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import accumulate
 
 from calls import events
 from calls.conversation.control import Refused
@@ -21,8 +23,7 @@ class Goodbye:
     """
 
     def __init__(self, phrases: str, verbs: Verbs, conversation: Conversation, tasks: Tasks) -> None:
-        lines = [line.strip() for line in phrases.splitlines()]
-        self._phrases = {line: words for line in lines if (words := apart(pieces(line)))}
+        self._phrases = letters_of(phrases)
         self._verbs = verbs
         self._tasks = tasks
         self._caller_said = ""
@@ -62,10 +63,25 @@ class Goodbye:
         return ""
 
     def _at_end(self, text: str) -> str:
-        words = apart(pieces(text))
-        ending = (line for line, phrase in self._phrases.items() if words[-len(phrase) :] == phrase)
-        return next(ending, "")
+        return at_end(text, self._phrases)
 
     async def _take_leave(self, why: str, *, farewell: bool) -> None:
         with suppress(Refused):
             await self._verbs.end(EndReason.HUNG_UP, farewell=farewell, why=why)
+
+
+def letters_of(phrases: str) -> dict[str, str]:
+    """Return the letters and digits of each phrase that has any; the phrases are one a line."""
+    lines = [line.strip() for line in phrases.splitlines()]
+    return {line: letters for line in lines if (letters := "".join(apart(pieces(line))))}
+
+
+def at_end(text: str, phrases: Mapping[str, str]) -> str:
+    """Return which of the phrases, as `letters_of` gives them, the text ends with; "" for none.
+
+    Recognisers write "goodbye", "good-bye" and "good bye": the letters count, from the beginning of a word.
+    """
+    longest = max(map(len, phrases.values()), default=0)
+    words = apart(pieces(text))[::-1][:longest]
+    endings = set(accumulate(words, lambda after, word: word + after))
+    return next((line for line, letters in phrases.items() if letters in endings), "")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from calls import events
 from calls.pipeline.conversation import Conversation
+from calls.profiles import templates
 from calls.profiles.in_force import CallConfig
 
 
@@ -32,6 +33,7 @@ class Prompt:
             publish(events.PromptChanged(prompt))
 
     async def replaced(self, prompt: str, conversation: Conversation) -> None:
-        """Put this prompt in force from the next reply on, in the place of all there was."""
-        self._config, self._client = replace(self._config, system_prompt=prompt), None
-        await conversation.prompt(prompt)
+        """Put this prompt, a template, in force from the next reply on, in the place of all there was."""
+        spoken = templates.render(prompt, self._config.values)
+        self._config, self._client = replace(self._config, system_prompt=spoken), None
+        await conversation.prompt(spoken)

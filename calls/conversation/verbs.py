@@ -12,6 +12,7 @@ from calls.conversation.watchdog import Watchdog
 from calls.events import LLM
 from calls.models import EndReason
 from calls.pipeline.conversation import Conversation
+from calls.profiles import templates
 from calls.profiles.in_force import CallConfig
 from calls.tasks import Tasks
 
@@ -64,15 +65,15 @@ class Verbs:
         return not self._leaving and self._holding is None
 
     async def say(self, text: str) -> None:
-        """Have the agent say this, after what it is saying.
+        """Have the agent say this, a template, after what it is saying; it answers nothing the caller said.
 
         Raises:
-            Refused: no text or too much of it; the agent takes leave.
+            Refused: no text or too much of it, or it uses a name that is not known; the agent takes leave.
         """
         self._refuse_while_leaving()
-        if not 0 < len(text.strip()) <= MOST_CHARS:
-            raise Refused(f"expected a text of 1 to {MOST_CHARS} characters, got one of {len(text)}")
-        await self._conversation.say(text)
+        _refuse_unless_template("text", text, MOST_CHARS)
+        self._conversation.observer.forget_wait()
+        await self._conversation.say(templates.render(text, self._config.values))
 
     async def client_prompt(self, prompt: str | None) -> None:
         """Put the client's system prompt in force, from the next reply on. None changes nothing."""
@@ -82,13 +83,12 @@ class Verbs:
     async def prompt(self, prompt: str) -> None:
         """Put another system prompt in force, whatever the client sent, from the next reply on.
 
+        It is a template, as the profile's is.
+
         Raises:
-            Refused: no text or too much of it.
+            Refused: no text or too much of it, or it uses a name that is not known.
         """
-        if not 0 < len(prompt.strip()) <= MOST_PROMPT_CHARS:
-            raise Refused(
-                f"expected a prompt of 1 to {MOST_PROMPT_CHARS} characters, got one of {len(prompt)}"
-            )
+        _refuse_unless_template("prompt", prompt, MOST_PROMPT_CHARS)
         await self._prompt.replaced(prompt, self._conversation)
 
     async def mute(self) -> None:
@@ -211,3 +211,11 @@ class Verbs:
         if self._holding is not None:
             self._holding.cancel()
             self._holding = None
+
+
+def _refuse_unless_template(what: str, text: str, most: int) -> None:
+    """Raise Refused for a template that is empty, longer than `most` characters, or has unknown names."""
+    if not 0 < len(text.strip()) <= most:
+        raise Refused(f"expected a {what} of 1 to {most} characters, got one of {len(text)}")
+    if wrong := templates.problems(text):
+        raise Refused(" ".join(wrong).removesuffix("."))

@@ -62,5 +62,5 @@ def call_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if call.is_active:
         context |= live.seen_of(call)
         if request.user.has_perm("calls.direct_callsession"):
-            context["prompt"] = live.prompt_of(call)
+            context["prompt"], context["is_prompt_refused"] = live.prompt_of(call)
     return render(request, "calls/call_detail.html", context)

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from calls.models import CallEvent, CallSession, EventKind, Turn
+from calls.models import CallEvent, CallSession, EventKind, Severity, Turn
 from calls.pages.access import analyst_page
 
 SHOWN = 6  # of the latest turns
@@ -28,10 +28,13 @@ def seen_of(call: CallSession) -> dict[str, list[Turn] | list[CallEvent]]:
     }
 
 
-def prompt_of(call: CallSession) -> str:
-    """Return the system prompt that somebody put in force last, else the profile's."""
+def prompt_of(call: CallSession) -> tuple[str, bool]:
+    """Return the system prompt, a template, that somebody typed last, else the profile's.
+
+    And whether it was refused, so that another is in force.
+    """
     for event in call.events.filter(kind=EventKind.COMMAND).order_by("-ms", "-pk"):
         if event.detail.get("verb") == "prompt":
-            return str(event.detail["argument"])
+            return str(event.detail["argument"]), event.severity != Severity.INFO
     configuration = call.draft or (call.version.configuration if call.version else {})
-    return str(configuration.get("system_prompt", ""))
+    return str(configuration.get("system_prompt", "")), False

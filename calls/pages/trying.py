@@ -29,7 +29,8 @@ def try_out(request: HttpRequest) -> HttpResponse:
     answering = PromptProfile.objects.answering()
     asked = request.GET.get("profile", "")
     chosen = next((each for each in profiles if each.slug == asked), answering)
-    return render(request, "calls/try.html", {"profiles": profiles, "chosen": chosen})
+    missing = asked if chosen is None or chosen.slug != asked else ""
+    return render(request, "calls/try.html", {"profiles": profiles, "chosen": chosen, "missing": missing})
 
 
 @_for_those_who_may

@@ -97,8 +97,10 @@ def _tap(processor: FrameProcessor, wanted: frozenset[type[Frame]], take: Take) 
     def take_wanted(_processor: FrameProcessor, frame: Frame) -> None:
         if type(frame) not in wanted or (frame.broadcast_sibling_id or frame.id) < frame.id:
             return  # a frame that is pushed both ways is two; the one that was made first counts
-        if isinstance(frame, MetricsFrame) and frame.data[0].processor != processor.name:
-            return  # made by another processor
+        if isinstance(frame, MetricsFrame) and not any(
+            item.processor == processor.name for item in frame.data
+        ):
+            return  # made by another processor, or empty
         take(frame)
 
     processor.add_event_handler("on_before_push_frame", take_wanted)

@@ -88,7 +88,7 @@ def problems(text: str, also: tuple[str, ...] = ()) -> list[str]:
         return [f"A {{{{ or {{% is not closed. {ONLY}"]
     known = (*NAMES, *also)
     unknown = dict.fromkeys(name for name in _names(nodes) if not _is_known(name, known))
-    choice = ", ".join((*known, METADATA + "…"))
+    choice = ", ".join((*known, METADATA + "*"))
     return [f"{{{{ {name} }}}} is not known; there are {choice}." for name in unknown]
 
 

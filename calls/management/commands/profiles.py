@@ -127,10 +127,13 @@ class Command(BaseCommand):
             except exchange.HoldsSecret as e:
                 raise CommandError(f"{slug} was not exported: {e}") from None
         text = "---\n".join(texts)
-        if options["output"]:
-            Path(options["output"]).write_text(text, encoding="utf-8", newline="\n")
-        else:
+        if not (file := options["output"]):
             self.stdout.write(text, ending="")
+            return
+        try:
+            Path(file).write_text(text, encoding="utf-8", newline="\n")
+        except OSError as e:
+            raise CommandError(f"{file}: {e.strerror}") from None
 
     def _import(self, options: dict[str, Any]) -> None:
         name = options["file"]
