@@ -28,6 +28,7 @@ SETTLED = 0.2  # of the samples come before it has settled
 STAYING = 5  # one call of so many lasts to the end
 SHORT_S = (30.0, 90.0)
 BETWEEN_S = (1.0, 3.0)
+LEAST_S = 5.0  # no call begins this late: it would be over before it is answered
 LONGEST_S = 3_500.0  # a profile ends calls after an hour, which must not count as dropped calls
 KINDS = ("free", "new", "seed")
 # The permitted growth: MB, or numbers; of tasks a share, as calls come and go.
@@ -114,7 +115,7 @@ class Soak:
         self._clock.close()
 
     async def _line(self, *, staying: bool) -> None:
-        while (left := self._until - time.monotonic()) > 0:
+        while (left := self._until - time.monotonic()) > LEAST_S:
             await self._call(left if staying else min(left, self._dice.uniform(*SHORT_S)))
             await asyncio.sleep(self._dice.uniform(*BETWEEN_S))
 
