@@ -198,7 +198,13 @@ def test_a_call_is_directed_on_its_page(agent):
         expect(live.locator(".latest")).to_contain_text("capital of Spain", timeout=WITHIN_MS)
         expect(turns).to_have_count(3)  # no answer
         live.get_by_text("Change the prompt").click()
-        live.get_by_label("The system prompt").fill("Answer in one word.")
+        live.get_by_label("The system prompt").fill("Answer {{ calle }} in one word.")
+        live.get_by_role("button", name="Put it in force").click()
+        expect(live.get_by_text("Refused: {{ calle }} is not known")).to_be_visible(timeout=WITHIN_MS)
+        expect(live.get_by_label("The system prompt")).to_have_value("Answer {{ calle }} in one word.")
+        if not live.get_by_label("The system prompt").is_visible():  # the page came before the answer
+            live.get_by_text("Change the prompt").click()
+        live.get_by_label("The system prompt").fill("Answer {{ caller }} in one word.")
         live.get_by_role("button", name="Put it in force").click()
         expect(live.get_by_text("admin: prompt: The agent goes by the new prompt")).to_be_visible(
             timeout=WITHIN_MS
