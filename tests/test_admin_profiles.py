@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -16,7 +16,7 @@ from calls.models import PromptProfile, ProviderAccount
 from calls.profiles import publishing
 from calls.profiles.starters import starters
 from calls.providers import accounts
-from tests.conftest import publish_profile
+from tests.conftest import group_of, publish_profile
 
 pytestmark = pytest.mark.django_db
 
@@ -326,7 +326,7 @@ def two(sales):
     clients = []
     for name in ("anna", "bob"):
         person = User.objects.create_user(name, is_staff=True)
-        person.groups.add(Group.objects.get(name="Admins"))
+        person.groups.add(group_of("Admins"))
         clients.append(Client())
         clients[-1].force_login(person)
     return [Editor(client, page_of(sales)) for client in clients]

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
@@ -29,6 +30,16 @@ PROFILE = {
     "greeting": "Hello", "llm_provider": "openai", "llm_settings": {"temperature": 0.5},
 }  # fmt: skip
 CONFIGURATION = {"schema": 1, "system_prompt": "Sell.", "greeting": "Hello", "llm_provider": "openai"}
+
+SEEN = {
+    f"view_{model}"
+    for model in ("promptprofile", "profileversion", "callsession", "turn", "callevent", "node")
+}
+MANAGED = {
+    f"{verb}_{model}"
+    for verb in ("add", "change", "delete", "view")
+    for model in ("promptprofile", "provideraccount", "pbx", "pbxroute", "destination", "rule", "calendar")
+}
 
 
 @contextmanager
@@ -105,3 +116,14 @@ def test_what_the_first_release_stored_is_there_after_an_upgrade(tmp_path):
         assert ProfileVersion.objects.using(OLD).count() == 1
         assert list(CallSession.objects.using(OLD).search('"no no"')) == [call]
         assert list(CallSession.objects.using(OLD).search("1555")) == [call]
+        assert permissions_of_groups() == {
+            "Admins": SEEN | MANAGED | {"direct_callsession"},
+            "Analysts": SEEN,
+        }
+
+
+def permissions_of_groups():
+    return {
+        group.name: set(group.permissions.values_list("codename", flat=True))
+        for group in Group.objects.using(OLD).all()
+    }

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import AnonymousUser, Group, User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
@@ -734,17 +734,6 @@ class TestFinding:
             for user in (admin, analyst, root, outsider, AnonymousUser())
         ]
         assert seen == [1, 1, 1, 0, 0]
-
-
-def test_groups_come_with_their_permissions():
-    seen = ("promptprofile", "profileversion", "callsession", "turn", "callevent", "node")
-    view = {f"view_{model}" for model in seen}
-    managed = ("promptprofile", "provideraccount", "pbx", "pbxroute", "destination", "rule", "calendar")
-    manage = {f"{verb}_{model}" for verb in ("add", "change", "delete", "view") for model in managed}
-    permissions = {
-        group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()
-    }
-    assert permissions == {"Admins": view | manage | {"direct_callsession"}, "Analysts": view}
 
 
 def test_json_too_deep_to_store_is_cut():
