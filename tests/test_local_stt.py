@@ -291,15 +291,16 @@ async def test_a_recogniser_that_hangs_is_an_error_in_time(monkeypatch, settings
     settings.LOCAL_STT_THREADS = 1
     monkeypatch.setattr(stt, "FINAL_SECONDS", 0.2)
     await stt.warm()
-    held = asyncio.Event()
+    begun, held = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def hang():
+        loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(held.wait(), loop).result(HANG_SECONDS)
         return True
 
     holder = asyncio.create_task(stt.desk().glance(bytes(32000), (), hang))
-    await asyncio.sleep(0)  # it has the only thread now
+    await begun.wait()  # it has the only thread now
     try:
         async with running(make()) as line:
             await utter(line, SENTENCES[0])
