@@ -32,7 +32,7 @@ from calls.models import (
 )
 from calls.providers import catalogue
 from calls.templatetags.call_format import pretty_json
-from tests.conftest import PASSWORD, end_row, event_row, publish_profile
+from tests.conftest import PASSWORD, end_row, event_row, group_of, publish_profile
 
 pytestmark = pytest.mark.django_db
 
@@ -594,9 +594,7 @@ class TestHowAProfilesCallsWent:
 
     def test_only_those_see_it_who_may_see_calls(self, client, profile):
         clerk = User.objects.create_user("clerk", is_staff=True)
-        clerk.user_permissions.add(
-            Group.objects.get(name="Admins").permissions.get(codename="view_promptprofile")
-        )
+        clerk.user_permissions.add(group_of("Admins").permissions.get(codename="view_promptprofile"))
         client.force_login(clerk)
         assert self.line(client, profile) is None
 

@@ -438,6 +438,14 @@ async def test_a_new_call_waits_for_no_database_and_its_audio_for_what_is_stored
     assert await arrive({"ticket": query_of(answer)["ticket"]}) is None
 
 
+async def test_a_pbx_that_has_just_been_entered_is_known(pbx):
+    await ask(pbx)
+    pbxes._looked_for_at -= pbxes.STRANGE_S  # the last stranger was here a while ago
+    await database.run(pbxes.read)  # as once a second
+    another = await sync_to_async(make_pbx)(name="another")
+    assert (await ask(another))["type"] == "bridge"
+
+
 async def test_the_end_of_a_call_waits_for_its_beginning(pbx, held):
     await question(pbx)
     ended = asyncio.create_task(post("/rustpbx/webhook", pbx[1], hung_up()))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from calls.models import CallEvent, CallSession, Pbx, PbxRoute, PromptProfile, Turn
 from calls.profiles import results
-from tests.conftest import edit_profiles, end_row, event_row, publish_profile, turn_row
+from tests.conftest import edit_profiles, end_row, event_row, group_of, publish_profile, turn_row
 from tests.test_browser import FAINT_TEXT, assert_fits, chromium, logged_in  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.django_db
@@ -27,9 +27,7 @@ HOSTILE = '<script>alert("x")</script>'
 def reader():
     """May read profiles, and nothing of calls."""
     user = User.objects.create_user("reader")
-    user.user_permissions.add(
-        Group.objects.get(name="Analysts").permissions.get(codename="view_promptprofile")
-    )
+    user.user_permissions.add(group_of("Analysts").permissions.get(codename="view_promptprofile"))
     return user
 
 

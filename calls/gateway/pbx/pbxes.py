@@ -12,12 +12,19 @@ STRANGE_S = 0.5  # an unknown token is looked for in the database as often: any 
 
 _remembered: list[Pbx] = []
 _read_at = -math.inf
+_looked_for_at = -math.inf  # a token that was not known
 
 
 def known(token: str) -> Pbx:
     """Return the PBX of this token, as it was at most 2 s ago. For database threads. Raises Stranger."""
+    global _looked_for_at  # noqa: PLW0603  of the list above
     pbx = of_token(_remembered, token)
-    if time.monotonic() - _read_at >= (REMEMBERED_S if pbx else STRANGE_S):
+    now = time.monotonic()
+    if pbx is None and now - _looked_for_at >= STRANGE_S:
+        _looked_for_at = now
+        read()
+        pbx = of_token(_remembered, token)
+    elif now - _read_at >= REMEMBERED_S:
         read()
         pbx = of_token(_remembered, token)
     if pbx is None:
@@ -48,5 +55,5 @@ def read() -> None:
 
 def forget() -> None:
     """Whoever asks next has them read."""
-    global _read_at  # noqa: PLW0603  of the list above
-    _read_at = -math.inf
+    global _read_at, _looked_for_at  # noqa: PLW0603  of the list above
+    _read_at = _looked_for_at = -math.inf
