@@ -33,7 +33,8 @@ baseline: the older client sends no frame before it gets a message, and Pipecat 
 
 `bridge` is the bridge of today's RustPBX: 8 kHz both ways, which the server resamples, 20 ms a message, no
 JSON. It is sent voice 80 ms ahead of its time and plays what it has got. So its barge-in counts until the
-last of that is heard, 80 ms later than with a client that is sent nothing ahead.
+last of that is heard, 80 ms later than with a client that is sent nothing ahead. (Where the table has no row
+of it: `python -m benchmarks clients`.)
 """
 
 IVR = """How long RustPBX waits, with its caller in silence, for what is to be done with a call (see
