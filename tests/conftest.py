@@ -31,7 +31,9 @@ from tests.cloud.tls import Authority
 pytest_plugins = ["tests.services"]
 
 GROUPS = import_module("calls.migrations.0002_groups").GROUPS
-PBX = import_module("calls.migrations.0012_pbx").MANAGE  # Admins manage these as well
+# What Admins may do besides.
+PBX = import_module("calls.migrations.0012_pbx").MANAGE
+RULES = import_module("calls.migrations.0013_rules_and_manners").MANAGE
 PASSWORD = "correct horse battery"
 STARTED_AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
 
@@ -82,7 +84,7 @@ def persona(name, group=None, **fields):
 def group_of(name):
     """The group as migrations make it; made again where a test with transactions has emptied the tables."""
     group, _ = Group.objects.get_or_create(name=name)
-    more = [*PBX, "direct_callsession"] if name == "Admins" else []
+    more = [*PBX, *RULES, "direct_callsession"] if name == "Admins" else []
     names = [*GROUPS[name], *more]
     may = Permission.objects.filter(content_type__app_label="calls", codename__in=names)
     group.permissions.add(*may)
@@ -93,6 +95,13 @@ def group_of(name):
 def admin(db):
     """Manages profiles and sees calls, through the group Admins."""
     return persona("admin", "Admins", is_staff=True)
+
+
+@pytest.fixture
+def admin_client(client, admin):
+    """A member of the group Admins in Django admin."""
+    client.force_login(admin)
+    return client
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 
 import pytest
@@ -16,7 +16,7 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.urls import reverse, reverse_lazy
 from django.utils import timezone
-from pytest_django.asserts import assertContains, assertNotContains
+from pytest_django.asserts import assertContains
 
 from calls.admin.forms import PromptProfileForm
 from calls.models import (
@@ -39,13 +39,6 @@ pytestmark = pytest.mark.django_db
 INDEX = "/admin/"
 PROFILES = "/admin/calls/promptprofile/"
 PUBLISH = {"_publish": "Publish", "note": "as ordered"}
-
-
-@pytest.fixture
-def admin_client(client, admin):
-    """A member of the group Admins in Django admin."""
-    client.force_login(admin)
-    return client
 
 
 @pytest.fixture
@@ -734,7 +727,7 @@ class TestTryingOut:
         assert admin_client.post(f"{self.TRY}?profile={key}", profile_form()).status_code == 403
 
 
-# --- Texts, rules and who would answer --------------------------------------------------------------------
+# --- Texts ------------------------------------------------------------------------------------------------
 
 
 def test_a_name_that_is_not_known_is_refused_on_its_field(admin_client):
@@ -771,66 +764,3 @@ def test_a_second_version_is_one_of_the_profiles_own(admin_client):
     assert admin_client.post(page, values | {"split_version": profile.versions.get().pk}).status_code == 302
     profile.refresh_from_db()
     assert (profile.split_version.number, profile.split_percent) == (1, 10)
-
-
-class TestRules:
-    WHO = "/admin/calls/rule/who/"
-
-    @pytest.fixture
-    def rule(self):
-        PromptProfile.objects.ensure_default()
-        profile = publish_profile("night", name="Night desk")
-        return Rule.objects.create(
-            name="At night", profile=profile, begins_at=time(18), ends_at=time(8), time_zone="Europe/Berlin"
-        )
-
-    def test_one_is_made_and_listed(self, admin_client, rule):
-        typed = {
-            "name": "Weekend", "position": 5, "is_enabled": "on", "profile": rule.profile.pk,
-            "weekdays": ["7", "6"], "begins_at": "", "ends_at": "", "time_zone": "Europe/Berlin",
-            "on_holidays": "any", "calendar": "", "callee": "", "caller": "+4930*",
-        }  # fmt: skip
-        assert admin_client.post(reverse("admin:calls_rule_add"), typed).status_code == 302
-        assert Rule.objects.get(name="Weekend").weekdays == "67"
-        page = admin_client.get(reverse("admin:calls_rule_changelist"))
-        assertContains(page, "Sa, Su")
-        assertContains(page, "every day, 18:00 to 08:00")
-        assertContains(page, self.WHO)
-        shown = admin_client.get(
-            reverse("admin:calls_rule_change", args=[Rule.objects.get(name="Weekend").pk])
-        )
-        assertContains(shown, 'value="6"')
-        assert shown.context["adminform"].form["weekdays"].value() == ["6", "7"]
-        none = admin_client.post(reverse("admin:calls_rule_add"), typed | {"weekdays": []})
-        assert list(errors(none)) == ["weekdays"]
-
-    def test_who_would_answer(self, admin_client, rule):
-        """The server's time zone is UTC."""
-        Rule.objects.create(name="Off", profile=rule.profile, is_enabled=False)
-        assertContains(admin_client.get(self.WHO), "Who would answer?")
-        night = admin_client.get(self.WHO, {"callee": "100", "at": "2026-03-04T20:00"})
-        assertContains(night, "“At night” → Night desk, version 1")
-        assertContains(night, "no: it is not in force")
-        day = admin_client.get(self.WHO, {"caller": "<b>", "at": "2026-03-04T10:00"})
-        assertContains(day, "No rule matches: the default one → Receptionist, version 1")
-        assertContains(day, "no: it is 11:00")
-        assertNotContains(day, '<b>"')
-        wrong = admin_client.get(self.WHO, {"at": "yesterday"})
-        assertContains(wrong, "Enter a valid date/time")
-
-    def test_the_route_of_a_pbx_comes_first(self, admin_client, rule):
-        pbx = Pbx.objects.create(name="main", agent_url="http://127.0.0.1:9")
-        sales = publish_profile("sales", name="Sales")
-        pbx.routes.create(callee="100", profile=sales)
-        told = admin_client.get(self.WHO, {"callee": "100", "at": "2026-03-04T20:00", "pbx": pbx.pk})
-        assertContains(told, "A route of the PBX → Sales, version 1")
-        assertContains(told, "yes, but the route counts")
-
-    def test_without_a_profile_nobody(self, admin_client):
-        assertContains(admin_client.get(self.WHO, {"callee": "100"}), "Nobody: no profile is published")
-
-    def test_a_profile_that_a_rule_needs_is_not_deleted(self, admin_client, rule):
-        page = reverse("admin:calls_promptprofile_delete", args=[rule.profile.pk])
-        assertContains(admin_client.get(page), "Rule: ")
-        admin_client.post(page, {"post": "yes"})
-        assert PromptProfile.objects.filter(pk=rule.profile.pk).exists()

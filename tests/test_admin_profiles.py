@@ -30,12 +30,6 @@ def no_accounts(monkeypatch):
 
 
 @pytest.fixture
-def admin_client(client, admin):
-    client.force_login(admin)
-    return client
-
-
-@pytest.fixture
 def sales():
     return publish_profile("sales", name="Sales", greeting="Hello")
 

@@ -35,7 +35,7 @@ from calls.models import (
     Rule,
     SessionState,
 )
-from calls.models.pbx import hashed
+from calls.models.tokens import hashed
 from calls.process import State, this_process
 from calls.profiles import choosing
 from calls.recorder import writer

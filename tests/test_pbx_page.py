@@ -32,12 +32,6 @@ def pbx(db):
 
 
 @pytest.fixture
-def admin_client(client, admin):
-    client.force_login(admin)
-    return client
-
-
-@pytest.fixture
 def rustpbx():
     """A RustPBX in a thread of its own: the pages are not async."""
     ready, over = threading.Event(), None

@@ -59,18 +59,12 @@ def compare(form: forms.ModelForm, cleaned: Mapping[str, Any]) -> Meanwhile | No
         if not stored.pk or then is None or then["revision"] == stored.revision:
             return None
         base, log = dict(then["values"]), int(then["log"])
-    except (
-        ArithmeticError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ):  # not of our form: it says nothing of what was seen
-        return None
-    changes = []
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        return None  # not of our form: it says nothing of what was seen
+    changes, now = [], _values(stored)
     for field in _units(stored):
         names = TOGETHER.get(field, (field,))
-        before, theirs = ([values.get(name) for name in names] for values in (base, _values(stored)))
+        before, theirs = ([values.get(name) for name in names] for values in (base, now))
         mine = [_plain(cleaned[name]) if name in cleaned else None for name in names]
         if theirs not in (before, mine):
             is_typed = field in cleaned

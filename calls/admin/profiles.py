@@ -52,7 +52,7 @@ class InUseFilter(admin.SimpleListFilter):
             case "all":
                 return queryset
             case "yes":
-                return queryset.filter(archived_at__isnull=False)
+                return queryset.exclude(archived_at=None)
             case _:
                 return queryset.filter(archived_at=None)
 

@@ -1,5 +1,6 @@
 """Django admin: the rules that choose a call's profile, their calendars, and who would answer a call."""
 
+from contextlib import suppress
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -158,11 +159,6 @@ def _answer(callee: str, caller: str, at: Any, pbx: Pbx | None) -> dict[str, Any
     matching = None if route else first_match(in_force, asked)
     slug = route or (matching.profile.slug if matching else "")
     version = PromptProfile.objects.for_call(slug) if slug else None
-    if version is None:
-        version = PromptProfile.objects.for_call(slug) if (slug := _default()) else None
+    with suppress(PromptProfile.DoesNotExist):
+        version = version or PromptProfile.objects.default()
     return {"asked": asked, "told": told, "route": route, "matching": matching, "version": version}
-
-
-def _default() -> str:
-    answering = PromptProfile.objects.answering()
-    return answering.slug if answering else ""

@@ -11,10 +11,9 @@ from typing import Any
 
 from django import forms
 
+from calls.profiles.readiness import PARTS
 from calls.providers import catalogue
 from calls.providers.provider import Provider, Setting
-
-TITLES = {"stt": "Hearing", "llm": "Thinking", "tts": "Voice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def _service(form: forms.ModelForm, kind: str) -> Service:
     ]
     automatic = catalogue.resolve(kind, catalogue.AUTO)
     others = [form[f"{kind}_fallback"], *([form["speech_speed"]] if kind == "tts" else [])]
-    return Service(kind, TITLES[kind], choice, groups, form[f"{kind}_settings"], automatic, others)
+    return Service(kind, PARTS[kind], choice, groups, form[f"{kind}_settings"], automatic, others)
 
 
 def _holds(setting: Setting, value: object) -> bool:

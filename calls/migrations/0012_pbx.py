@@ -2,25 +2,17 @@
 
 import django.core.validators
 import django.db.models.deletion
-from django.contrib.auth.management import create_permissions
 from django.db import migrations, models
 
 import calls.models.pbx
+from calls.models.groups import let
 
 MODELS = ("pbx", "pbxroute", "destination")
 MANAGE = [f"{verb}_{model}" for verb in ("add", "change", "delete", "view") for model in MODELS]
 
 
 def let_admins_in(apps, schema_editor):
-    database = schema_editor.connection.alias
-    # Django makes permissions only after all migrations have run.
-    config = apps.get_app_config("calls")
-    config.models_module = True
-    create_permissions(config, apps=apps, verbosity=0, using=database)
-    config.models_module = None
-    permissions = apps.get_model("auth", "Permission").objects.using(database)
-    admins, _ = apps.get_model("auth", "Group").objects.using(database).get_or_create(name="Admins")
-    admins.permissions.add(*permissions.filter(content_type__app_label="calls", codename__in=MANAGE))
+    let("Admins", MANAGE, apps, schema_editor)
 
 
 class Migration(migrations.Migration):

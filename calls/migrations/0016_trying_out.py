@@ -2,22 +2,13 @@
 
 import django.db.models.deletion
 from django.conf import settings
-from django.contrib.auth.management import create_permissions
 from django.db import migrations, models
+
+from calls.models.groups import let
 
 
 def let_admins_direct_calls(apps, schema_editor):
-    database = schema_editor.connection.alias
-    # Django makes permissions only after all migrations have run.
-    config = apps.get_app_config("calls")
-    config.models_module = True
-    create_permissions(config, apps=apps, verbosity=0, using=database)
-    config.models_module = None
-    permissions = apps.get_model("auth", "Permission").objects.using(database)
-    admins, _ = apps.get_model("auth", "Group").objects.using(database).get_or_create(name="Admins")
-    admins.permissions.add(
-        *permissions.filter(content_type__app_label="calls", codename="direct_callsession")
-    )
+    let("Admins", ["direct_callsession"], apps, schema_editor)
 
 
 class Migration(migrations.Migration):

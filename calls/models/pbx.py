@@ -1,6 +1,5 @@
 """PBXes: the RustPBXes that send calls here, what they may do with them, and which profile answers which."""
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -14,6 +13,7 @@ from django.db.models import Q
 from .profile import PromptProfile
 from .rule import fits
 from .sealing import seal, unseal
+from .tokens import hashed
 
 TOKEN_BYTES = 32
 # A header of an INVITE with one of these in its name may hold what nobody but the PBX should know.
@@ -54,11 +54,6 @@ def base_url(value: str) -> None:
         raise ValidationError("Enter an address such as http://10.0.0.5:8080.")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValidationError("Enter the address without a user, “?” and “#”.")
-
-
-def hashed(token: str) -> str:
-    """Return what is stored of a token of ours: long and random ones need no slower hash."""
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def spoken_name(text: str) -> str:

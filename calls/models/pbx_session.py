@@ -12,8 +12,9 @@ from django.utils.crypto import salted_hmac
 
 from .facts import EndReason
 from .node import Node
-from .pbx import Destination, Pbx, hashed
+from .pbx import Destination, Pbx
 from .session import CallSession
+from .tokens import hashed
 
 SESSION_CHARS = 255
 STRANDED_FOR = timedelta(minutes=10)  # nobody listens to silence any longer

@@ -31,6 +31,10 @@ class PromptProfileQuerySet(models.QuerySet["PromptProfile"]):
         """Return the profiles that are not archived."""
         return self.filter(archived_at=None)
 
+    def archived(self) -> "PromptProfileQuerySet":
+        """Return the profiles that are put away."""
+        return self.exclude(archived_at=None)
+
     def answering(self) -> "PromptProfile | None":
         """Return which of these answers calls that name none: the default, else the oldest usable one."""
         return self.usable().order_by("-is_default", "pk").first()

@@ -16,6 +16,7 @@ from .numbers import normalised
 from .query import parse
 from .storable import storable_text
 
+HAS_ERRORS = Q(error_count__gt=0) | Q(status=CallStatus.FAILED)  # a part of it, or all of it, failed
 ABANDONED_AFTER = timedelta(hours=24)  # no call may last longer
 
 
@@ -37,7 +38,7 @@ class FindingCalls(models.QuerySet[Any]):
 
     def with_errors(self) -> Self:
         """Return the calls in which something failed, or that failed as a whole."""
-        return self.filter(Q(error_count__gt=0) | Q(status=CallStatus.FAILED))
+        return self.filter(HAS_ERRORS)
 
     def expired(self) -> Self:
         """Return the calls that are not to be kept any longer."""

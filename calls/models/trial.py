@@ -1,6 +1,5 @@
 """Trying a profile out before it is saved: the form's values, kept until the browser connects."""
 
-import hashlib
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,6 +11,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from .profile import PromptProfile
+from .tokens import hashed
 
 VALID_FOR = timedelta(minutes=10)
 TOKEN_BYTES = 24
@@ -28,7 +28,7 @@ class TrialTicketQuerySet(models.QuerySet["TrialTicket"]):
         self.filter(expires_at__lte=Now()).delete()
         ticket = secrets.token_urlsafe(TOKEN_BYTES)
         self.create(
-            digest=_digest(ticket),
+            digest=hashed(ticket),
             user_id=user_id,
             profile_id=profile.pk,
             slug=profile.slug,
@@ -40,13 +40,9 @@ class TrialTicketQuerySet(models.QuerySet["TrialTicket"]):
 
     def redeem(self, ticket: str, user_id: int) -> "TrialTicket | None":
         """Return what the ticket stands for; None if it is not this user's, too old, or used before."""
-        valid = self.filter(digest=_digest(ticket), user_id=user_id, expires_at__gt=Now())
+        valid = self.filter(digest=hashed(ticket), user_id=user_id, expires_at__gt=Now())
         found = valid.first()
         return found if found is not None and valid.delete()[0] else None
-
-
-def _digest(ticket: str) -> str:
-    return hashlib.sha256(ticket.encode("utf-8", "replace")).hexdigest()
 
 
 class TrialTicket(models.Model):

@@ -3,11 +3,10 @@
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from calls.models import CallSession, PbxRoute, PromptProfile
+from calls.models import PbxRoute, PromptProfile
 from calls.pages.access import profile_calls_page, profile_page
 from calls.profiles import comparing, results, standing
 from calls.profiles.comparing import DRAFT
@@ -26,7 +25,7 @@ SHOWS_CALLS = "calls.view_callsession"
 def profile_list(request: HttpRequest) -> HttpResponse:
     """Show the profiles, the default one first, and how their calls went; `?archived=on` the others."""
     is_archive = bool(request.GET.get("archived"))
-    archived = PromptProfile.objects.exclude(archived_at=None)
+    archived = PromptProfile.objects.archived()
     profiles = archived if is_archive else PromptProfile.objects.in_use()
     ordered = profiles.order_by("-is_default", "name", "pk")
     page = Paginator(ordered, PROFILES).get_page(request.GET.get("page"))
@@ -69,10 +68,7 @@ def versions(request: HttpRequest, slug: str) -> HttpResponse:
     usual = comparing.usual_pair(profile)
     names = [request.GET.get(name) or default for name, default in zip(("from", "to"), usual, strict=True)]
     sides = [_side(profile, name) for name in names if name]
-    counts: dict[int, int] = {}
-    if request.user.has_perm(SHOWS_CALLS):
-        calls = CallSession.objects.real().filter(version__in=list(page)).order_by()
-        counts = dict(calls.values_list("version_id").annotate(n=Count("*")))
+    counts = results.calls_of(page) if request.user.has_perm(SHOWS_CALLS) else {}
     context = {
         "page": page,
         "rows": [(version, counts.get(version.pk, 0)) for version in page],

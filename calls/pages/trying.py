@@ -1,7 +1,5 @@
 """Trying the agent out in the browser, by voice or by typing."""
 
-import io
-import wave
 from collections.abc import Callable
 from functools import cache
 
@@ -11,6 +9,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from calls.audio.format import SAMPLE_RATE
+from calls.audio.wav import wav
 from calls.models import PromptProfile
 from calls.providers.local import voice
 
@@ -42,10 +41,4 @@ def sentence(_request: HttpRequest) -> HttpResponse:
 @cache
 def _spoken() -> bytes:
     pcm = b"".join(voice.speak(piece, 1.0, SAMPLE_RATE).pcm for piece in voice.pieces(SENTENCE))
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(pcm)
-    return buffer.getvalue()
+    return wav(pcm, SAMPLE_RATE)

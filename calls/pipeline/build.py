@@ -55,7 +55,7 @@ def build(
         is_typed: the caller types and reads: there is no speech-to-text and no voice.
     """
     stood_in: dict[str, StandIn] = {}
-    stt = typed.NoEars() if is_typed else _service("stt", config.stt, config, stood_in)
+    stt = typed.no_ears() if is_typed else _service("stt", config.stt, config, stood_in)
     llm = _service("llm", config.llm, config, stood_in, system_prompt)
     tts = typed.NoVoice() if is_typed else _service("tts", config.tts, config, stood_in)
     interrupt = config.allow_interruptions

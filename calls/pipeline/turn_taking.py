@@ -11,6 +11,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.turns.types import ProcessFrameResult
 from pipecat.turns.user_start import (
+    BaseUserTurnStartStrategy,
     MinWordsUserTurnStartStrategy,
     TranscriptionUserTurnStartStrategy,
     VADUserTurnStartStrategy,
@@ -86,10 +87,12 @@ def strategies(config: CallConfig) -> UserTurnStrategies:
     if interrupt and config.interruption_words:
         words = EnoughWords(min_words=config.interruption_words)
         return UserTurnStrategies(start=[SpeechWhileSilent(), words], stop=[stop])
-    return UserTurnStrategies(
-        start=[
-            VADUserTurnStartStrategy(enable_interruptions=interrupt),
-            TranscriptionUserTurnStartStrategy(enable_interruptions=interrupt),
-        ],
-        stop=[stop],
-    )
+    return UserTurnStrategies(start=any_speech(interrupt=interrupt), stop=[stop])
+
+
+def any_speech(*, interrupt: bool) -> list[BaseUserTurnStartStrategy]:
+    """A turn begins with voice or words, whoever speaks; `interrupt`: it cuts the agent short."""
+    return [
+        VADUserTurnStartStrategy(enable_interruptions=interrupt),
+        TranscriptionUserTurnStartStrategy(enable_interruptions=interrupt),
+    ]

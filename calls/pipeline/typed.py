@@ -9,29 +9,22 @@ from pipecat.frames.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.services.settings import TTSSettings
 from pipecat.services.tts_service import TTSService
 from pipecat.turns.types import ProcessFrameResult
-from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.utils.text.transforms import strip_markdown
 from pipecat.utils.time import time_now_iso8601
 
 from calls.audio.format import frame_bytes
+from calls.pipeline.turn_taking import any_speech
 
 
-class NoEars(FrameProcessor):
-    """In the place of speech-to-text: passes everything on."""
-
-    def __init__(self) -> None:
-        super().__init__(enable_direct_mode=True)
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Push the frame."""
-        await super().process_frame(frame, direction)
-        await self.push_frame(frame, direction)
+def no_ears() -> IdentityFilter:
+    """What stands in the place of speech-to-text: it passes everything on, at once."""
+    return IdentityFilter(enable_direct_mode=True)
 
 
 class NoVoice(TTSService):
@@ -63,13 +56,7 @@ class TypedTurnStopStrategy(BaseUserTurnStopStrategy):
 
 def turn_strategies(*, interrupt: bool) -> UserTurnStrategies:
     """When a turn of somebody who types begins and ends; `interrupt`: it cuts a reply short."""
-    return UserTurnStrategies(
-        start=[
-            VADUserTurnStartStrategy(enable_interruptions=interrupt),
-            TranscriptionUserTurnStartStrategy(enable_interruptions=interrupt),
-        ],
-        stop=[TypedTurnStopStrategy()],
-    )
+    return UserTurnStrategies(start=any_speech(interrupt=interrupt), stop=[TypedTurnStopStrategy()])
 
 
 def frames_of(text: str) -> list[Frame]:

@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from django.db.models import Case, Count, Q, Value, When
+from django.db.models import Case, Count, Value, When
 from django.utils import timezone
 
-from calls.models import CallSession, CallStatus, ProfileVersion, PromptProfile, Speaker, Turn
+from calls.models import CallSession, ProfileVersion, PromptProfile, Speaker, Turn
+from calls.models.session_finding import HAS_ERRORS
 
 DAYS = 7
 LOOKED_AT = 300  # calls of a version, the newest; they have thousands of answers
 FEW = 20  # calls, of which a comparison says nothing
-# As `CallSessionQuerySet.with_errors` has it.
-_HAS_ERRORS = Case(When(Q(error_count__gt=0) | Q(status=CallStatus.FAILED), then=Value(1)), default=Value(0))
+_FAILED = Case(When(HAS_ERRORS, then=Value(1)), default=Value(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ def lately(profiles: Iterable[PromptProfile]) -> dict[int, Lately]:
     )
     waits: dict[int, Counter[int | None]] = {}
     failed: Counter[int] = Counter()
-    groups = calls.values_list("profile_id", "median_latency_ms", _HAS_ERRORS)
-    for profile, ms, has_errors, count in groups.annotate(n=Count("*")):
+    groups = calls.values_list("profile_id", "median_latency_ms", _FAILED)
+    for profile, ms, has_failed, count in groups.annotate(n=Count("*")):
         waits.setdefault(profile, Counter())[ms] += count
-        failed[profile] += count if has_errors else 0
+        failed[profile] += count if has_failed else 0
     return {
         profile: Lately(counts.total(), failed[profile], percentile(counts, 50))
         for profile, counts in waits.items()
@@ -81,19 +81,24 @@ class Results:
         return self.looked_at >= FEW
 
 
+def calls_of(versions: Iterable[ProfileVersion]) -> dict[int, int]:
+    """How many calls each of these versions answered, by its key; of none there is no number."""
+    calls = CallSession.objects.real().filter(version__in=list(versions)).order_by()
+    return dict(calls.values_list("version_id").annotate(n=Count("*")))
+
+
 def of_versions(versions: Iterable[ProfileVersion]) -> list[Results]:
     """How the calls of each of these versions went, in their order; for a page of them."""
     versions = list(versions)
-    calls = CallSession.objects.real().filter(version__in=versions).order_by()
-    counts = dict(calls.values_list("version_id").annotate(n=Count("*")))
+    counts = calls_of(versions)
     return [_of_version(version, counts.get(version.pk, 0)) for version in versions]
 
 
 def _of_version(version: ProfileVersion, calls: int) -> Results:
     newest = CallSession.objects.real().filter(version=version).order_by("-started_at")[:LOOKED_AT]
-    facts = list(newest.values_list("status", "error_count", "started_at", "ended_at")) if calls else []
-    failed = sum(errors > 0 or status == CallStatus.FAILED for status, errors, _, _ in facts)
-    lengths = Counter(round((ended - started).total_seconds()) for _, _, started, ended in facts if ended)
+    facts = list(newest.values_list(_FAILED, "started_at", "ended_at")) if calls else []
+    failed = sum(has_failed for has_failed, _, _ in facts)
+    lengths = Counter(round((ended - started).total_seconds()) for _, started, ended in facts if ended)
     waits: Counter[int | None] = Counter()
     interruptions = 0
     if calls:

@@ -1,15 +1,14 @@
 """What is spoken to callers who cannot be answered: WAV files that a PBX fetches from us."""
 
-import io
 import logging
 import os
 import tempfile
-import wave
 from pathlib import Path
 
 import numpy as np
 from django.conf import settings
 
+from calls.audio.wav import wav
 from calls.models import Pbx
 from calls.models.pbx import spoken_name
 from calls.providers.local import voice
@@ -43,8 +42,8 @@ def _made(text: str, path: Path) -> bytes:
         pcm = b"".join(voice.speak(piece, 1.0, RATE).pcm for piece in voice.pieces(text))
     except Exception:
         logger.exception("a text could not be spoken")
-        return _wav(_tones())
-    made = _wav(pcm)
+        return wav(_tones(), RATE)
+    made = wav(pcm, RATE)
     try:
         path.parent.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -53,16 +52,6 @@ def _made(text: str, path: Path) -> bytes:
     except OSError as e:
         logger.error("a spoken text could not be kept: %s", e)
     return made
-
-
-def _wav(pcm: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(pcm)
-    return buffer.getvalue()
 
 
 def _tones() -> bytes:

@@ -62,9 +62,8 @@ class Command(BaseCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         archived = options.get("archived", False)
-        found = (
-            PromptProfile.objects.exclude(archived_at=None) if archived else PromptProfile.objects.in_use()
-        )
+        profiles = PromptProfile.objects
+        found = profiles.archived() if archived else profiles.in_use()
         stands = standing.of(found.order_by("-is_default", "name", "pk"))
         figures = results.lately(each.profile for each in stands)
         rows = [_row(each, figures.get(each.profile.pk, results.Lately())) for each in stands]
